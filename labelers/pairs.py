@@ -1,0 +1,38 @@
+"""A batch of pairs as labelers see them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A batch of n pairs: a prompt and two responses each.
+
+    ``gold_a`` and ``gold_b`` (shape ``(n,)``) are the true utilities of the responses. They exist in experiments only,
+    and only a *simulated* labeler may look at them (through the noise of its belief); judges and trainers never do.
+    """
+
+    pair_id: Sequence[str]
+    prompt: Sequence[str]
+    response_a: Sequence[str]
+    response_b: Sequence[str]
+    gold_a: FloatArray | None = None
+    gold_b: FloatArray | None = None
+    topic: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.pair_id)
+        for name in ("prompt", "response_a", "response_b", "gold_a", "gold_b", "topic"):
+            column = getattr(self, name)
+            if column is not None and len(column) != n:
+                raise ValueError(f"pairs: column {name!r} has {len(column)} entries, pair_id has {n}")
+
+    def __len__(self) -> int:
+        return len(self.pair_id)

@@ -1,0 +1,1 @@
+"""The stages that join the parts: command line, generation, policy training, evaluation and report."""

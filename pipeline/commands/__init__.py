@@ -1,0 +1,1 @@
+"""One module per command of ``truthful-rlhf``; heavy libraries are imported inside the functions."""

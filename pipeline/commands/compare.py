@@ -1,0 +1,6 @@
+"""Placeholder while the skeleton is laid out."""
+
+
+def compare() -> None:
+    """Not built yet."""
+    raise NotImplementedError
