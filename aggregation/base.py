@@ -31,7 +31,7 @@ class Aggregator(Protocol):
 
 
 def check_reports(reports: ArrayLike, n_labelers: int | None = None) -> FloatArray:
-    """Return a campaign's reports as a float array of shape ``(T, N)``, or raise ``ValueError`` naming the bad entry."""
+    """Return a campaign's reports as floats of shape ``(T, N)``, or raise ``ValueError`` naming the bad entry."""
     matrix = np.asarray(reports, dtype=np.float64)
     if matrix.ndim != 2:
         raise ValueError(f"reports must have shape (rounds, labelers), got shape {matrix.shape}")

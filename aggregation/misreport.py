@@ -1,7 +1,7 @@
 """The parametric family of misreports that labelers may choose from.
 
-A misreport acts on the log-odds of the belief: report = sigmoid(scale * logit(belief) + shift). Scale 1 and shift 0 is the
-truth; scale > 1 exaggerates, 0 < scale < 1 shades towards 1/2, scale < 0 flips; shift pushes one way on every pair.
+A misreport acts on the log-odds of the belief: report = sigmoid(scale * logit(belief) + shift). Scale 1 and shift 0 is
+the truth; scale > 1 exaggerates, 0 < scale < 1 shades towards 1/2, scale < 0 flips; shift pushes one way on every pair.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Misreport:
         return self.scale == 1.0 and self.shift == 0.0
 
     def __call__(self, beliefs: FloatArray, first_round: int = 0) -> FloatArray:
-        """Return the reports, shape as ``beliefs`` ``(T,)``, whose first row is round ``first_round`` of the campaign."""
+        """Return the reports, shape ``(T,)`` as ``beliefs``; their first is round ``first_round`` of the campaign."""
         beliefs = np.asarray(beliefs, dtype=np.float64)
         if self.is_truthful:
             return beliefs.copy()

@@ -1,0 +1,1 @@
+"""The configs that ship: one commented YAML per question."""

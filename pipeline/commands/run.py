@@ -1,6 +1,41 @@
-"""Placeholder while the skeleton is laid out."""
+"""``truthful-rlhf run``: one panel, one rule, one seed, from prompts to an evaluated policy."""
+
+from __future__ import annotations
+
+from typing import Annotated, Optional
+
+import typer
+
+from pipeline.commands.compare import ConfigArgument, OutOption, OverridesArgument, SeedOption
 
 
-def run() -> None:
-    """Not built yet."""
-    raise NotImplementedError
+def run(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    rule: Annotated[Optional[str], typer.Option(help="Which of the config's rules (default: its only one).")] = None,  # noqa: UP045
+    panel: Annotated[Optional[str], typer.Option(help="Which of its panels (default: its only one).")] = None,  # noqa: UP045
+    out: OutOption = None,
+    seed: SeedOption = None,
+) -> None:
+    """Run the pipeline once: prompts, pairs, reports, soft labels, policy, evaluation.
+
+    The run folder holds reports.parquet, soft_labels.parquet, weights.parquet, policy/ and evaluation.json.
+
+    Examples:
+
+        truthful-rlhf run configs/quickstart.yaml --rule online_weighted --out runs/one
+
+        truthful-rlhf run quickstart --rule truth policy.learning_rate=1e-4
+    """
+    from pipeline.compare import read_json
+    from pipeline.console import console, print_table
+    from pipeline.experiment import opened
+    from pipeline.stages import SINGLE, choose_condition
+
+    with opened(config, overrides or [], out, seed, SINGLE) as experiment:
+        condition = choose_condition(experiment.config, panel, rule)
+        experiment.evaluation(condition)
+        measures = read_json(experiment, condition, "evaluation.json")
+        rows = [[name, f"{e['mean']:.3f}", f"{e['standard_error']:.3f}"] for name, e in measures.items()]
+        print_table(f"Held-out prompts, rule {condition.title}", ["measure", "mean", "standard error"], rows, n_text=1)
+        console.print(f"Run folder: {experiment.folder.root}")

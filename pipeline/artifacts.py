@@ -1,0 +1,160 @@
+"""The run folder: a stage writes its artefact atomically and is skipped when that of the same inputs is there.
+
+A stage has a name, inputs (anything JSON can hold, among them the fingerprints of the stages before it), outputs (paths
+below the run folder) and a function that builds them in a scratch folder. The outputs are moved into place one by one
+and the manifest ``stages/<name>.json``, with the fingerprint of the inputs and a checksum of every output, is written
+last. So a run killed at any moment leaves either a complete stage or one that will be built again: nothing half-written is read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+STAGES = "stages"
+
+
+class RunFolderError(RuntimeError):
+    """The run folder cannot be used: not writable, locked by another run, or full."""
+
+
+def fingerprint(inputs: Mapping[str, Any]) -> str:
+    """Return a hash of JSON-able inputs that does not depend on the order of keys."""
+    text = json.dumps(inputs, sort_keys=True, separators=(",", ":"), allow_nan=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Write ``text`` as UTF-8 so that a reader sees either the old file or the whole new one."""
+    write_bytes_atomically(path, text.encode())
+
+
+def write_bytes_atomically(path: Path, content: bytes) -> None:
+    """Write ``content`` so that a reader sees either the old file or the whole new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(scratch, 0o644)
+        os.replace(scratch, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(scratch)
+        raise
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON atomically, with a final newline; NaN is refused because JSON has none."""
+    write_text_atomically(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def checksum(path: Path) -> str:
+    """Return the SHA-256 of a file, or of a folder's relative names and files in sorted order."""
+    digest = hashlib.sha256()
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    for file in files:
+        digest.update(str(file.relative_to(path)).encode())
+        with open(file, "rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+class RunFolder:
+    """A folder of artefacts, used by one process at a time."""
+
+    def __init__(self, root: Path | str, on_stage: Callable[[str, bool], None] = lambda name, skipped: None) -> None:
+        """Open (and make) the folder ``root``; ``on_stage(name, skipped)`` is told of every stage before it starts."""
+        self.root = Path(root)
+        self.on_stage = on_stage
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[RunFolder]:
+        """Hold the folder for this process: a second run into it is refused instead of mixing the two."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            lock = open(self.root / ".lock", "w")  # noqa: SIM115 (held until the end of the run)
+        except OSError as error:
+            raise RunFolderError(f"cannot write to {self.root}: {error.strerror}; choose another --out") from error
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RunFolderError(
+                    f"another run is writing to {self.root}; wait for it or choose another --out"
+                ) from error
+            for leftover in self.root.glob(".scratch-*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+            yield self
+
+    def is_done(self, name: str, key: str, outputs: Sequence[str]) -> bool:
+        """Whether the stage's manifest is there, was made from the same inputs, and every output is intact."""
+        try:
+            manifest = json.loads((self.root / STAGES / f"{name}.json").read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+            return False
+        if manifest.get("fingerprint") != key or sorted(manifest.get("outputs", {})) != sorted(outputs):
+            return False
+        return all(
+            (self.root / output).exists() and checksum(self.root / output) == expected
+            for output, expected in manifest["outputs"].items()
+        )
+
+    def stage(self, name: str, inputs: Mapping[str, Any], outputs: Sequence[str], build: Callable[[Path], None]) -> str:
+        """Build the outputs of a stage unless they are there already.
+
+        Args:
+            name: unique in the run; may contain slashes.
+            inputs: all that the result depends on, with the fingerprints of earlier stages.
+            outputs: files or folders that ``build`` makes, relative to the run folder.
+            build: gets a scratch folder and writes every output below it under the same relative path.
+
+        Returns:
+            The fingerprint of the inputs, to be put into the inputs of later stages.
+        """
+        key = fingerprint({"stage": name, **inputs})
+        if self.is_done(name, key, outputs):
+            self.on_stage(name, True)
+            return key
+        self.on_stage(name, False)
+        manifest = self.root / STAGES / f"{name}.json"
+        manifest.unlink(missing_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".scratch-", dir=self.root))
+        try:
+            build(scratch)
+            for output in outputs:
+                self._move_into_place(scratch / output, self.root / output)
+            sums = {output: checksum(self.root / output) for output in outputs}
+            write_json(
+                manifest, {"fingerprint": key, "inputs": json.loads(json.dumps(inputs, default=str)), "outputs": sums}
+            )
+        except OSError as error:
+            if error.errno == 28:  # ENOSPC
+                raise RunFolderError(
+                    f"no space left on the disk while writing stage {name!r} to {self.root}; free some and start again:"
+                    " finished stages are kept"
+                ) from error
+            raise
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        return key
+
+    @staticmethod
+    def _move_into_place(source: Path, target: Path) -> None:
+        if not source.exists():
+            raise FileNotFoundError(f"the stage did not write {source.name!r}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_dir():
+            shutil.rmtree(target)
+        os.replace(source, target)

@@ -1,0 +1,61 @@
+"""What a person sees in the terminal: stages with their times, tables, and errors of one clear line."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+console = Console(highlight=False)
+error_console = Console(stderr=True, highlight=False)
+
+
+class StageReporter:
+    """Print one line per stage when it starts, and how long the one before it took."""
+
+    def __init__(self) -> None:
+        """Start the clock."""
+        self._started: float | None = None
+
+    def __call__(self, name: str, skipped: bool) -> None:
+        """Announce a stage."""
+        self.finish()
+        if skipped:
+            console.print(f"[dim]✓ {escape(name)} (already there)[/dim]")
+        else:
+            console.print(f"[bold]▶ {escape(name)}[/bold]")
+            self._started = time.monotonic()
+
+    def finish(self) -> None:
+        """Print the time of the stage that has just ended, if one was running."""
+        if self._started is not None:
+            console.print(f"[dim]  done in {time.monotonic() - self._started:.0f} s[/dim]")
+            self._started = None
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], n_text: int = 2) -> None:
+    """Print a table whose first ``n_text`` columns are text and whose others are numbers."""
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for k, column in enumerate(columns):
+        table.add_column(column, justify="left" if k < n_text else "right")
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    console.print(table)
+
+
+@contextlib.contextmanager
+def clear_errors(*expected: type[Exception]) -> Iterator[None]:
+    """Turn the expected errors, and Ctrl-C, into one message and a non-zero exit code instead of a traceback."""
+    try:
+        yield
+    except expected as error:
+        error_console.print(f"[bold red]Error:[/bold red] {escape(str(error))}")
+        raise typer.Exit(2) from error
+    except KeyboardInterrupt as error:
+        error_console.print("[bold]Stopped.[/bold] Finished stages are kept: the same command goes on from there.")
+        raise typer.Exit(130) from error

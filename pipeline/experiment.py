@@ -1,0 +1,62 @@
+"""Open an experiment from the command line: the way in that ``run`` and ``compare`` share."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import yaml
+
+from pipeline.artifacts import RunFolder, RunFolderError, write_text_atomically
+from pipeline.config import Config, ConfigError, find_config, load_config
+from pipeline.console import StageReporter, clear_errors
+from pipeline.model import ModelNotFoundError
+from pipeline.prompts import PromptsError
+from pipeline.stages import Experiment, Layout
+from pipeline.tables import ArtefactError
+
+EXPECTED_ERRORS = (ConfigError, RunFolderError, ModelNotFoundError, PromptsError, ArtefactError)
+
+
+@contextlib.contextmanager
+def opened(
+    name: str, overrides: Sequence[str], out: Path | None, seed: int | None, layout: Layout
+) -> Iterator[Experiment]:
+    """Open the experiment of a config, hold its run folder, and explain expected errors in one line.
+
+    Args:
+        name: a YAML file, or the name of a config that ships.
+        overrides: ``key.sub=value`` changes.
+        out: the run folder, by default ``runs/<config name>``.
+        seed: replaces the config's seeds.
+        layout: where artefacts lie below the run folder.
+    """
+    with clear_errors(*EXPECTED_ERRORS):
+        config = load_config(name, [*overrides, *([] if seed is None else [f"seeds=[{seed}]"])])
+        reporter = StageReporter()
+        with RunFolder(out or Path("runs") / find_config(name).stem, reporter).locked() as folder:
+            _quiet_libraries()
+            _write_provenance(config, folder.root)
+            yield Experiment(config, folder, layout)
+            reporter.finish()
+
+
+def _write_provenance(config: Config, root: Path) -> None:
+    from pipeline.report import write_environment
+
+    resolved = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    write_text_atomically(root / "config.yaml", resolved)
+    write_environment(root / "environment.json")
+
+
+def _quiet_libraries() -> None:
+    """Keep the libraries' own progress bars and advice out of the way: the stages have bars of their own."""
+    import datasets
+    import transformers
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    datasets.disable_progress_bars()

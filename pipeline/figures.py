@@ -1,0 +1,109 @@
+"""Figures of the report, as PNG bytes. Every function takes numbers and draws one figure."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FloatArray = NDArray[np.float64]
+# Okabe and Ito's colours, told apart by colour-blind readers
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#000000")
+
+
+def new_figure(width: float = 7.0, height: float = 3.6) -> tuple[Figure, Axes]:
+    """Return a figure and its axes, without the global state of pyplot."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def as_png(figure: Figure) -> bytes:
+    """Return the figure as PNG bytes that depend on nothing but the figure (no date, no version)."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def gold_by_condition(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Draw the gold reward of every condition with 95 % bars; the base policy and the truth are the two lines."""
+    figure, axes = new_figure(height=1.0 + 0.42 * len(rows))
+    for position, row in enumerate(reversed(rows)):
+        reference = row["rule"] in ("base", "truth")
+        axes.errorbar(
+            row["gold"],
+            position,
+            xerr=1.96 * row["gold_se"],
+            fmt="o",
+            color=COLOURS[6] if reference else COLOURS[0],
+            capsize=3,
+        )
+    for row in rows:
+        if row["rule"] in ("base", "truth"):
+            axes.axvline(row["gold"], color=COLOURS[6], linestyle=":", linewidth=1)
+    several_panels = len({row["panel"] for row in rows}) > 2
+    names = [f"{row['panel']}: {row['rule']}" if several_panels else row["rule"] for row in reversed(rows)]
+    axes.set_yticks(range(len(rows)), names)
+    axes.set_xlabel("gold reward on held-out prompts (mean, 95 % interval)")
+    return as_png(figure)
+
+
+def weights_over_rounds(weights: Mapping[str, FloatArray], title: str) -> bytes:
+    """Draw the weight of every labeler before each round.
+
+    Args:
+        weights: labeler -> weights, shape ``(T + 1,)``.
+        title: the rule.
+    """
+    figure, axes = new_figure()
+    groups = sorted({_group(name) for name in weights})
+    labelled: set[str] = set()
+    for name, series in weights.items():
+        group = _group(name)
+        axes.step(
+            np.arange(len(series)),
+            series,
+            where="post",
+            color=COLOURS[groups.index(group) % len(COLOURS)],
+            linewidth=1.3,
+            label=None if group in labelled else group,
+        )
+        labelled.add(group)
+    axes.axhline(1 / len(weights), color=COLOURS[6], linestyle=":", linewidth=1)
+    axes.set(xlabel="round (pair)", ylabel="weight", title=title, ylim=(0, None))
+    axes.legend(frameon=False)
+    return as_png(figure)
+
+
+def _group(labeler_id: str) -> str:
+    """Return a labeler's group: the labelers of one entry of a panel are numbered."""
+    return labeler_id.rstrip("0123456789").rstrip("-_ ") or labeler_id
+
+
+def cumulative_regret(curves: Mapping[str, FloatArray], bound: FloatArray) -> bytes:
+    """Draw cumulative regret against the best fixed labeler, with the bound 2 sqrt(t ln N) of the online mechanism.
+
+    Args:
+        curves: rule -> cumulative regret, shape ``(T,)``.
+        bound: shape ``(T,)``.
+    """
+    figure, axes = new_figure()
+    for k, (name, curve) in enumerate(curves.items()):
+        axes.plot(np.arange(1, len(curve) + 1), curve, color=COLOURS[k % len(COLOURS)], label=name, linewidth=1.5)
+    axes.plot(np.arange(1, len(bound) + 1), bound, color=COLOURS[6], linestyle=":", label="2 sqrt(t ln N)", linewidth=1)
+    axes.axhline(0, color="black", linewidth=0.6)
+    axes.set(xlabel="round (pair)", ylabel="cumulative regret")
+    axes.legend(frameon=False)
+    return as_png(figure)

@@ -1,0 +1,73 @@
+"""Sample continuations from a policy, batched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class SamplingSettings(BaseModel):
+    """How responses are sampled; the same for the training pairs and for the evaluation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_new_tokens: int = Field(24, ge=1, description="longest response, in tokens")
+    temperature: float = Field(1.0, gt=0, description="1 samples from the policy itself")
+    top_p: float = Field(1.0, gt=0, le=1, description="nucleus sampling; 1 is off")
+    batch_size: int = Field(224, ge=1, description="sequences generated at once")
+
+
+@dataclass(frozen=True)
+class Response:
+    """A sampled response: its token ids without the end-of-text token, and their text."""
+
+    text: str
+    token_ids: tuple[int, ...]
+
+
+def sample_responses(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    settings: SamplingSettings,
+    seed: int,
+    description: str,
+) -> list[Response]:
+    """Sample one response per prompt (repeat a prompt for several), with a progress bar.
+
+    The global generator of torch, which ``generate`` insists on, is seeded inside a fork and restored afterwards: the
+    same model, prompts, settings and seed give the same responses, and nothing else changes.
+    """
+    import torch
+    from tqdm.auto import tqdm
+
+    responses: list[Response] = []
+    devices = [model.device] if model.device.type == "cuda" else []
+    with torch.no_grad(), torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        with tqdm(total=len(prompts), desc=description, unit="responses") as progress:
+            for start in range(0, len(prompts), settings.batch_size):
+                batch = tokenizer(
+                    list(prompts[start : start + settings.batch_size]), return_tensors="pt", padding=True
+                ).to(model.device)
+                generated = model.generate(
+                    **batch,
+                    do_sample=True,
+                    temperature=settings.temperature,
+                    top_p=settings.top_p,
+                    top_k=0,
+                    min_new_tokens=1,
+                    max_new_tokens=settings.max_new_tokens,
+                    pad_token_id=tokenizer.pad_token_id,
+                )
+                for row in generated[:, batch["input_ids"].shape[1] :].tolist():
+                    ids = row[: row.index(tokenizer.eos_token_id)] if tokenizer.eos_token_id in row else row
+                    responses.append(Response(tokenizer.decode(ids, skip_special_tokens=True), tuple(ids)))
+                progress.update(len(batch["input_ids"]))
+    return responses

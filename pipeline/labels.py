@@ -1,0 +1,97 @@
+"""From reports to soft labels: apply a rule to a campaign, and orient the pairs for training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.config import RuleSection
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """One probability per pair, and how it came about."""
+
+    soft_labels: FloatArray
+    """P(A better), shape ``(T,)``: what the policy is trained on."""
+    stated: FloatArray
+    """q_t, each stated before its outcome, shape ``(T,)``: what regret is measured on."""
+    weights: FloatArray
+    """Before each round and after the last, shape ``(T + 1, N)``."""
+
+
+def apply_rule(rule: RuleSection, reports: FloatArray, outcomes: FloatArray, topics: Sequence[str]) -> Labels:
+    """Aggregate a campaign with one rule.
+
+    Args:
+        rule: which rule, its options, and which of its labels are wanted.
+        reports: shape ``(T, N)``, NaN where a labeler did not judge.
+        outcomes: shape ``(T,)``, NaN where not revealed.
+        topics: length T; read by a rule with ``per_topic``.
+    """
+    from aggregation import PerTopic, final_labels, make_aggregator, run_online
+
+    n_labelers = reports.shape[1]
+    if rule.per_topic:
+        raise NotImplementedError(PerTopic)
+    aggregator = make_aggregator(rule.name, n_labelers, **rule.options)
+    run = run_online(aggregator, reports, outcomes)
+    labels = run.soft_labels if rule.labels == "online" else final_labels(aggregator, reports, outcomes)
+    return Labels(labels, run.soft_labels, np.vstack([run.weights, aggregator.weights_]))
+
+
+def orient(
+    pairs: pd.DataFrame, soft_labels: FloatArray, n_labelers: FloatArray, audited: NDArray[np.bool_]
+) -> pd.DataFrame:
+    """Return the soft-label table (design, section 5): the likelier response is ``chosen``, its probability >= 0.5.
+
+    Args:
+        pairs: columns ``pair_id, prompt, response_a, response_b``.
+        soft_labels: P(A better), shape ``(T,)``.
+        n_labelers: labelers who judged the pair, shape ``(T,)``.
+        audited: whether the pair's outcome was revealed, shape ``(T,)``.
+    """
+    a_better = soft_labels >= 0.5
+    return pd.DataFrame(
+        {
+            "prompt": pairs["prompt"],
+            "chosen": np.where(a_better, pairs["response_a"], pairs["response_b"]),
+            "rejected": np.where(a_better, pairs["response_b"], pairs["response_a"]),
+            "soft_label": np.where(a_better, soft_labels, 1.0 - soft_labels),
+            "pair_id": pairs["pair_id"],
+            "n_labelers": n_labelers.astype(np.int64),
+            "audited": audited,
+            "chosen_is_a": a_better,
+        }
+    )
+
+
+def label_quality(soft_labels: FloatArray, p_truth: FloatArray, audited: NDArray[np.bool_]) -> dict[str, float | None]:
+    """Measure soft labels against the true preference: direction accuracy (ties count half) and Brier score.
+
+    The unaudited pairs are measured apart, because final labels of audited pairs are their outcomes.
+    """
+
+    def accuracy(part: NDArray[np.bool_]) -> float | None:
+        if not part.any():
+            return None
+        q, p = soft_labels[part] - 0.5, p_truth[part] - 0.5
+        return float(np.where((q == 0) | (p == 0), 0.5, (q > 0) == (p > 0)).mean())
+
+    everything = np.ones(len(p_truth), dtype=bool)
+    return {
+        "label_accuracy": accuracy(everything),
+        "label_accuracy_unaudited": accuracy(~audited),
+        "brier": float(np.mean((soft_labels - p_truth) ** 2)),
+    }
+
+
+def truth_labels(p_truth: FloatArray) -> Labels:
+    """Return the reference: the true preference probabilities, without any labeler."""
+    return Labels(p_truth, p_truth, np.empty((len(p_truth) + 1, 0)))

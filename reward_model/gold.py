@@ -1,0 +1,104 @@
+"""Gold rewards: the true utility g(x, y) of a response, known in experiments and never shown to labelers or trainers.
+
+The offline default is VADER's compound sentiment of prompt and response together, in [-1, 1]: a
+small model with a computable gold reward, after the controlled-sentiment study of DPO (arXiv 2305.18290). Any Hugging
+Face sequence classifier serves as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+
+
+class GoldReward(Protocol):
+    """The true utility of responses."""
+
+    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> FloatArray:
+        """Return one finite utility per response, shape ``(n,)``; a response goes on where its prompt ends."""
+        ...
+
+
+class VaderGold:
+    """VADER's compound sentiment of prompt + response, in [-1, 1]; higher is more positive.
+
+    >>> VaderGold().score(["The film was"], [" a wonderful surprise."]).round(2)
+    array([0.71])
+    """
+
+    def __init__(self) -> None:
+        from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
+
+        self._analyzer = SentimentIntensityAnalyzer()
+
+    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> FloatArray:
+        """Return the compound sentiment of each text, shape ``(n,)``."""
+        texts = (prompt + response for prompt, response in zip(prompts, responses, strict=True))
+        return np.array([self._analyzer.polarity_scores(text)["compound"] for text in texts], dtype=np.float64)
+
+
+class ClassifierGold:
+    """The score of a Hugging Face sequence classifier on prompt + response.
+
+    With one output (a reward model) the score is its logit; with several it is the log-odds of ``label``, by default
+    the classifier's last label (for two-class sentiment models, the positive one).
+    """
+
+    def __init__(self, name_or_path: str, label: str | None = None, batch_size: int = 32) -> None:
+        """Load the classifier (safetensors only, no remote code) from a local folder or the Hub."""
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        self.tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
+        self.model = AutoModelForSequenceClassification.from_pretrained(
+            name_or_path, trust_remote_code=False, use_safetensors=True
+        ).eval()
+        labels = [self.model.config.id2label[k] for k in range(self.model.config.num_labels)]
+        if label is not None and label not in labels:
+            raise ValueError(f"gold.label {label!r} is not a label of {name_or_path}; it has {', '.join(labels)}")
+        self._index = labels.index(label) if label is not None else len(labels) - 1
+        self.batch_size = batch_size
+
+    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> FloatArray:
+        """Return the classifier's score of each text, shape ``(n,)``."""
+        import torch
+        from tqdm.auto import tqdm
+
+        texts = [prompt + response for prompt, response in zip(prompts, responses, strict=True)]
+        scores: list[FloatArray] = []
+        starts = range(0, len(texts), self.batch_size)
+        with torch.no_grad():
+            for start in tqdm(starts, desc="Scoring gold rewards", disable=len(starts) < 3):
+                batch = self.tokenizer(
+                    texts[start : start + self.batch_size], padding=True, truncation=True, return_tensors="pt"
+                )
+                logits = self.model(**batch.to(self.model.device)).logits.double()
+                scores.append(self._scalar(logits).cpu().numpy())
+        return np.concatenate(scores) if scores else np.empty(0)
+
+    def _scalar(self, logits):  # type: ignore[no-untyped-def]  # torch tensors are Any under mypy here
+        if logits.shape[1] == 1:
+            return logits[:, 0]
+        log_probabilities = logits.log_softmax(dim=1)
+        rest = log_probabilities.clone()
+        rest[:, self._index] = -np.inf
+        return log_probabilities[:, self._index] - rest.logsumexp(dim=1)
+
+
+def make_gold(name: str, label: str | None = None) -> GoldReward:
+    """Return the gold reward called ``vader``, or the sequence classifier in a folder or on the Hub."""
+    if name == "vader":
+        if label is not None:
+            raise ValueError("gold.label belongs to a classifier; gold.name=vader has no labels")
+        return VaderGold()
+    return ClassifierGold(name, label)
+
+
+def true_preference(gold_a: FloatArray, gold_b: FloatArray, kappa: float) -> FloatArray:
+    """Return P(A better) = sigmoid(kappa (g_a - g_b)), shape ``(n,)``: Bradley-Terry with temperature 1 / kappa."""
+    result: FloatArray = 0.5 * (1.0 + np.tanh(0.5 * kappa * (gold_a - gold_b)))
+    return result
