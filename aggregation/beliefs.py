@@ -3,7 +3,7 @@
 A pair's true log-odds d_t = logit P(y_t = 1) is seen as x_t = d_t + noise * eps_t. The belief is the Bayesian posterior
 mean E[sigmoid(d) | x_t] under the campaign's own distribution of d, made symmetric because A and B are arbitrary. So
 P(y = 1 | belief = p) = p: a labeler that reports it is accurate *and* calibrated. Reporting sigmoid(x_t) itself would
-be overconfident, and shading it towards 1/2 would then look like a profitable lie although it is only better statistics.
+be overconfident, and shading it towards 1/2 would look like a profitable lie although it is only better statistics.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 A stage has a name, inputs (anything JSON can hold, among them the fingerprints of the stages before it), outputs (paths
 below the run folder) and a function that builds them in a scratch folder. The outputs are moved into place one by one
 and the manifest ``stages/<name>.json``, with the fingerprint of the inputs and a checksum of every output, is written
-last. So a run killed at any moment leaves either a complete stage or one that will be built again: nothing half-written is read.
+last. So a run killed at any moment leaves either a complete stage or one that will be built again: nothing half-written
+is ever read.
 """
 
 from __future__ import annotations

@@ -95,7 +95,8 @@ def _setting(experiment: Experiment) -> str:
     n_pairs = len(read_table(experiment.path(experiment.layout.of_seed(config.seeds[0], "outcomes.parquet")), []))
     return (
         f"Model {config.model.name_or_path}, {config.policy.method.upper()} on {n_pairs} pairs,"
-        f" {config.audit_rate:.0%} of them audited, {config.prompts.n_held_out} held-out prompts, gold reward {config.gold.name},"
+        f" {config.audit_rate:.0%} of them audited,"
+        f" {config.prompts.n_held_out} held-out prompts, gold reward {config.gold.name},"
         f" seed{'s' if len(config.seeds) > 1 else ''} {', '.join(map(str, config.seeds))}."
     )
 
