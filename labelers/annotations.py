@@ -99,8 +99,8 @@ def read_annotations(
     Args:
         source: see `labelers.records.read_records`.
         format: a key of `labelers.importers.FORMATS`, or ``auto``.
-        columns: canonical name (``pair_id``, ..., ``round``, ``topic``) -> name in the source. With ``round`` (a number or
-            a time) pairs go in the order in which their last report arrived; otherwise they keep the file's order.
+        columns: canonical name (``pair_id``, ..., ``round``, ``topic``) -> name in the source. With ``round`` (a number
+            or a time) pairs go in the order in which their last report arrived; otherwise they keep the file's order.
         duplicates: what to do when a labeler judged a pair twice: refuse, or keep the last report.
         pairs_by_text: recognise a pair by its prompt and its two responses, in either order, instead of by ``pair_id``
             (always so where the source has no pair ids).
@@ -148,8 +148,10 @@ def _add_batch(builder: _Builder, batch: Batch, format: str, columns: Mapping[st
         except KeyError as error:
             key = str(error.args[0])
             raise AnnotationError(f"{builder.name}: row {number}: no {key!r}{nearest(key, map(str, record))}") from None
-        except (ValueError, TypeError, AttributeError, IndexError) as error:
+        except ValueError as error:
             raise AnnotationError(f"{builder.name}: row {number}: {error}") from None
+        except (TypeError, AttributeError, IndexError) as error:  # a list where a dict should be, and so on
+            raise AnnotationError(f"{builder.name}: row {number}: not a {format} record ({error})") from None
 
 
 def _listed(names: set[str]) -> str:
