@@ -1,1 +1,18 @@
 """The stages that join the parts: command line, generation, policy training, evaluation and report."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline.soft_dpo import SoftDPOTrainer
+
+__all__ = ["SoftDPOTrainer"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the trainer, and with it torch and TRL, when it is first asked for."""
+    if name in __all__:
+        return getattr(importlib.import_module("pipeline.soft_dpo"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

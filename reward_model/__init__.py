@@ -1,1 +1,18 @@
 """From soft labels to a reward: gold rewards, the reward-model trainer and its calibration."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reward_model.trainer import SoftRewardTrainer
+
+__all__ = ["SoftRewardTrainer"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the trainer, and with it torch and TRL, when it is first asked for."""
+    if name in __all__:
+        return getattr(importlib.import_module("reward_model.trainer"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
