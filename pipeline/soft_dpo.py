@@ -1,7 +1,7 @@
 """Train a policy on soft labels with DPO: TRL's ``DPOTrainer`` plus one term.
 
-Notation: for a pair, z = beta [(log pi(chosen) - log ref(chosen)) - (log pi(rejected) - log ref(rejected))] and q is the
-soft label, P(chosen better). TRL's loss is the mean of -log sigmoid(z) (arXiv 2305.18290, equation 7); with the term of
+Notation: for a pair, z = beta [(log pi(chosen) - log ref(chosen)) - (log pi(rejected) - log ref(rejected))] and q is
+the soft label, P(chosen better). TRL's loss is the mean of -log sigmoid(z) (arXiv 2305.18290); with the term of
 ``reward_model.losses`` it becomes the cross-entropy of sigmoid(z) against q, or another of the losses there.
 """
 
@@ -36,7 +36,7 @@ _REQUIRED: dict[str, tuple[Any, ...]] = {
 
 
 def check_arguments(args: DPOConfig) -> None:
-    """Raise ``ValueError`` for an option under which the soft-label term would be wrong or the option without effect."""
+    """Raise ``ValueError`` for an option that makes the soft-label term wrong, or that TRL would ignore."""
     for name, allowed in _REQUIRED.items():
         value = getattr(args, name)
         if value not in allowed:

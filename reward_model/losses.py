@@ -40,8 +40,8 @@ def soft_bce(z: Tensor, q: Tensor) -> Tensor:
 def gdpo(z: Tensor, q: Tensor) -> Tensor:
     """Return ``-log sigmoid((2q - 1) z) + log sigmoid(z)``: the total is the geometric-averaged loss.
 
-    A pair's gradient is scaled by its certainty 2q - 1, so that an undecided pair (q = 1/2) teaches nothing at any z and
-    no pair has a finite optimum: made for policies, not for calibrated rewards.
+    A pair's gradient is scaled by its certainty 2q - 1, so that an undecided pair (q = 1/2) teaches nothing at any z
+    and no pair has a finite optimum: made for policies, not for calibrated rewards.
 
     References:
         Geometric-averaged preference optimization, arXiv 2409.06691.
