@@ -12,7 +12,7 @@ import types
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from labelers.panel import LabelerSpec
@@ -34,6 +34,9 @@ class Section(BaseModel):
     """A section refuses keys that it does not know, and cannot change after it was read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+SectionT = TypeVar("SectionT", bound=Section)
 
 
 class ModelSection(Section):
@@ -162,11 +165,17 @@ def find_config(name: str) -> Path:
 
 
 def load_config(name: str, overrides: Sequence[str] = ()) -> Config:
-    """Read, override and validate a config.
+    """Read, override and validate the config of a run; see `load_section`."""
+    return load_section(name, overrides, Config)
+
+
+def load_section(name: str, overrides: Sequence[str], schema: type[SectionT]) -> SectionT:
+    """Read, override and validate a config of any schema.
 
     Args:
         name: a YAML file, or the name of a config that ships with the package.
         overrides: ``key.sub=value`` entries; values are YAML, so ``rules=[mean, median]`` works.
+        schema: what the file describes.
 
     Raises:
         ConfigError: with the file, the key and the nearest valid choice.
@@ -181,9 +190,9 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         _apply(content, override)
     try:
-        return Config.model_validate(content)
+        return schema.model_validate(content)
     except ValidationError as error:
-        raise ConfigError(f"{path}:\n" + "\n".join(_explain(error))) from error
+        raise ConfigError(f"{path}:\n" + "\n".join(_explain(error, schema))) from error
 
 
 def _apply(content: dict[str, Any], override: str) -> None:
@@ -201,19 +210,19 @@ def _apply(content: dict[str, Any], override: str) -> None:
         raise ConfigError(f"override {override!r}: the value is not valid YAML") from error
 
 
-def _explain(error: ValidationError) -> Iterator[str]:
+def _explain(error: ValidationError, schema: type[BaseModel]) -> Iterator[str]:
     for problem in error.errors(include_url=False):
         location = [part for part in problem["loc"] if part not in ("dpo", "ppo", "rloo", "best_of_n")]
         key = ".".join(str(part) for part in location)
         if problem["type"] == "extra_forbidden":
-            valid = sorted(_fields_at(Config, problem["loc"][:-1]))
+            valid = sorted(_fields_at(schema, problem["loc"][:-1]))
             near = difflib.get_close_matches(str(problem["loc"][-1]), valid, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(valid)}"
             yield f"  {key}: unknown key; {hint}"
         else:
-            yield f"  {key}: {problem['msg']}" + (
-                "" if problem["type"] == "missing" else f", got {problem['input']!r:.80}"
-            )
+            says_it_all = problem["type"] in ("missing", "value_error")
+            text = problem["msg"].removeprefix("Value error, ")
+            yield f"  {key or 'config'}: {text}" + ("" if says_it_all else f", got {problem['input']!r:.80}")
 
 
 def _fields_at(annotation: Any, location: Sequence[Any]) -> set[str]:
