@@ -61,6 +61,8 @@ class SoftDPOTrainer(DPOTrainer):
         ValueError: no (valid) column ``soft_label``, or arguments under which the term would be wrong.
     """
 
+    data_collator: Any
+
     def __init__(self, *args: Any, soft_label_loss: str = "soft_bce", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         check_arguments(self.args)

@@ -29,6 +29,8 @@ class SoftRewardTrainer(RewardTrainer):
         ValueError: no (valid) column ``soft_label``, or a column ``margin``, which contradicts a probability.
     """
 
+    data_collator: Any
+
     def __init__(self, *args: Any, soft_label_loss: str = "soft_bce", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         rng = np.random.default_rng([self.args.seed, self.accelerator.process_index])

@@ -88,7 +88,7 @@ def independent_z(policy: Any, reference: Any, inputs: dict[str, Any]) -> torch.
 
 
 def check_every_step(trainer: Any, reference: Any, labels_used: Callable[[torch.Tensor], torch.Tensor]) -> list[float]:
-    """Train, comparing every loss with torch's cross-entropy on an independently computed z; return max |z| per step."""
+    """Train, comparing every loss with torch's cross-entropy on an independent z; return max |z| per step."""
     original, sizes = trainer.compute_loss, []
 
     def compared(model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
@@ -191,7 +191,7 @@ def test_a_missing_or_wrong_column_raises(make: Callable[..., Any]) -> None:
     with pytest.raises(ValueError, match="eval data set has no column"):
         make(SoftDPOTrainer, preferences(SOFT), eval_dataset=preferences(None), **LORA)
     for bad in (1.2, float("nan"), -0.1):
-        with pytest.raises(ValueError, match="row 11.*must be a probability"):
+        with pytest.raises(ValueError, match=r"row 11.*must be a probability"):
             make(SoftDPOTrainer, preferences(np.append(SOFT[:-1], bad)), **LORA)
 
 

@@ -141,7 +141,7 @@ def test_a_missing_column_or_a_margin_raises(make: Callable[..., Any]) -> None:
         make(SoftRewardTrainer, preferences(SOFT), eval_dataset=preferences(None))
     with pytest.raises(ValueError, match="'margin'"):
         make(SoftRewardTrainer, preferences(SOFT).add_column("margin", [0.5] * 12))
-    with pytest.raises(ValueError, match="row 3.*must be a probability"):
+    with pytest.raises(ValueError, match=r"row 3.*must be a probability"):
         make(SoftRewardTrainer, preferences(np.where(np.arange(12) == 3, 2.0, 0.5)))
 
 
