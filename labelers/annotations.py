@@ -74,14 +74,14 @@ class Annotations:
         """Round of each report, shape ``(R,)``."""
         return np.repeat(np.arange(self.n_pairs), np.diff(self.start))
 
-    def matrix(self, first: int = 0, stop: int | None = None) -> FloatArray:
-        """Return the reports of rounds ``first`` to ``stop``, shape ``(rounds, N)``, NaN where a labeler is absent."""
-        stop = self.n_pairs if stop is None else stop
-        dense = np.full((stop - first, self.n_labelers), np.nan)
-        a, b = self.start[first], self.start[stop]
-        dense[np.repeat(np.arange(stop - first), np.diff(self.start[first : stop + 1])), self.labeler[a:b]] = (
-            self.report[a:b]
-        )
+    def matrix(self, rounds: IntArray | None = None) -> FloatArray:
+        """Return the reports of some rounds (all by default), shape ``(rounds, N)``, NaN where a labeler is absent."""
+        rounds = np.arange(self.n_pairs) if rounds is None else np.asarray(rounds)
+        lengths = np.diff(self.start)[rounds]
+        row = np.repeat(np.arange(len(rounds)), lengths)
+        entry = np.arange(lengths.sum()) + np.repeat(self.start[rounds] - np.cumsum(lengths) + lengths, lengths)
+        dense = np.full((len(rounds), self.n_labelers), np.nan)
+        dense[row, self.labeler[entry]] = self.report[entry]
         return dense
 
 

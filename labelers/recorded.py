@@ -17,8 +17,8 @@ FloatArray = NDArray[np.float64]
 class RecordedLabeler:
     """Replay one labeler of an annotation table.
 
-    What a person believed is not known; what it reported is. The recorded report serves as the belief, so that any strategy
-    can be tried on real data ("what if this expert had exaggerated?"). Pairs that it never judged are NaN.
+    What a person believed is not known; what it reported is. The recorded report serves as the belief, so that any
+    strategy can be tried on real data ("what if this expert had exaggerated?"). Pairs that it never judged are NaN.
 
     Args:
         annotations: the table.
@@ -61,8 +61,3 @@ class RecordedLabeler:
     def report(self, pairs: Pairs, context: Any = None) -> FloatArray:
         """Return the recorded reports; the context of the mechanism cannot change the past."""
         return self.belief(pairs)
-
-
-def recorded_panel(annotations: Annotations) -> list[RecordedLabeler]:
-    """Return all labelers of a table, in the table's order."""
-    return [RecordedLabeler(annotations, labeler_id) for labeler_id in annotations.labeler_ids]

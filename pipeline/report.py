@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,26 +12,9 @@ from pipeline import figures
 from pipeline.artifacts import write_bytes_atomically, write_json, write_text_atomically
 from pipeline.compare import COLUMNS, Group, cells, groups, markdown_table, read_json, results_csv
 from pipeline.config import SHARED
+from pipeline.html import render
 from pipeline.stages import BASE, Experiment
 from pipeline.tables import read_table
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
-
-
-def render(template: str, images: Mapping[str, bytes], **content: Any) -> str:
-    """Render a page with every value escaped and the images embedded; ``figure(name, caption)`` places one."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
-
-    def figure(name: str, caption: str) -> Markup:
-        data = base64.b64encode(images[name]).decode()
-        return Markup(
-            '<figure><img alt="{}" src="data:image/png;base64,{}"><figcaption>{}</figcaption></figure>'
-        ).format(caption, data, caption)
-
-    environment = Environment(loader=PackageLoader("pipeline"), autoescape=True, undefined=StrictUndefined)
-    return environment.get_template(template).render(figure=figure, **content)
 
 
 def write_report(experiment: Experiment, rows: list[dict[str, Any]], command: str) -> Path:

@@ -16,11 +16,14 @@ weighting by 1 / probability keeps every estimate on the audited pairs unbiased.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from labelers.annotations import Annotations
+from labelers.records import AnnotationError
+from pipeline.artifacts import write_text_atomically
 
 FloatArray = NDArray[np.float64]
 
@@ -55,7 +58,7 @@ def inclusion_probabilities(values: FloatArray, budget: int) -> FloatArray:
     """Return the probability of drawing each pair, shape as ``values`` ``(n,)``; they sum to ``budget`` <= n."""
     n = len(values)
     if not 1 <= budget <= n:
-        raise ValueError(f"the budget must be between 1 and the {n} pairs without an outcome, got {budget}")
+        raise AnnotationError(f"the budget must be between 1 and the {n} pairs without an outcome, got {budget}")
     total = values.sum()
     share = values / total if total > 0 else np.full(n, 1.0 / n)
     share = (1.0 - _UNIFORM_SHARE) * share + _UNIFORM_SHARE / n
@@ -96,3 +99,25 @@ def plan_audit(
     drawn = order[np.minimum(np.searchsorted(ends, rng.random() + np.arange(budget), side="right"), len(order) - 1)]
     drawn = np.sort(np.unique(drawn))
     return AuditPlan(candidates[drawn], probability[drawn], values[drawn])
+
+
+def write_plan(plan: AuditPlan, annotations: Annotations, path: Path) -> None:
+    """Write the plan as CSV or JSONL, by the path's suffix; the column ``outcome`` is left empty for the auditor."""
+    if path.suffix not in (".csv", ".jsonl"):
+        raise AnnotationError(f"{path}: the plan is written as .csv or .jsonl")
+    table = annotations.texts.take(annotations.text_row[plan.rounds]).to_pandas()
+    table.insert(0, "pair_id", [annotations.pair_ids[t] for t in plan.rounds])
+    if annotations.topic is not None:
+        table.insert(1, "topic", [annotations.topic[t] for t in plan.rounds])
+    table["probability"] = plan.probability
+    table["outcome"] = None
+    if path.suffix == ".jsonl":
+        text = table.to_json(orient="records", lines=True, force_ascii=False)
+    else:
+        text = table.apply(lambda column: column.map(harmless_cell)).to_csv(index=False)
+    write_text_atomically(path, text)
+
+
+def harmless_cell(value: object) -> object:
+    """Return a CSV cell that no spreadsheet runs as a formula: such texts get a leading apostrophe."""
+    return "'" + value if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value

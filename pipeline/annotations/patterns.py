@@ -161,7 +161,7 @@ def copies(annotations: Annotations, outcomes: FloatArray) -> list[Flag]:
     """
     activity = np.bincount(annotations.labeler, minlength=annotations.n_labelers)
     active = np.sort(np.argsort(-activity, kind="stable")[:_COPY_LABELERS])
-    dense = annotations.matrix(0, min(annotations.n_pairs, _COPY_ROUNDS))
+    dense = annotations.matrix(np.arange(min(annotations.n_pairs, _COPY_ROUNDS)))
     outcomes = outcomes[: len(dense)]
     total, count = np.nansum(dense, axis=1), (~np.isnan(dense)).sum(axis=1)
     present = (~np.isnan(dense[:, active])).astype(np.float32)

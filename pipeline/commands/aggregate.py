@@ -1,6 +1,99 @@
-"""Placeholder while the skeleton is laid out."""
+"""``truthful-rlhf aggregate``: annotations in, soft labels, TRL data sets and a labeler report out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.commands.annotation_options import (
+    ColumnOption,
+    DuplicatesOption,
+    FileArgument,
+    FormatOption,
+    OrderOption,
+    PairsByTextOption,
+    TopicOption,
+    column_mapping,
+    read_with_progress,
+)
+from pipeline.console import clear_errors, console, print_table
+
+RuleOption = Annotated[
+    str | None,
+    typer.Option(
+        help="online_weighted, linear_weighted, hedge, elf, mean, median, trimmed_mean, majority, dawid_skene, glad or "
+        "mace. Default: online_weighted if any outcome is known, otherwise mean."
+    ),
+]
 
 
-def aggregate() -> None:
-    """Not built yet."""
-    raise NotImplementedError
+def aggregate(
+    file: FileArgument,
+    out: Annotated[Path, typer.Option(help="Folder for everything that is written.")] = Path("runs/aggregate"),
+    rule: RuleOption = None,
+    labels: Annotated[
+        str, typer.Option(help="final: re-aggregated with the last weights; online: stated before each outcome.")
+    ] = "final",
+    gold_column: Annotated[
+        str | None, typer.Option(help="Column with the known outcomes (1 or A: A is better). Default: outcome.")
+    ] = None,
+    audit_rate: Annotated[
+        float, typer.Option(help="Share of the known outcomes that the rule may see; the rest measures the labels.")
+    ] = 1.0,
+    order: OrderOption = None,
+    topic_column: TopicOption = None,
+    eta: Annotated[
+        float | None, typer.Option(help="Step size of a learning rule. Default: the rule's schedule.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the choice of audited pairs.")] = 0,
+    format: FormatOption = "auto",
+    column: ColumnOption = None,
+    duplicates: DuplicatesOption = "error",
+    pairs_by_text: PairsByTextOption = False,
+) -> None:
+    """Turn annotations from many labelers into TRL-ready soft labels and a report on the labelers.
+
+    Reads JSONL, JSON, CSV, TSV or Parquet (one report per row), crowd-kit tables, Argilla and Label Studio exports,
+    MT-Bench votes, or a Hub data set. Writes soft_labels.parquet, trl_preference.parquet,
+    trl_preference_conversational.parquet, weights.parquet, labelers.json and report.html. The same file and options
+    give the same bytes again.
+
+    Examples:
+
+      truthful-rlhf aggregate votes.jsonl --out runs/votes
+
+      truthful-rlhf aggregate votes.csv --column labeler_id=annotator --column report=score --gold-column expert
+
+      truthful-rlhf aggregate votes.parquet --audit-rate 0.1 --order created_at --topic-column category
+
+      truthful-rlhf aggregate export.json --format argilla --rule dawid_skene
+
+      truthful-rlhf aggregate hf://lmsys/mt_bench_human_judgments:human
+    """
+    from labelers.records import AnnotationError
+    from pipeline.annotations.campaign import Settings
+    from pipeline.annotations.job import aggregate_into
+
+    with clear_errors(AnnotationError, OSError):
+        columns = column_mapping(column, outcome=gold_column, round=order, topic=topic_column)
+        if labels not in ("final", "online"):
+            raise AnnotationError(f"--labels {labels}: valid are final and online")
+        annotations = read_with_progress(file, format, columns, duplicates, pairs_by_text)
+        settings = Settings(
+            rule=rule,
+            labels="online" if labels == "online" else "final",
+            audit_rate=audit_rate,
+            eta=eta,
+            per_topic=topic_column is not None,
+            seed=seed,
+        )
+        with console.status("aggregating") as status:
+            result, analysis = aggregate_into(out, annotations, settings, file, columns, status.update)
+    for warning in analysis.warnings:
+        console.print(f"[yellow]Note:[/yellow] {warning}")
+    if analysis.accuracy:
+        rows = [(r.name + " ←" * r.chosen, str(r.n), f"{r.accuracy:.3f}", f"{r.brier:.3f}") for r in analysis.accuracy]
+        print_table(f"Rule {result.rule}", ("labels", "pairs", "accuracy", "Brier"), rows, n_text=1)
+    console.print(f"{' '.join(analysis.findings)} Report: {out / 'report.html'}")

@@ -1,6 +1,66 @@
-"""Placeholder while the skeleton is laid out."""
+"""``truthful-rlhf audit-plan``: which pairs to have checked next."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.commands.annotation_options import (
+    ColumnOption,
+    DuplicatesOption,
+    FileArgument,
+    FormatOption,
+    PairsByTextOption,
+    TopicOption,
+    column_mapping,
+    read_with_progress,
+)
+from pipeline.console import clear_errors, console
 
 
-def audit_plan() -> None:
-    """Not built yet."""
-    raise NotImplementedError
+def audit_plan(
+    file: FileArgument,
+    budget: Annotated[int, typer.Option(help="Number of pairs to audit.", min=1)] = 50,
+    out: Annotated[Path, typer.Option(help="The plan: a .csv or a .jsonl file.")] = Path("runs/audit_plan.csv"),
+    gold_column: Annotated[str | None, typer.Option(help="Column with the outcomes known so far.")] = None,
+    topic_column: TopicOption = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Repeats a plan. Keep it secret: who knows it knows the plan. Default: drawn.")
+    ] = None,
+    format: FormatOption = "auto",
+    column: ColumnOption = None,
+    duplicates: DuplicatesOption = "error",
+    pairs_by_text: PairsByTextOption = False,
+) -> None:
+    """Draw the pairs whose outcome would teach most about the labelers.
+
+    Pairs on which labelers disagree teach most, but a fixed list of them could be predicted, and whoever can predict
+    the audits can lie on all other pairs. So pairs are drawn with a secret seed: disagreement raises a pair's chance,
+    every pair has one, and topics get their share. Write the outcomes into the annotation file (column outcome) and run
+    aggregate.
+
+    In the CSV, cells that a spreadsheet would run as a formula get a leading apostrophe; the JSONL is exact.
+
+    Examples:
+
+      truthful-rlhf audit-plan votes.jsonl --budget 50 --out runs/plan.csv
+
+      truthful-rlhf audit-plan votes.parquet --budget 200 --topic-column category --out runs/plan.jsonl
+    """
+    import numpy as np
+
+    from labelers.records import AnnotationError
+    from pipeline.annotations.audit_plan import plan_audit, write_plan
+    from pipeline.annotations.campaign import Settings, run_campaign
+
+    with clear_errors(AnnotationError, OSError):
+        columns = column_mapping(column, outcome=gold_column, topic=topic_column)
+        annotations = read_with_progress(file, format, columns, duplicates, pairs_by_text)
+        seed = secrets.randbits(63) if seed is None else seed
+        weights = run_campaign(annotations, Settings()).weights
+        plan = plan_audit(annotations, budget, np.random.default_rng(seed), weights)
+        write_plan(plan, annotations, out)
+    console.print(f"{len(plan.rounds)} pairs of {annotations.n_pairs:,} drawn into {out}. Secret seed: {seed}")
