@@ -1,0 +1,64 @@
+"""Iterated best response ends where nobody gains, and says so when it does not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from aggregation import AGGREGATORS
+from aggregation.equilibrium import Equilibrium, find_equilibrium
+from aggregation.game import draw_campaigns
+from aggregation.misreport import Misreport
+from aggregation.population import Group, Population
+
+STRATEGIC = Population(
+    "strategic", (Group("expert", 2, noise=0.5), Group("best_responder", 3, bias=1.0, objective="taste"))
+)
+
+
+def solved(rule: str, population: Population = STRATEGIC, **options: float) -> Equilibrium:
+    search, fresh = (draw_campaigns(population, 120, n, np.random.default_rng(s)) for n, s in ((4, 1), (16, 2)))
+    return find_equilibrium(AGGREGATORS[rule], population, search, fresh, np.random.default_rng(3), **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("rule", ["mean", "online_weighted"])
+def test_nobody_gains_much_at_the_end(rule: str) -> None:
+    found = solved(rule, tolerance=0.01)
+    assert found.converged
+    (play,) = found.plays
+    assert (play.group, play.kind) == (1, "best_responder")
+    assert not play.misreport.is_truthful
+    assert play.left[0] < 0.02  # twice the tolerance: measured on campaigns that it was not chosen on
+
+
+def test_under_the_mean_the_play_is_an_exaggeration_that_pays() -> None:
+    (play,) = solved("mean").plays
+    assert play.misreport.scale > 1.2
+    assert play.over_truth[1] > 0.0
+
+
+def test_control_one_turn_is_not_called_an_equilibrium() -> None:
+    found = solved("mean", max_turns=1)
+    assert not found.converged
+    assert found.n_turns == 1
+
+
+def test_without_best_responders_there_is_nothing_to_solve() -> None:
+    honest = Population("honest", (Group("expert", 2),))
+    found = solved("mean", honest)
+    assert found.converged
+    assert found.plan(1000) == {}
+
+
+def test_influence_under_the_mean_cannot_be_gained() -> None:
+    panel = Population("panel", (Group("expert", 2), Group("best_responder", 1, objective="influence")))
+    found = solved("mean", panel)
+    assert found.converged
+    assert found.plays[0].misreport.is_truthful
+
+
+def test_a_start_keeps_its_share_of_a_longer_campaign() -> None:
+    found = solved("mean", max_turns=1)
+    (play,) = found.plays
+    late = type(play)(**{**vars(play), "misreport": Misreport(2.0, 0.5, start=60)})
+    assert Equilibrium((late,), True, 120, 1).plan(10_000) == {1: Misreport(2.0, 0.5, start=5000)}
