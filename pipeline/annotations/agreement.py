@@ -10,7 +10,8 @@ from labelers.annotations import Annotations
 FloatArray = NDArray[np.float64]
 
 _MIN_COMMON = 5
-_SHOWN = 40
+_SHOWN = 30
+_CONSIDERED = 60
 _ROUNDS = 50_000
 
 
@@ -54,17 +55,21 @@ def agreement_matrix(annotations: Annotations) -> tuple[NDArray[np.int64], Float
     pairs.
     """
     activity = np.bincount(annotations.labeler, minlength=annotations.n_labelers)
-    shown = np.argsort(-activity, kind="stable")[:_SHOWN]
-    reports = annotations.matrix(np.arange(min(annotations.n_pairs, _ROUNDS)))[:, shown]
-    k = len(shown)
-    agreement = np.full((k, k), np.nan)
-    for i in range(k):
+    active = np.argsort(-activity, kind="stable")[:_CONSIDERED]
+    reports = annotations.matrix(np.arange(min(annotations.n_pairs, _ROUNDS)))[:, active]
+    agreement = np.full((len(active), len(active)), np.nan)
+    for i in range(len(active)):
         distance = np.abs(reports - reports[:, i : i + 1])
         common = (~np.isnan(distance)).sum(axis=0)
         enough = common >= _MIN_COMMON
+        enough[i] = False
         agreement[i, enough] = 1.0 - np.nansum(distance[:, enough], axis=0) / common[enough]
+    partners = (~np.isnan(agreement)).sum(axis=1)
+    shown = np.argsort(-partners, kind="stable")[:_SHOWN]
+    shown = shown[partners[shown] > 0]
+    agreement = agreement[np.ix_(shown, shown)]
     order = _grouped(agreement)
-    return shown[order], agreement[np.ix_(order, order)]
+    return active[shown[order]], agreement[np.ix_(order, order)]
 
 
 def _grouped(agreement: FloatArray) -> NDArray[np.int64]:

@@ -174,11 +174,13 @@ def _findings(result: CampaignResult, accuracy: list[AccuracyRow], flags: list[d
     chosen = next((row for row in accuracy if row.chosen), None)
     mean = next((row for row in accuracy if row.name == "mean"), None)
     if chosen is not None and mean is not None:
-        sentence = f"The labels of {chosen.name} are on the right side on {chosen.accuracy:.1%} of {chosen.n:,} pairs"
+        rule, _, kind = chosen.name.partition(", ")
+        sentence = f"The {kind} labels of {rule} are".replace("  ", " ")
+        sentence += f" on the right side of {chosen.accuracy:.1%} of {chosen.n:,} pairs"
         if chosen is not mean:
-            sentence += f", those of the plain mean on {mean.accuracy:.1%}"
+            sentence += f", those of the plain mean of {mean.accuracy:.1%}"
         findings.append(f"{sentence}.")
     who = len({flag["labeler_id"] for flag in flags})
-    noun = "labeler shows" if who == 1 else "labelers show"
+    noun = "labelers show" if who > 1 else "labeler shows"
     findings.append(f"{who or 'No'} {noun} a suspicious pattern.")
     return findings

@@ -27,11 +27,11 @@ def agreement_heatmap(names: Sequence[str], agreement: FloatArray) -> bytes:
         agreement: shape ``(K, K)``, in [0, 1], NaN where two labelers share too few pairs.
     """
     k = len(names)
-    side = 2.2 + 0.22 * k
-    figure, axes = new_figure(width=min(side + 0.9, 10.0), height=min(side, 9.2))
+    side = 2.0 + 0.19 * k
+    figure, axes = new_figure(width=side + 0.9, height=side)
     low = float(np.nanmin(agreement)) if not np.isnan(agreement).all() else 0.0
     image = axes.imshow(np.ma.masked_invalid(agreement), cmap="cividis", vmin=min(low, 0.5), vmax=1.0)
-    size = 8 if k <= 25 else 6.5
+    size = 7.5
     labels = [_plain(shorten(name)) for name in names]
     axes.set_xticks(range(k), labels, rotation=90, fontsize=size)
     axes.set_yticks(range(k), labels, fontsize=size)

@@ -166,13 +166,14 @@ def copies(annotations: Annotations, outcomes: FloatArray) -> list[Flag]:
     total, count = np.nansum(dense, axis=1), (~np.isnan(dense)).sum(axis=1)
     present = (~np.isnan(dense[:, active])).astype(np.float32)
     level = _LEVEL / max(1, len(active) * (len(active) - 1))
-    flags = []
-    for i, j in np.argwhere((present.T @ present) >= _MIN_DEVIATIONS):
+    flags = {}
+    for i, j in active[np.argwhere((present.T @ present) >= _MIN_DEVIATIONS)]:
         if i != j:
-            flag = _copy(annotations, dense, total, count, outcomes, int(active[i]), int(active[j]))
+            flag = _copy(annotations, dense, total, count, outcomes, int(i), int(j))
             if flag is not None and flag.p_value < level:
-                flags.append(flag)
-    return flags
+                flags[i, j] = flag
+    # Both ways: somebody who is always wrong shares everybody's mistakes, but nobody shares all of theirs.
+    return [flag for (i, j), flag in flags.items() if (j, i) in flags]
 
 
 def _copy(

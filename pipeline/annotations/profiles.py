@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from labelers.annotations import Annotations
 from pipeline.annotations.patterns import mean_of_others
@@ -50,7 +49,7 @@ def labeler_profiles(annotations: Annotations, revealed: FloatArray) -> Profiles
     accuracy_low, accuracy_high = wilson(accuracy, n)
     loss = (report - y) ** 2
     brier = _mean(own, loss, n)
-    brier_low, brier_high = _t_interval(brier, _mean(own, loss**2, n) - brier**2, n)
+    brier_low, brier_high = _plus_four(n, np.bincount(own, loss, N), np.bincount(own, loss**2, N))
     others = mean_of_others(annotations)
     shared = ~np.isnan(others)
     distance = np.abs(annotations.report - others)[shared]
@@ -61,7 +60,7 @@ def labeler_profiles(annotations: Annotations, revealed: FloatArray) -> Profiles
         accuracy_low=accuracy_low,
         accuracy_high=accuracy_high,
         brier=brier,
-        brier_low=brier_low,
+        brier_low=np.minimum(brier_low, brier),
         brier_high=brier_high,
         calibration_error=_calibration_error(own, report, y, n),
         agreement=1.0 - _mean(who[shared], distance, np.bincount(who[shared], minlength=N)),
@@ -107,8 +106,13 @@ def _mean(group: NDArray[np.int64], values: FloatArray, n: NDArray[np.int64]) ->
     return np.bincount(group, values, len(n)) / np.where(n > 0, n, np.nan)
 
 
-def _t_interval(mean: FloatArray, variance: FloatArray, n: NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
-    """Return the 95 % interval of a mean of losses in [0, 1]; NaN below two losses."""
-    count = np.where(n > 1, n, np.nan)
-    half = stats.t.ppf(0.975, np.maximum(n - 1, 1)) * np.sqrt(np.maximum(variance, 0.0) / (count - 1))
+def _plus_four(n: NDArray[np.int64], total: FloatArray, squares: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return a 95 % interval for the mean of losses in [0, 1], NaN without any.
+
+    Two losses of 0 and two of 1 are added (Agresti and Coull's plus-four rule, extended from shares to means): seven
+    losses of 0 then give [0, 0.41] and not [0, 0].
+    """
+    count = np.where(n > 0, n, np.nan) + 4.0
+    mean = (total + 2.0) / count
+    half = _Z * np.sqrt(np.maximum((squares + 2.0) / count - mean**2, 0.0) / count)
     return np.maximum(mean - half, 0.0), np.minimum(mean + half, 1.0)

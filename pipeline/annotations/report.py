@@ -70,6 +70,7 @@ def write_html(result: CampaignResult, analysis: Analysis, provenance: Provenanc
         labelers_text=_labelers_text(result),
         equal_weight=1.0 / annotations.n_labelers,
         n_hidden=max(0, annotations.n_labelers - _TABLE_ROWS),
+        has_patterns=bool(analysis.flags),
         has_bonus=analysis.bonus_text is not None,
         bonus_text=analysis.bonus_text,
         has_gains=analysis.gains_text is not None,
@@ -106,7 +107,8 @@ def _images(result: CampaignResult) -> dict[str, bytes]:
     images = {"soft_labels": figures.soft_label_histogram(np.maximum(labels, 1.0 - labels))}
     if annotations.n_labelers > 1:
         shown, agreement = agreement_matrix(annotations)
-        images["agreement"] = figures.agreement_heatmap([annotations.labeler_ids[i] for i in shown], agreement)
+        if len(shown) > 1:
+            images["agreement"] = figures.agreement_heatmap([annotations.labeler_ids[i] for i in shown], agreement)
     if np.ptp(result.history, axis=0).max() > 0:
         images["weights"] = figures.weights_over_time(result.history_rounds, result.history, annotations.labeler_ids)
     if panels := _calibration(result):
