@@ -1,6 +1,58 @@
-"""Placeholder while the skeleton is laid out."""
+"""``truthful-rlhf audit``: what a labeler could gain by misreporting."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.commands.compare import OverridesArgument
+
+ANNOTATION_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 
 
-def audit() -> None:
-    """Not built yet."""
-    raise NotImplementedError
+def audit(
+    source: Annotated[
+        str, typer.Argument(help="A config (YAML file or shipped name), or an annotation file (JSONL, CSV, Parquet).")
+    ] = "audit",
+    overrides: OverridesArgument = None,
+    out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/audit"),
+) -> None:
+    """Measure how much each kind of labeler could gain by the best misreport found, per rule and objective.
+
+    With an annotation file: what each of its labelers could have gained. Writes gains.csv, next_share.csv, audit.md and
+    gains.png. A killed audit goes on where it was. No model is needed.
+
+    Examples:
+
+        truthful-rlhf audit
+
+        truthful-rlhf audit "rules=[online_weighted, mean]" "populations=[strategic]" rounds=2000
+
+        truthful-rlhf audit annotations.jsonl "rules=[online_weighted]" --out runs/audit-people
+    """
+    from labelers.records import AnnotationError
+    from pipeline.artifacts import RunFolder, RunFolderError
+    from pipeline.config import ConfigError, load_section
+    from pipeline.console import clear_errors
+    from pipeline.game_config import AuditConfig, split_arguments
+    from pipeline.game_console import run_stages, write_config
+
+    with clear_errors(ConfigError, RunFolderError, AnnotationError):
+        name, changes = split_arguments(source, overrides, "audit")
+        recorded = name.lower().endswith(ANNOTATION_SUFFIXES)
+        settings = load_section("audit" if recorded else name, changes, AuditConfig)
+        with RunFolder(out).locked() as folder:
+            write_config(folder, settings)
+            if recorded:
+                from pipeline.recorded_audit import audit_recorded
+
+                audit_recorded(Path(name), settings, folder.root)
+            else:
+                from pipeline.incentive_audit import IncentiveAudit
+                from pipeline.incentive_report import report_audit
+
+                simulated = IncentiveAudit(settings, folder)
+                run_stages(simulated.stages(), simulated.n_stages)
+                report_audit(simulated)

@@ -53,7 +53,7 @@ def after_history(rule: Rule, history: np.ndarray, outcomes: np.ndarray):  # typ
 def test_theorem_under_online_weighted_no_report_beats_the_belief_for_the_next_share(
     eta: float, history: np.ndarray, outcomes: np.ndarray, reports: np.ndarray, belief: float, bloc: bool
 ) -> None:
-    """E[pi'] = const - eta pi_i (1 - pi_i) E[(r - y)^2]: the loss is least at r = p; also for a bloc that reports alike.
+    """E[pi'] = const - eta pi_i (1 - pi_i) E[(r - y)^2], least loss at r = p; also for a bloc that reports alike.
 
     E[(r - y)^2] - E[(p - y)^2] = (r - p)^2, so the loss of a lie is exactly eta pi (1 - pi) (r - p)^2.
     """
