@@ -6,12 +6,32 @@ Notation (design, section 2): round t of T, labeler i of N, report r_ti in [0, 1
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 FloatArray = NDArray[np.float64]
+
+NOTHING_KNOWN = 0.5
+"""Soft label of a round that nobody judged."""
+
+_BLOCK_ENTRIES = 1 << 15  # 256 kB of reports: a block and its temporaries stay in the cache
+
+
+@dataclass(frozen=True)
+class OnlineRun:
+    """What a rule stated in a campaign of T rounds.
+
+    Attributes:
+        soft_labels: q_t, each stated before its outcome was used, shape ``(T,)``, in [0, 1].
+        weights: pi_t, the weights before each round, shape ``(T, N)``. Read only where a rule has constant weights.
+    """
+
+    soft_labels: FloatArray
+    weights: FloatArray
 
 
 @runtime_checkable
@@ -30,37 +50,89 @@ class Aggregator(Protocol):
         ...
 
 
+@runtime_checkable
+class WholeCampaigns(Protocol):
+    """A rule with an array path: what ``run_online`` and ``final_labels`` use in place of a loop over rounds."""
+
+    def run(self, reports: FloatArray, outcomes: FloatArray) -> OnlineRun:
+        """Do what the loop of ``predict_one`` and ``learn_one`` does, on checked arrays ``(T, N)`` and ``(T,)``."""
+        ...
+
+    def predict_many(self, reports: FloatArray) -> FloatArray:
+        """Return P(A better) of every round under the present state, shape ``(T,)``, from checked reports."""
+        ...
+
+
+def row_blocks(n_rounds: int, n_labelers: int) -> Iterator[slice]:
+    """Yield slices that cut a campaign into blocks of rounds small enough for the cache."""
+    size = max(1, _BLOCK_ENTRIES // n_labelers)
+    for first in range(0, n_rounds, size):
+        yield slice(first, min(first + size, n_rounds))
+
+
 def check_reports(reports: ArrayLike, n_labelers: int | None = None) -> FloatArray:
     """Return a campaign's reports as floats of shape ``(T, N)``, or raise ``ValueError`` naming the bad entry."""
-    matrix = np.asarray(reports, dtype=np.float64)
-    if matrix.ndim != 2:
-        raise ValueError(f"reports must have shape (rounds, labelers), got shape {matrix.shape}")
+    matrix = np.ascontiguousarray(reports, dtype=np.float64)
+    if np.ndim(reports) != 2:
+        raise ValueError(f"reports must have shape (rounds, labelers), got shape {np.shape(reports)}")
+    if matrix.shape[1] == 0:
+        raise ValueError("a panel needs at least one labeler: the reports have no columns")
     if n_labelers is not None and matrix.shape[1] != n_labelers:
         raise ValueError(f"the rule was made for {n_labelers} labelers, the reports have {matrix.shape[1]} columns")
-    bad = (matrix < 0.0) | (matrix > 1.0)  # NaN compares false: it means "did not judge"
-    if bad.any():
-        row, column = (int(k) for k in np.argwhere(bad)[0])
-        raise ValueError(
-            f"reports must be in [0, 1] or NaN: round {row}, labeler {column} reports {matrix[row, column]!r}"
-            f" ({int(bad.sum())} bad in all)"
-        )
+    flat = matrix.reshape(-1)
+    for first in range(0, flat.size, _BLOCK_ENTRIES):
+        block = flat[first : first + _BLOCK_ENTRIES]
+        # fmin and fmax pass over NaN ("did not judge"); infinities are found because they are out of range
+        if np.fmin.reduce(block) < 0.0 or np.fmax.reduce(block) > 1.0:
+            _raise_bad_report(matrix)
     return matrix
+
+
+def _raise_bad_report(matrix: FloatArray) -> None:
+    bad = (matrix < 0.0) | (matrix > 1.0)
+    row, column = (int(k) for k in np.argwhere(bad)[0])
+    raise ValueError(
+        f"reports must be in [0, 1] or NaN: round {row}, labeler {column} reports {float(matrix[row, column])!r}"
+        f" ({int(bad.sum())} bad in all)"
+    )
+
+
+def check_round(reports: ArrayLike, n_labelers: int) -> FloatArray:
+    """Return one round's reports as floats of shape ``(N,)``, or raise ``ValueError`` naming the bad entry."""
+    vector = np.asarray(reports, dtype=np.float64)
+    if vector.shape != (n_labelers,):
+        raise ValueError(f"one round of reports must have shape ({n_labelers},), got {vector.shape}")
+    bad = (vector < 0.0) | (vector > 1.0)
+    if bad.any():
+        column = int(np.argmax(bad))
+        raise ValueError(f"reports must be in [0, 1] or NaN: labeler {column} reports {float(vector[column])!r}")
+    return vector
 
 
 def check_outcomes(outcomes: ArrayLike, n_rounds: int) -> FloatArray:
     """Return outcomes as a float array of shape ``(T,)`` with values 0, 1 or NaN, or raise ``ValueError``."""
-    vector = np.asarray(outcomes, dtype=np.float64)
-    if vector.shape != (n_rounds,):
-        raise ValueError(f"outcomes must have shape ({n_rounds},) to match the reports, got {vector.shape}")
+    vector = np.ascontiguousarray(outcomes, dtype=np.float64)
+    if np.shape(outcomes) != (n_rounds,):
+        raise ValueError(f"outcomes must have shape ({n_rounds},) to match the reports, got {np.shape(outcomes)}")
     bad = ~(np.isnan(vector) | (vector == 0.0) | (vector == 1.0))
     if bad.any():
         row = int(np.argmax(bad))
-        raise ValueError(f"outcomes must be 0, 1 or NaN: round {row} has {vector[row]!r}")
+        raise ValueError(f"outcomes must be 0, 1 or NaN: round {row} has {float(vector[row])!r}")
     return vector
+
+
+def check_outcome(outcome: float) -> float:
+    """Return one outcome if it is 0, 1 or NaN, or raise ``ValueError``."""
+    value = float(outcome)
+    if not (value == 0.0 or value == 1.0 or np.isnan(value)):
+        raise ValueError(f"an outcome must be 0, 1 or NaN, got {outcome!r}")
+    return value
 
 
 def uniform(n_labelers: int) -> FloatArray:
     """Return equal weights for ``n_labelers`` >= 1 labelers."""
+    if isinstance(n_labelers, bool) or not isinstance(n_labelers, int | np.integer):
+        raise TypeError(f"n_labelers must be a whole number, got {n_labelers!r}")
     if n_labelers < 1:
         raise ValueError(f"a panel needs at least one labeler, got {n_labelers}")
     return np.full(n_labelers, 1.0 / n_labelers)
