@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-def training_arguments(batch_size: int, world_size: int | None = None) -> dict[str, Any]:
+def training_arguments(batch_size: int, micro_batch_size: int | None = None) -> dict[str, Any]:
     """Return arguments for TRL's configs that suit the device at hand and split a global batch over the processes.
 
     On a CPU, float32 without gradient checkpointing: this processor computes bfloat16 no faster, and recomputing the
@@ -14,7 +14,8 @@ def training_arguments(batch_size: int, world_size: int | None = None) -> dict[s
 
     Args:
         batch_size: examples per update over all processes.
-        world_size: number of processes, by default those of the running launch.
+        micro_batch_size: most examples that a process computes at once, by default its whole share; the gradients of
+            the parts are accumulated.
 
     Raises:
         ValueError: the batch cannot be split evenly.
@@ -22,12 +23,19 @@ def training_arguments(batch_size: int, world_size: int | None = None) -> dict[s
     import torch
     from accelerate import PartialState
 
-    processes = PartialState().num_processes if world_size is None else world_size
+    processes = PartialState().num_processes
     if batch_size % processes:
         raise ValueError(f"batch_size {batch_size} is not a multiple of the {processes} processes")
+    share = batch_size // processes
+    at_once = min(share, micro_batch_size or share)
+    if share % at_once:
+        raise ValueError(
+            f"the share of each process, {share} examples, is not a multiple of micro_batch_size {at_once}"
+        )
     on_gpu = torch.cuda.is_available()
     return {
-        "per_device_train_batch_size": batch_size // processes,
+        "per_device_train_batch_size": at_once,
+        "gradient_accumulation_steps": share // at_once,
         "use_cpu": not on_gpu,
         "bf16": on_gpu and torch.cuda.is_bf16_supported(),
         "gradient_checkpointing": False,

@@ -96,7 +96,7 @@ def train_dpo(model_folder: str | Path, preferences: Dataset, settings: DPOSetti
     )
     follow(trainer, "DPO on soft labels", out)
     trainer.train()
-    save_adapter(trainer, out)
+    save_adapter(trainer, trainer.accelerator.unwrap_model(trainer.model), out)
 
 
 def _trl_config(settings: DPOSettings, folder: str, seed: int) -> DPOConfig:

@@ -9,18 +9,25 @@ if TYPE_CHECKING:
     from peft import LoraConfig
 
 
-def lora_config(rank: int, task: str = "CAUSAL_LM") -> LoraConfig:
-    """Return LoRA of a rank on all linear layers (but the output head), with alpha twice the rank."""
+def lora_config(rank: int, task: str = "CAUSAL_LM", modules_to_save: list[str] | None = None) -> LoraConfig:
+    """Return LoRA of a rank on all linear layers (but the output head), with alpha twice the rank.
+
+    Args:
+        rank: of the two factors of every layer's change.
+        task: PEFT's name of the kind of model.
+        modules_to_save: layers that are trained whole, such as a new head.
+    """
     from peft import LoraConfig
 
-    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type=task)
+    return LoraConfig(
+        r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type=task, modules_to_save=modules_to_save
+    )
 
 
-def save_adapter(trainer: Any, out: Path) -> None:
-    """Save a trainer's adapter (safetensors) and tokenizer from the first process."""
+def save_adapter(trainer: Any, policy: Any, out: Path) -> None:
+    """Save the adapter of ``policy`` (safetensors) and the trainer's tokenizer from the first process."""
     trainer.accelerator.wait_for_everyone()
     if trainer.is_world_process_zero():
-        model = trainer.accelerator.unwrap_model(trainer.model)
-        model.save_pretrained(str(out), safe_serialization=True)
+        policy.save_pretrained(str(out), safe_serialization=True)
         trainer.processing_class.save_pretrained(str(out))
     trainer.accelerator.wait_for_everyone()

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers import PrinterCallback, Trainer, TrainerCallback
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from reward_model.gold import GoldReward
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -39,7 +44,9 @@ class TrainingLog(TrainerCallback):
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": state.global_step, **logs}, default=float) + "\n")
         shown = {
-            name: f"{logs[name]:.3f}" for name in ("loss", "reward", "objective/scores", "objective/kl") if name in logs
+            name: f"{logs[name]:.3f}"
+            for name in ("loss", "reward", "objective/scores", "objective/kl", "gold")
+            if name in logs
         }
         if self._bar is not None and shown:
             self._bar.set_postfix(shown)
@@ -48,6 +55,30 @@ class TrainingLog(TrainerCallback):
         """Close the bar."""
         if self._bar is not None:
             self._bar.close()
+
+
+class GoldLog(TrainerCallback):
+    """Add the mean gold reward of the responses that were just scored to the logged metrics.
+
+    TRL's PPO hands its responses to nobody but the reward model, so they are read from the inputs of its backbone.
+    """
+
+    def __init__(self, gold: GoldReward, reward_model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.gold = gold
+        self.tokenizer = tokenizer
+        self._texts: list[str] = []
+        backbone = getattr(reward_model, reward_model.base_model_prefix)
+        backbone.register_forward_pre_hook(self._read, with_kwargs=True)
+
+    def _read(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        for ids, mask in zip(kwargs["input_ids"], kwargs["attention_mask"], strict=True):
+            self._texts.append(self.tokenizer.decode(ids[mask.bool()], skip_special_tokens=True))
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        """Score and forget the texts of this update."""
+        if logs is not None and self._texts:
+            logs["gold"] = float(self.gold.score([""] * len(self._texts), self._texts).mean())
+            self._texts.clear()
 
 
 def follow(trainer: Trainer, description: str, folder: Path) -> None:
