@@ -9,11 +9,14 @@ import difflib
 import inspect
 from typing import Any
 
-from aggregation.averaging import Majority, Mean, Median, TrimmedMean
-from aggregation.base import Aggregator, FloatArray
-from aggregation.online import OnlineRun, final_labels, run_online
+from aggregation.base import Aggregator, FloatArray, OnlineRun
+from aggregation.majority import Majority
+from aggregation.mean import Mean
+from aggregation.median import Median
+from aggregation.online import final_labels, run_online
 from aggregation.online_weighted import OnlineWeighted
 from aggregation.regret import regret
+from aggregation.trimmed_mean import TrimmedMean
 
 AGGREGATORS: dict[str, type[Any]] = {
     "mean": Mean,

@@ -2,22 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import ArrayLike
 
-from aggregation.base import Aggregator, FloatArray, check_outcomes, check_reports
-
-
-@dataclass(frozen=True)
-class OnlineRun:
-    """What a rule said and believed, round by round."""
-
-    soft_labels: FloatArray
-    """q_t, stated before outcome t was used, shape ``(T,)``."""
-    weights: FloatArray
-    """Weights before each round, shape ``(T, N)``."""
+from aggregation.base import Aggregator, FloatArray, OnlineRun, WholeCampaigns, check_outcomes, check_reports
 
 
 def run_online(aggregator: Aggregator, reports: ArrayLike, outcomes: ArrayLike) -> OnlineRun:
@@ -33,6 +21,8 @@ def run_online(aggregator: Aggregator, reports: ArrayLike, outcomes: ArrayLike) 
     """
     matrix = check_reports(reports, len(aggregator.weights_))
     revealed = check_outcomes(outcomes, len(matrix))
+    if isinstance(aggregator, WholeCampaigns):
+        return aggregator.run(matrix, revealed)
     soft_labels = np.empty(len(matrix))
     weights = np.empty_like(matrix)
     for t, (row, outcome) in enumerate(zip(matrix, revealed, strict=True)):
