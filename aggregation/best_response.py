@@ -101,7 +101,7 @@ def grid_search(payoffs: Payoffs, family: StrategyClass, n_rounds: int) -> Misre
 
     def refined(parameter: str, grid: Sequence[float], origin: Misreport) -> Misreport:
         def moved(x: float) -> Misreport:
-            return replace(origin, **{parameter: x})
+            return replace(origin, scale=x) if parameter == "scale" else replace(origin, shift=x)
 
         if len(grid) == 1:
             return origin

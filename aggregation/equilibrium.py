@@ -91,23 +91,26 @@ def find_equilibrium(
         tolerance: relative gain below which a group stays with what it plays.
         max_turns: turns of every group before giving up.
     """
+    game = _Game(rule, population, discount, family)
     responders = population.best_responders
-    n_rounds = search[0].n_rounds
     plan: dict[int, Misreport] = {index: TRUTH for index in responders}
-    converged = False
+    least, best = np.inf, plan
     turns = 0
-    while not converged and turns < max_turns:
+    while least > tolerance and turns < max_turns:
         turns += 1
-        converged = True
+        now, largest = dict(plan), 0.0
         for index in responders:
-            seat = _seat(rule, population, index, search, plan, discount)
-            choice = best_response(seat.payoffs, n_rounds, family)
-            if _mean_gain(seat, choice, plan[index]) > tolerance:
+            seat = game.seat(index, search, plan)
+            choice = best_response(seat.payoffs, seat.n_rounds, family)
+            gain = _mean_gain(seat, choice, plan[index])
+            largest = max(largest, gain)
+            if gain > tolerance:
                 group = population.groups[index]
                 plan[index] = _towards(plan[index], choice, 1.0 if group.bloc else 1.0 / group.n)
-                converged = False
-    plays = tuple(_measured(rule, population, i, search, fresh, plan, discount, family, rng) for i in responders)
-    return Equilibrium(plays, converged, n_rounds, turns)
+        if largest < least:
+            least, best = largest, now
+    plays = tuple(game.measured(index, search, fresh, best, rng) for index in responders)
+    return Equilibrium(plays, least <= tolerance, search[0].n_rounds, turns)
 
 
 def _towards(current: Misreport, choice: Misreport, part: float) -> Misreport:
@@ -123,39 +126,42 @@ def _towards(current: Misreport, choice: Misreport, part: float) -> Misreport:
     )
 
 
-def _seat(
-    rule: Rule, population: Population, index: int, campaigns: Sequence[Campaign], plan: Plan, discount: float
-) -> Seat:
-    objective = Objective(population.groups[index].objective or "taste", discount)
-    return Seat(rule, population, index, campaigns, objective, plan)
-
-
 def _mean_gain(seat: Seat, choice: Misreport, current: Misreport) -> float:
     now = float(seat.payoffs(current).mean())
     return (float(seat.payoffs(choice).mean()) - now) / max(abs(now), 1e-300)
 
 
-def _measured(
-    rule: Rule,
-    population: Population,
-    index: int,
-    search: Sequence[Campaign],
-    fresh: Sequence[Campaign],
-    plan: Plan,
-    discount: float,
-    family: StrategyClass,
-    rng: np.random.Generator,
-) -> Play:
-    played = plan[index]
-    searching = _seat(rule, population, index, search, plan, discount)
-    measuring = _seat(rule, population, index, fresh, plan, discount)
-    other = best_response(searching.payoffs, searching.n_rounds, family)
-    now = measuring.payoffs(played)
-    return Play(
-        group=index,
-        kind=population.groups[index].kind,
-        misreport=played,
-        at_edge=played.scale in SCALES or played.shift in SHIFTS,
-        over_truth=relative_gain(now, measuring.payoffs(TRUTH), rng),
-        left=relative_gain(measuring.payoffs(other), now, rng),
-    )
+@dataclass(frozen=True)
+class _Game:
+    """What stays the same while plans and campaigns change."""
+
+    rule: Rule
+    population: Population
+    discount: float
+    family: StrategyClass
+
+    def seat(self, index: int, campaigns: Sequence[Campaign], plan: Plan) -> Seat:
+        objective = Objective(self.population.groups[index].objective or "taste", self.discount)
+        return Seat(self.rule, self.population, index, campaigns, objective, plan)
+
+    def measured(
+        self,
+        index: int,
+        search: Sequence[Campaign],
+        fresh: Sequence[Campaign],
+        plan: Plan,
+        rng: np.random.Generator,
+    ) -> Play:
+        """Measure on fresh campaigns what a group gets, against the truth and against one more best response."""
+        played = plan[index]
+        searching, measuring = self.seat(index, search, plan), self.seat(index, fresh, plan)
+        other = best_response(searching.payoffs, searching.n_rounds, self.family)
+        now = measuring.payoffs(played)
+        return Play(
+            group=index,
+            kind=self.population.groups[index].kind,
+            misreport=played,
+            at_edge=played.scale in SCALES or played.shift in SHIFTS,
+            over_truth=relative_gain(now, measuring.payoffs(TRUTH), rng),
+            left=relative_gain(measuring.payoffs(other), now, rng),
+        )

@@ -29,7 +29,7 @@ from aggregation.base import Aggregator, FloatArray
 from aggregation.beliefs import calibrated_beliefs, sigmoid, with_bias
 from aggregation.misreport import Misreport
 from aggregation.online import OnlineRun, run_online
-from aggregation.population import OBJECTIVES, Group, Population, unknown
+from aggregation.population import OBJECTIVES, Population, unknown
 
 Rule = Callable[[int], Aggregator]
 """A rule as the labelers know it: from the number of labelers to a fresh aggregator."""
@@ -233,7 +233,3 @@ class Seat:
             run = run_online(aggregator, reports, outcomes)
             result[k] = self.objective.payoff(run, aggregator.weights_, self.columns, view)
         return result
-
-    def declared_payoffs(self, group: Group) -> FloatArray:
-        """Return the payoff of what the group declares to do (its own misreport, on its own topic)."""
-        return self.payoffs(group.misreport(self.n_rounds), group.topic)

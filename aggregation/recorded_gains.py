@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from aggregation.base import FloatArray, check_outcomes, check_reports
 from aggregation.best_response import STRATEGY_CLASSES
@@ -23,6 +23,7 @@ from aggregation.online import run_online
 FEWEST_REPORTS = 8
 """A labeler with fewer reports on audited pairs is not audited: a quarter of them per half says nothing."""
 
+Mask = NDArray[np.bool_]
 _TRUTH = Misreport()
 _CHOICES = [_TRUTH, *(lie for name in ("scale", "shift", "flip") for lie in STRATEGY_CLASSES[name].lies(1))]
 
@@ -95,13 +96,13 @@ def gains_on_recorded(
 
 
 def _gain_of(
-    labeler: int, reports: FloatArray, outcomes: FloatArray, rule: Rule, objective: Objective, halves: list[FloatArray]
+    labeler: int, reports: FloatArray, outcomes: FloatArray, rule: Rule, objective: Objective, halves: list[Mask]
 ) -> RecordedGain:
     n_audited = int((~np.isnan(reports[:, labeler]) & ~np.isnan(outcomes)).sum())
     if n_audited < FEWEST_REPORTS:
         return RecordedGain(labeler, n_audited, np.nan, np.nan, np.nan, np.nan, _TRUTH)
 
-    def payoffs(rows: FloatArray) -> FloatArray:
+    def payoffs(rows: Mask) -> FloatArray:
         return np.array([_payoff(labeler, reports[rows], outcomes[rows], rule, objective, lie) for lie in _CHOICES])
 
     held_out = []

@@ -42,8 +42,9 @@ def growth(regrets: pd.DataFrame, audit_rate: float, seed: int) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for (population, rule), mine in regrets.groupby(["population", "rule"], sort=False):
         table = mine.pivot(index="seed", columns="rounds", values="regret")
-        longest = int(table.columns.max())
-        bounds = [regret_bound(length, int(mine["n_labelers"].iloc[0]), audit_rate) for length in table.columns]
+        lengths = [int(length) for length in table.columns]
+        longest = lengths[-1]
+        bounds = [regret_bound(length, int(mine["n_labelers"].iloc[0]), audit_rate) for length in lengths]
         slope = _slope(table, part_rng(seed, f"slope {population} {rule}"))
         rows.append(
             {

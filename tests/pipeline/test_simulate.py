@@ -91,7 +91,7 @@ def test_batch_rules_are_capped_and_the_output_says_so(tmp_path: Path) -> None:
         (["audit_rat=0.5"], "did you mean 'audit_rate'"),
         (["audit_rate=2"], "less than or equal to 1"),
         (["rules=[online_weighed]"], "did you mean 'online_weighted'"),
-        (["rules=[{name: online_weighted, options: {etta: 1}}]"], "does not take these options"),
+        (["rules=[{name: online_weighted, options: {etta: 1}}]"], "did you mean 'eta'"),
         (["rules=[mean, mean]"], "must differ"),
         (["populations=[honnest]"], "did you mean 'honest'"),
         (["define={x: {groups: [{kind: expert, nois: 1}]}}", "populations=[x]"], "did you mean 'noise'"),
