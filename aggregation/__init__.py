@@ -7,53 +7,87 @@ from __future__ import annotations
 
 import difflib
 import inspect
+from collections.abc import Iterable
 from typing import Any
 
-from aggregation.base import Aggregator, FloatArray, OnlineRun
+from aggregation.base import Aggregator
+from aggregation.batch import DawidSkeneRule, GladRule, MaceRule
+from aggregation.elf import Elf
+from aggregation.hedge import Hedge
+from aggregation.hindsight import best_labeler, oracle_labels, regret
+from aggregation.linear_weighted import LinearWeighted
 from aggregation.majority import Majority
 from aggregation.mean import Mean
 from aggregation.median import Median
-from aggregation.online import final_labels, run_online
+from aggregation.online import OnlineRun, final_labels, run_online
 from aggregation.online_weighted import OnlineWeighted
-from aggregation.regret import regret
+from aggregation.per_topic import PerTopic
 from aggregation.trimmed_mean import TrimmedMean
 
-AGGREGATORS: dict[str, type[Any]] = {
+AGGREGATORS: dict[str, Any] = {
     "mean": Mean,
     "median": Median,
     "trimmed_mean": TrimmedMean,
     "majority": Majority,
     "online_weighted": OnlineWeighted,
+    "linear_weighted": LinearWeighted,
+    "hedge": Hedge,
+    "elf": Elf,
+    "dawid_skene": DawidSkeneRule,
+    "glad": GladRule,
+    "mace": MaceRule,
 }
+"""Every rule by its name: ``AGGREGATORS[name](n_labelers, **options)``."""
+
+
+class UnknownOptionError(TypeError, ValueError):
+    """A rule was given an option that it does not have."""
 
 
 def make_aggregator(name: str, n_labelers: int, **options: Any) -> Aggregator:
-    """Return the rule called ``name``, one of ``AGGREGATORS``, for ``n_labelers`` labelers.
+    """Return a fresh rule by name, with its options.
 
     Raises:
-        ValueError: unknown name or option (the nearest valid one is named), or an option out of range.
+        ValueError: an unknown name or option (the message names the nearest valid one), or a value out of range.
+
+    Examples:
+        >>> make_aggregator("online_weighted", 3, eta=0.3).weights_.round(3).tolist()
+        [0.333, 0.333, 0.333]
+        >>> make_aggregator("online_wieghted", 3)
+        Traceback (most recent call last):
+        ...
+        ValueError: unknown rule 'online_wieghted': did you mean 'online_weighted'? valid: mean, median, trimmed_mean, \
+majority, online_weighted, linear_weighted, hedge, elf, dawid_skene, glad, mace
     """
     if name not in AGGREGATORS:
-        near = difflib.get_close_matches(name, AGGREGATORS, n=1, cutoff=0.0)[0]
-        raise ValueError(f"unknown rule {name!r}; did you mean {near!r}? Valid: {', '.join(AGGREGATORS)}")
-    valid = [option for option in inspect.signature(AGGREGATORS[name]).parameters if option != "n_labelers"]
+        raise ValueError(_unknown("rule", str(name), AGGREGATORS))
+    rule = AGGREGATORS[name]
+    valid = [option for option in inspect.signature(rule).parameters if option != "n_labelers"]
     for option in options:
         if option not in valid:
-            near_options = difflib.get_close_matches(option, valid, n=1)
-            hint = f"did you mean {near_options[0]!r}?" if near_options else f"it has {', '.join(valid) or 'none'}"
-            raise ValueError(f"rule {name!r} has no option {option!r}; {hint}")
-    rule: Aggregator = AGGREGATORS[name](n_labelers, **options)
-    return rule
+            raise UnknownOptionError(_unknown(f"option of rule {name!r}:", option, valid))
+    aggregator: Aggregator = rule(n_labelers, **options)
+    return aggregator
+
+
+def _unknown(what: str, name: str, valid: Iterable[str]) -> str:
+    choices = list(valid)
+    nearest = difflib.get_close_matches(name, choices, n=1, cutoff=0.4)
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    return f"unknown {what} {name!r}: {hint}valid: {', '.join(choices) or 'none'}"
 
 
 __all__ = [
     "AGGREGATORS",
     "Aggregator",
-    "FloatArray",
     "OnlineRun",
     "OnlineWeighted",
+    "PerTopic",
+    "UnknownOptionError",
+    "best_labeler",
     "final_labels",
     "make_aggregator",
+    "oracle_labels",
     "regret",
     "run_online",
 ]

@@ -6,7 +6,16 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
-from aggregation.base import NOTHING_KNOWN, FloatArray, OnlineRun, check_outcome, check_round, row_blocks, uniform
+from aggregation.base import (
+    NOTHING_KNOWN,
+    BoolArray,
+    FloatArray,
+    OnlineRun,
+    check_outcome,
+    check_round,
+    row_blocks,
+    uniform,
+)
 
 
 class FixedRule(ABC):
@@ -18,7 +27,7 @@ class FixedRule(ABC):
         self.weights_ = uniform(n_labelers)
 
     @abstractmethod
-    def _aggregate(self, reports: FloatArray, present: FloatArray) -> FloatArray:
+    def _aggregate(self, reports: FloatArray, present: BoolArray) -> FloatArray:
         """Return the soft labels of a block, shape ``(T,)``; every round has someone present (boolean ``(T, N)``)."""
 
     def predict_many(self, reports: FloatArray) -> FloatArray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aggregation.base import FloatArray
+from aggregation.base import BoolArray, FloatArray
 from aggregation.fixed import FixedRule
 
 
@@ -17,6 +17,6 @@ class Majority(FixedRule):
         0.625
     """
 
-    def _aggregate(self, reports: FloatArray, present: FloatArray) -> FloatArray:
+    def _aggregate(self, reports: FloatArray, present: BoolArray) -> FloatArray:
         votes = (reports > 0.5).sum(axis=1) + 0.5 * (reports == 0.5).sum(axis=1)
         return votes / present.sum(axis=1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aggregation.base import FloatArray
+from aggregation.base import BoolArray, FloatArray
 from aggregation.fixed import FixedRule
 
 
@@ -20,5 +20,5 @@ class Mean(FixedRule):
         0.75
     """
 
-    def _aggregate(self, reports: FloatArray, present: FloatArray) -> FloatArray:
+    def _aggregate(self, reports: FloatArray, present: BoolArray) -> FloatArray:
         return np.where(present, reports, 0.0).sum(axis=1) / present.sum(axis=1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aggregation.base import FloatArray
+from aggregation.base import BoolArray, FloatArray
 from aggregation.fixed import FixedRule
 
 
@@ -20,7 +20,7 @@ class Median(FixedRule):
         0.7
     """
 
-    def _aggregate(self, reports: FloatArray, present: FloatArray) -> FloatArray:
+    def _aggregate(self, reports: FloatArray, present: BoolArray) -> FloatArray:
         ordered = np.sort(reports, axis=1)  # NaN goes last
         n_present = present.sum(axis=1)
         rows = np.arange(len(reports))

@@ -1,31 +1,54 @@
-"""Run a rule over a campaign of T rounds, and label every pair again at its end."""
+"""Whole campaigns: what a rule stated online, and the final labels for training."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from aggregation.base import Aggregator, FloatArray, OnlineRun, WholeCampaigns, check_outcomes, check_reports
+from aggregation.base import (
+    Aggregator,
+    FloatArray,
+    OnlineRun,
+    WholeCampaigns,
+    check_outcomes,
+    check_reports,
+)
+
+__all__ = ["OnlineRun", "final_labels", "run_online"]
 
 
 def run_online(aggregator: Aggregator, reports: ArrayLike, outcomes: ArrayLike) -> OnlineRun:
-    """Let a rule predict and learn, round by round; it goes on from its present state, which this call advances.
+    """Run a rule over a campaign: state q_t, then learn from y_t, for t = 1..T.
+
+    Equal to the loop of ``predict_one`` and ``learn_one`` (to 1e-12), and leaves the aggregator in the same state, so
+    that a campaign can go on with the next call. Rules with an array path (``WholeCampaigns``) need no loop. Batch
+    rules (``dawid_skene``, ``glad``, ``mace``) fit all rounds at once and read no outcome.
 
     Args:
-        aggregator: any rule.
-        reports: shape ``(T, N)``, in [0, 1], NaN where a labeler did not judge.
-        outcomes: shape ``(T,)``: 1 A better, 0 B better, NaN not revealed.
+        aggregator: a rule for N labelers; it learns.
+        reports: shape ``(T, N)``, in [0, 1], NaN where a labeler did not judge. T = 0 gives empty arrays.
+        outcomes: shape ``(T,)``, 1 A better, 0 B better, NaN not revealed.
+
+    Returns:
+        Soft labels, each stated before its outcome was used, and the weights before each round. A round that nobody
+        judged gets 0.5 and teaches nothing.
 
     Raises:
-        ValueError: wrong shapes, or a report or outcome out of range, named by round and labeler.
+        ValueError: wrong shapes, reports outside [0, 1], infinite values, outcomes other than 0, 1, NaN.
+
+    Examples:
+        >>> from aggregation import OnlineWeighted
+        >>> reports = [[0.9, 0.2], [0.8, 0.4], [float("nan"), float("nan")]]
+        >>> run = run_online(OnlineWeighted(2, eta=0.5), reports, [1, float("nan"), 1])
+        >>> run.soft_labels.round(3).tolist()
+        [0.55, 0.663, 0.5]
     """
     matrix = check_reports(reports, len(aggregator.weights_))
-    revealed = check_outcomes(outcomes, len(matrix))
+    vector = check_outcomes(outcomes, len(matrix))
     if isinstance(aggregator, WholeCampaigns):
-        return aggregator.run(matrix, revealed)
-    soft_labels = np.empty(len(matrix))
-    weights = np.empty_like(matrix)
-    for t, (row, outcome) in enumerate(zip(matrix, revealed, strict=True)):
+        return aggregator.run(matrix, vector)
+    soft_labels, weights = np.empty(len(matrix)), np.empty(matrix.shape)
+    for t, (row, outcome) in enumerate(zip(matrix, vector, strict=True)):
         weights[t] = aggregator.weights_
         soft_labels[t] = aggregator.predict_one(row)
         aggregator.learn_one(row, float(outcome))
@@ -33,20 +56,23 @@ def run_online(aggregator: Aggregator, reports: ArrayLike, outcomes: ArrayLike) 
 
 
 def final_labels(aggregator: Aggregator, reports: ArrayLike, outcomes: ArrayLike) -> FloatArray:
-    """Return every pair aggregated again with the rule's present weights; audited pairs take their outcome.
+    """Re-aggregate every pair with a rule's last state; audited pairs take their outcome.
 
-    Better training data than the labels stated on the way, because early pairs profit from what was learned later. Call
-    it after ``run_online`` on the same campaign.
+    Better training data than the labels stated online, because early pairs profit from what was learnt later. They
+    are no forecasts: measure them on unaudited pairs only.
 
     Args:
-        aggregator: a rule that has learned.
-        reports: shape ``(T, N)``.
-        outcomes: shape ``(T,)``, NaN where not revealed.
+        aggregator: a rule that has been run over the campaign (``run_online``); not changed.
+        reports: shape ``(T, N)``, as in ``run_online``.
+        outcomes: shape ``(T,)``, as in ``run_online``.
 
     Returns:
-        P(A better), shape ``(T,)``, never NaN.
+        P(A better) for training, shape ``(T,)``; 0.5 for an unaudited pair that nobody judged.
     """
     matrix = check_reports(reports, len(aggregator.weights_))
-    revealed = check_outcomes(outcomes, len(matrix))
-    labels = np.array([aggregator.predict_one(row) for row in matrix], dtype=np.float64)
-    return np.where(np.isnan(revealed), labels, revealed)
+    vector = check_outcomes(outcomes, len(matrix))
+    if isinstance(aggregator, WholeCampaigns):
+        labels = aggregator.predict_many(matrix)
+    else:
+        labels = np.array([aggregator.predict_one(row) for row in matrix], dtype=np.float64)
+    return np.where(np.isnan(vector), labels, vector)

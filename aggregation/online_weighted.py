@@ -1,112 +1,80 @@
 """The online weighted mechanism: accuracy is paid with influence.
 
-With squared loss l_i = (r_i - y)^2 and score s_i = 1 - l_i, a round among the present labelers S is aggregated as
+    pi_i <- pi_i (1 + eta (s_i - sbar)),   s_i = 1 - (r_i - y)^2,   sbar = weighted mean score of the labelers present
 
-    q = sum_{i in S} pi_i r_i / pi(S),                       stated before the outcome y is used,
+Weighted-score wagering (Lambert et al. 2008) used as an online learner, the WSU rule of Freeman, Pennock, Podimata and
+Vaughan (2020, arXiv 2002.08837), restricted to the labelers present.
 
-and on a revealed outcome, with the weighted mean score sbar = sum_{i in S} pi_i s_i / pi(S),
+**Truthful for the next weight.** sbar contains the labeler's own score with the weight pi_i / pi(S), so the new weight is
+linear in its own score with the coefficient eta pi_i (1 - pi_i / pi(S)) >= 0, and the sum of the weights does not depend on
+anybody's report. The squared loss is proper, so in expectation over any belief p = P(y = 1) the new weight is
 
-    w_i = pi_i (1 + eta_t (s_i - sbar))                      i in S; absent labelers keep their weight.
+    constant + eta pi_i (1 - pi_i / pi(S)) (1 - p (1 - p) - (r_i - p)^2),
 
-This is weighted-score wagering (Lambert et al. 2008) used as an online learner (WSU, arXiv 2002.08837), restricted to
-the labelers present (sleeping experts).
+maximised by r_i = p alone as long as somebody else present has weight. Nothing is claimed for labelers who look further
+ahead, or who want the soft label near their own taste: what they can gain is measured (``aggregation.incentives``).
 
-*Simplex.* sum_S w_i = pi(S) + eta_t (sum_S pi_i s_i - pi(S) sbar) = pi(S); and w_i > 0 since |s_i - sbar| <= 1 and
-eta <= 1/2.
+**Regret.** With eta <= 1/2 and x_t = Lbar_t - l_it in [-1, 1], ln(1 + z) >= z - z^2 gives
+0 >= ln pi_i,T+1 >= -ln N + eta sum x_t - eta^2 T_i over the T_i rounds in which i was present, so
 
-*Truthful for the next weight.* As a function of i's own report, w_i = const + eta_t pi_i (1 - pi_i / pi(S)) s_i, and
-the coefficient is positive unless i is alone. The squared score is strictly proper, so reporting the belief strictly
-maximises the expected next weight, whatever the others report. This is exact for the next round's weight only.
+    sum over those rounds of (Lbar_t - l_it)  <=  ln N / eta + eta T_i,
 
-*Regret, constant eta, all present.* With x_t = Lbar_t - l_it in [-1, 1] and ln(1 + z) >= z - z^2 for z >= -1/2,
-0 >= ln w_i >= -ln N + eta sum x_t - eta^2 T, so sum x_t <= ln N / eta + eta T; q's loss is at most the weighted mean
-loss Lbar_t by convexity. With absences the same holds per labeler over the rounds in which it was present.
-
-*Anytime step size* (``eta="auto"``). eta_t = min(1/2, c sqrt(ln N / t)) over the revealed rounds t, followed by
-
-    pi_i <- a w_i + (1 - a) pi(S) / |S|,      a = eta_{t+1} / eta_t <= 1,     i in S.
-
-Being affine and increasing in w_i, with a fixed in advance, it keeps the truthfulness above. Regret, all present: let
-Psi_t = ln(N pi_i) / eta_t. By concavity ln pi_i >= a ln w_i + (1 - a) ln(1/N), hence Psi_{t+1} >= ln(N w_i) / eta_t
->= Psi_t + x_t - eta_t, so sum x_t <= Psi_{T+1} + sum eta_t <= ln N / eta_{T+1} + sum_t eta_t
-<= 2 ln N + (1/c) sqrt((T+1) ln N) + 2c sqrt(T ln N), where 2 ln N stands in while the cap of 1/2 binds.
+and the loss of the weighted mean q_t is at most Lbar_t (convexity). With eta = sqrt(ln N / T): 2 sqrt(T ln N).
+``eta="auto"`` needs no T: ``aggregation.step_size`` has the schedule and its bound.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Literal
 
-from aggregation.base import NOTHING_KNOWN, FloatArray, check_outcome, check_round, uniform
+from aggregation.base import FloatArray
+from aggregation.multiplicative import SMALLEST_WEIGHT, MultiplicativeRule
+from aggregation.step_size import make_schedule
 
-LARGEST_ETA = 0.5
-ANYTIME_SCALE = 1.0
 
+class OnlineWeighted(MultiplicativeRule):
+    """Weight labelers by their past accuracy, so that the belief maximises the expected next weight.
 
-class OnlineWeighted:
-    """Weight labelers by their past accuracy, so that the expected next weight is best served by honest reports.
-
-    Args:
-        n_labelers: N >= 1.
-        eta: step size in (0, 1/2], used as it is; or ``"auto"``, an anytime schedule that needs no horizon.
-        fixed_share: in [0, 1): after every update, this share of the present labelers' weight is spread evenly over
-            them, so that a labeler can recover when it improves (drift). It costs incentive: influence earned by
-            accuracy decays, and with it what a labeler who looks further ahead loses by lying.
-
-    Attributes:
-        weights_: influence of each labeler, shape ``(N,)``, on the simplex.
-        n_revealed_: revealed rounds learned from.
-
-    References:
-        WSU: arXiv 2002.08837. The derivations are in this module's docstring.
-
-    >>> rule = OnlineWeighted(2, eta=0.5)
-    >>> rule.learn_one(np.array([0.9, 0.1]), 1.0)
-    >>> rule.weights_
-    array([0.6, 0.4])
-    >>> rule.predict_one(np.array([0.8, 0.2])).__round__(2)
-    0.56
+    Examples:
+        >>> rule = OnlineWeighted(2, eta=0.5)
+        >>> rule.predict_one([0.9, 0.3])
+        0.6
+        >>> rule.learn_one([0.9, 0.3], outcome=1)
+        >>> rule.weights_.round(2).tolist()
+        [0.56, 0.44]
     """
 
-    def __init__(self, n_labelers: int, eta: float | str = "auto", fixed_share: float = 0.0) -> None:
-        """Make the mechanism with equal weights."""
-        if eta != "auto" and not (isinstance(eta, int | float) and 0.0 < eta <= LARGEST_ETA):
-            raise ValueError(f'eta must be "auto" or a number in (0, {LARGEST_ETA}], got {eta!r}')
-        if not 0.0 <= fixed_share < 1.0:
-            raise ValueError(f"fixed_share must be in [0, 1), got {fixed_share!r}")
-        self.n_labelers = n_labelers
+    def __init__(self, n_labelers: int, eta: float | Literal["auto"] = "auto", fixed_share: float = 0.0) -> None:
+        """Start with equal weights.
+
+        Args:
+            n_labelers: N >= 1.
+            eta: step size in (0, 1/2], or "auto": no horizon needed, O(sqrt(T ln N)) regret at every T.
+            fixed_share: share in [0, 1) of the weight of those present that is spread evenly over them at every
+                update, so that a labeler that becomes good can rise again (drift). The next weight stays an increasing
+                linear function of the own score, so the belief still maximises it, but it counts for less: influence
+                fades, and with it what a labeler can earn by accuracy.
+        """
+        super().__init__(n_labelers)
         self.eta = eta
         self.fixed_share = fixed_share
-        self.weights_ = uniform(n_labelers)
-        self.n_revealed_ = 0
+        self._schedule = make_schedule(n_labelers, eta, fixed_share)
 
-    def predict_one(self, reports: FloatArray) -> float:
-        """Return the weighted mean of the present reports; 0.5 where nobody present has weight."""
-        row = check_round(reports, self.n_labelers)
-        present = ~np.isnan(row)
-        total = self.weights_[present].sum()
-        return float(np.dot(self.weights_[present], row[present]) / total) if total > 0 else NOTHING_KNOWN
+    def _moved(self, weights: FloatArray, losses: FloatArray) -> FloatArray:
+        (eta,), (share,) = self._schedule.steps(self.n_updates_, 1)
+        mass = weights.sum()
+        moved = weights * (1.0 - eta * (losses - weights @ losses / mass))
+        return (1.0 - share) * moved + max(share * mass / len(weights), SMALLEST_WEIGHT)
 
-    def learn_one(self, reports: FloatArray, outcome: float) -> None:
-        """Move weight from the present labelers who scored below their mean to those above; NaN: nothing."""
-        row = check_round(reports, self.n_labelers)
-        if np.isnan(check_outcome(outcome)):
-            return
-        eta = self.eta_at(self.n_revealed_ + 1)
-        kept = (1.0 - self.fixed_share) * self.eta_at(self.n_revealed_ + 2) / eta
-        self.n_revealed_ += 1
-        present = ~np.isnan(row)
-        total = self.weights_[present].sum()
-        if total <= 0:
-            return
-        scores = 1.0 - (row[present] - outcome) ** 2
-        mean_score = np.dot(self.weights_[present], scores) / total
-        moved = self.weights_[present] * (1.0 + eta * (scores - mean_score))
-        weights = self.weights_.copy()
-        weights[present] = kept * moved + (1.0 - kept) * total / present.sum()
-        self.weights_ = weights / weights.sum()
+    def _compiled(
+        self,
+        reports: FloatArray,
+        outcomes: FloatArray,
+        weights: FloatArray,
+        soft_labels: FloatArray,
+        history: FloatArray,
+    ) -> int:
+        from aggregation.kernels import centred_updates
 
-    def eta_at(self, revealed: int) -> float:
-        """Return the step size of the given revealed round, counted from 1."""
-        if isinstance(self.eta, str):
-            return min(LARGEST_ETA, ANYTIME_SCALE * float(np.sqrt(np.log(max(2, self.n_labelers)) / revealed)))
-        return float(self.eta)
+        etas, shares = self._schedule.steps(self.n_updates_, len(outcomes))
+        return centred_updates(reports, outcomes, weights, etas, shares, 0.0, self.n_updates_, soft_labels, history)

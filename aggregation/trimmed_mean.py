@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aggregation.base import FloatArray
+from aggregation.base import BoolArray, FloatArray
 from aggregation.fixed import FixedRule
 
 
@@ -30,7 +30,7 @@ class TrimmedMean(FixedRule):
             raise ValueError(f"trim must be in [0, 0.5), got {trim!r}")
         self.trim = trim
 
-    def _aggregate(self, reports: FloatArray, present: FloatArray) -> FloatArray:
+    def _aggregate(self, reports: FloatArray, present: BoolArray) -> FloatArray:
         ordered = np.sort(reports, axis=1)  # NaN goes last
         n_present = present.sum(axis=1, keepdims=True)
         # 1e-9: 0.3 * 10 is 2.9999999999999996 in floating point, and three reports are meant

@@ -1,0 +1,114 @@
+"""Step sizes of the multiplicative rules: a constant, or a schedule that needs no horizon.
+
+**Why not simply eta_t = sqrt(ln N / t).** The log-weights add up eta_t * (advantage in round t), so early rounds keep
+more influence than later ones. A labeler that is worse for t0 rounds at a large step and better from then on is still
+buried when it has made up for its losses: at steps that fall like 1 / sqrt(t) the regret against it grows linearly.
+
+**The schedule.** Count the rounds in which weights can move (outcome revealed, two labelers present). Epoch
+k = 1, 2, ... has n_k = n_1 4^(k-1) of them with the step eta_k = 2^-k, where n_1 = ceil(8 L) and L = ln(N / a). The last
+update of an epoch mixes the weights of the labelers present with their mean: pi <- (1 - a) pi + a mean, a = 0.1. So
+knowledge is kept, and nobody starts an epoch below a / N.
+
+**Bound** (all labelers present, any reports and outcomes, no horizon). With x_t = Lbar_t - l_it in [-1, 1] and
+ln(1 + z) >= z - z^2 for |z| <= 1/2, an epoch in which labeler i starts with weight p and of which n rounds have been
+played gives
+
+    0 >= ln p + sum ln(1 + eta_k x_t) >= ln p + eta_k sum x_t - eta_k^2 n,   hence   sum x_t <= L / eta_k + eta_k n,
+
+because p >= a / N (the mixing itself happens after the last ln(1 + eta_k x_t), when the weight is at most 1). Complete
+epochs have eta_k n_k <= 2^(k+1) L + 2^-k (the rounding of n_1 adds at most eta_k 4^(k-1) = 2^(k-2)), so with
+S = 2^m - 1 summed over m complete epochs and n rounds of the next
+
+    regret <= 6 L S + S / 2 + 2^(m+1) L + 2^-(m+1) n        at        T >= 8 L (4^m - 1) / 3 + n.
+
+For m >= 1 this is below 5 sqrt(T L) + sqrt(T): the leading part (8 + u/2) / sqrt(8/3 (1 - 4^-m) + u) with u = n / (4^m L)
+and the subtracted 6 L has its largest value 4.9 at u = 0, and the rounding is at most 2^m / 2 <= sqrt(T). For m = 0 it is
+ln N / eta_1 + eta_1 T. ``regret_bound`` returns the exact sum. The loss of q_t is at most Lbar_t because the squared
+loss is convex.
+
+**Incentives.** The step does not depend on reports, and mixing is an increasing linear function of a labeler's updated
+weight, so the expected next weight is still maximised by the belief, in every round. With absences, labelers that were
+away at the end of an epoch are not mixed (an absent labeler keeps its weight): the bound then has the labeler's own
+-ln pi at the start of each epoch in place of L.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+
+from aggregation.base import FloatArray
+
+LARGEST_STEP = 0.5
+MIXED_IN = 0.1
+
+
+class Schedule(Protocol):
+    """Step sizes and mixing shares of the updates, by their number."""
+
+    def steps(self, first: int, count: int) -> tuple[FloatArray, FloatArray]:
+        """Return (steps, mixing shares) of updates ``first .. first + count - 1``, counted from 0, ``(count,)`` each."""
+        ...
+
+
+@dataclass(frozen=True)
+class ConstantStep:
+    """The same step and the same mixing share in every update."""
+
+    eta: float
+    fixed_share: float = 0.0
+
+    def steps(self, first: int, count: int) -> tuple[FloatArray, FloatArray]:
+        """Return the constants, shape ``(count,)`` each."""
+        return np.full(count, self.eta), np.full(count, self.fixed_share)
+
+
+class AnytimeStep:
+    """The schedule of the module's docstring."""
+
+    def __init__(self, n_labelers: int, fixed_share: float = 0.0) -> None:
+        """Prepare the schedule for N labelers, with an additional mixing share in every update."""
+        self.fixed_share = fixed_share
+        self.log_ratio = math.log(n_labelers / MIXED_IN)
+        self.first_epoch = math.ceil(8.0 * self.log_ratio)
+
+    def _epoch(self, updates: FloatArray) -> FloatArray:
+        """Return the epoch k = 1, 2, ... of each update: k - 1 complete epochs end at n_1 (4^(k-1) - 1) / 3."""
+        ends = self.first_epoch * (4 ** np.arange(1, 28, dtype=np.int64) - 1) // 3
+        return 1.0 + np.searchsorted(ends, updates, side="right")
+
+    def steps(self, first: int, count: int) -> tuple[FloatArray, FloatArray]:
+        """Return steps 2^-k, and mixing shares that are ``MIXED_IN`` in the last update of an epoch."""
+        epochs = self._epoch(np.arange(first, first + count + 1))
+        shares = np.where(epochs[1:] > epochs[:-1], max(MIXED_IN, self.fixed_share), self.fixed_share)
+        return 0.5 ** epochs[:-1], shares
+
+
+def regret_bound(n_labelers: int, n_updates: int) -> float:
+    """Return the proven bound on the regret of ``eta="auto"`` after ``n_updates`` updates with all present.
+
+    Examples:
+        >>> round(regret_bound(10, 100_000) / (100_000 * math.log(10)) ** 0.5, 2)
+        5.43
+    """
+    schedule = AnytimeStep(n_labelers)
+    bound, left, length, eta, log_ratio = 0.0, n_updates, schedule.first_epoch, 0.5, math.log(n_labelers)
+    while left > 0:
+        played = min(left, length)
+        bound += log_ratio / eta + eta * played
+        left, length, eta, log_ratio = left - played, 4 * length, eta / 2.0, schedule.log_ratio
+    return bound
+
+
+def make_schedule(n_labelers: int, eta: float | Literal["auto"], fixed_share: float) -> Schedule:
+    """Return the schedule that the options of a rule describe, or raise ``ValueError``."""
+    if not 0.0 <= fixed_share < 1.0:
+        raise ValueError(f"fixed_share must be in [0, 1), got {fixed_share!r}")
+    if eta == "auto":
+        return AnytimeStep(n_labelers, fixed_share)
+    if isinstance(eta, str) or not 0.0 < eta <= LARGEST_STEP:
+        raise ValueError(f"eta must be 'auto' or a number in (0, 0.5], got {eta!r}")
+    return ConstantStep(float(eta), fixed_share)
