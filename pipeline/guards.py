@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from transformers import TrainerCallback
@@ -12,25 +14,35 @@ class PolicyDivergedError(RuntimeError):
     """Policy training was stopped: a measure of divergence left its range."""
 
 
+@dataclass(frozen=True)
+class Limit:
+    """The largest value of a measure that is allowed."""
+
+    name: str
+    measure: Callable[[Mapping[str, float]], float | None]
+    """Takes the logged metrics; None where a log does not have it."""
+    largest: float
+    remedy: str
+    """The config key that would keep the measure below."""
+
+
 class DivergenceGuard(TrainerCallback):
-    """Raise ``PolicyDivergedError`` when a logged metric is above its limit, or no number.
+    """Raise ``PolicyDivergedError`` when a measure is above its limit, or no number.
 
     An exception, because TRL's PPO loop does not ask its callbacks whether to stop.
     """
 
-    def __init__(self, metric: str, limit: float, remedy: str) -> None:
-        """Watch ``metric``; ``remedy`` is the config key that would keep it below ``limit``."""
-        self.metric = metric
-        self.limit = limit
-        self.remedy = remedy
+    def __init__(self, *limits: Limit) -> None:
+        self.limits = limits
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        """Check the latest value."""
-        value = (logs or {}).get(self.metric)
-        if value is None or (math.isfinite(value) and value <= self.limit):
-            return
-        raise PolicyDivergedError(
-            f"stopped at update {state.global_step}: {self.metric} is {value:.3g}, the limit is {self.limit:g}. The"
-            " policy moves too fast or too far from the base policy for its rewards to mean anything: lower"
-            f" policy.learning_rate or change {self.remedy}"
-        )
+        """Check the latest values."""
+        for limit in self.limits:
+            value = limit.measure(logs or {})
+            if value is None or (math.isfinite(value) and value <= limit.largest):
+                continue
+            raise PolicyDivergedError(
+                f"stopped at update {state.global_step}: the {limit.name} is {value:.3g}, the limit is"
+                f" {limit.largest:g}. The policy moves too fast or too far from the base policy for its rewards to"
+                f" mean anything: lower policy.learning_rate or change {limit.remedy}"
+            )

@@ -17,6 +17,7 @@ Three choices matter for a small model:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import methodcaller
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,7 @@ def train_ppo(
     from transformers import set_seed
     from trl.experimental.ppo import PPOTrainer
 
-    from pipeline.guards import DivergenceGuard
+    from pipeline.guards import DivergenceGuard, Limit
     from pipeline.lora import lora_config, save_adapter
     from pipeline.model import load_model, load_tokenizer
     from pipeline.training_log import GoldLog, follow
@@ -81,8 +82,17 @@ def train_ppo(
     if gold is not None:
         trainer.add_callback(GoldLog(gold, reward_model, tokenizer))
     follow(trainer, "PPO", out)
-    trainer.add_callback(DivergenceGuard("objective/kl", settings.max_kl, "policy.kl_coef"))
-    trainer.add_callback(DivergenceGuard("policy/clipfrac_avg", settings.max_clip_fraction, "policy.ppo_epochs"))
+    trainer.add_callback(
+        DivergenceGuard(
+            Limit("KL", methodcaller("get", "objective/kl"), settings.max_kl, "policy.kl_coef"),
+            Limit(
+                "clipped fraction",
+                methodcaller("get", "policy/clipfrac_avg"),
+                settings.max_clip_fraction,
+                "policy.ppo_epochs",
+            ),
+        )
+    )
     trainer.train()
     save_adapter(trainer, trainer.accelerator.unwrap_model(trainer.model).policy, out)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from reward_model.losses import LOSSES
 
@@ -66,4 +66,34 @@ class PPOSettings(LoRASettings):
     reward_model: RewardModelSettings = RewardModelSettings()
 
 
-PolicySettings = Annotated[DPOSettings | PPOSettings, Field(discriminator="method")]
+class RLOOSettings(LoRASettings):
+    """REINFORCE with a leave-one-out baseline, on a reward model trained on the soft labels."""
+
+    method: Literal["rloo"] = "rloo"
+    learning_rate: float = Field(5e-4, gt=0)
+    kl_coef: float = Field(0.05, ge=0, description="strength of the pull to the base policy, as DPO's beta")
+    updates: int = Field(12, ge=1, description="batches of responses, one optimiser step each")
+    batch_size: int = Field(64, ge=2, description="responses per update, over all processes")
+    micro_batch_size: int = Field(32, ge=1, description="responses trained on at once, per process")
+    responses_per_prompt: int = Field(4, ge=2, description="responses that are each other's baseline")
+    max_kl: float = Field(30.0, gt=0, description="stop when the KL to the base policy exceeds this, in nats")
+    reward_model: RewardModelSettings = RewardModelSettings()
+
+    @model_validator(mode="after")
+    def _groups_fit(self) -> RLOOSettings:
+        if self.batch_size % self.responses_per_prompt:
+            raise ValueError(
+                f"batch_size {self.batch_size} is not a multiple of responses_per_prompt {self.responses_per_prompt}"
+            )
+        return self
+
+
+class BestOfNSettings(Settings):
+    """No training of the policy: the best of n responses of the base policy, as judged by the reward model."""
+
+    method: Literal["best_of_n"] = "best_of_n"
+    n: int = Field(8, ge=1, description="responses per prompt; the KL to the base policy is log n - (n - 1)/n")
+    reward_model: RewardModelSettings = RewardModelSettings()
+
+
+PolicySettings = Annotated[DPOSettings | PPOSettings | RLOOSettings | BestOfNSettings, Field(discriminator="method")]

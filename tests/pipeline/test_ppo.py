@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pipeline.generate import SamplingSettings
-from pipeline.guards import DivergenceGuard, PolicyDivergedError
+from pipeline.guards import DivergenceGuard, Limit, PolicyDivergedError
 from pipeline.ppo import train_ppo
 from pipeline.settings import PPOSettings
 
@@ -61,14 +61,16 @@ def run(policy: Path, reward: Path, out: Path, settings: PPOSettings, seed: int 
 
 
 def learning(kl_coef: float) -> PPOSettings:
-    return PPOSettings(updates=16, batch_size=64, micro_batch_size=64, learning_rate=3e-3, kl_coef=kl_coef)
+    return PPOSettings(
+        updates=12, batch_size=64, micro_batch_size=64, ppo_epochs=3, learning_rate=3e-3, kl_coef=kl_coef
+    )
 
 
 def test_it_raises_the_reward_and_logs_every_update(
     policy_folder: Path, reward_model_folder: Path, tmp_path: Path
 ) -> None:
     logs = run(policy_folder, reward_model_folder, tmp_path, learning(kl_coef=0.0))
-    assert [entry["step"] for entry in logs] == list(range(1, 17))
+    assert [entry["step"] for entry in logs] == list(range(1, 13))
     scores = [entry["objective/scores"] for entry in logs]
     assert np.mean(scores[-4:]) > np.mean(scores[:4]) + 0.3
     assert abs(logs[0]["objective/kl"]) < 1e-4  # the first responses are the base policy's own
@@ -105,7 +107,7 @@ def test_it_stops_and_explains_when_the_policy_runs_away(
     policy_folder: Path, reward_model_folder: Path, tmp_path: Path
 ) -> None:
     settings = PPOSettings(updates=12, batch_size=16, learning_rate=5e-2, kl_coef=0.0, max_kl=0.5, max_clip_fraction=1)
-    with pytest.raises(PolicyDivergedError, match=r"objective/kl is .* the limit is 0\.5.*policy\.learning_rate"):
+    with pytest.raises(PolicyDivergedError, match=r"the KL is .* the limit is 0\.5.*policy\.learning_rate"):
         run(policy_folder, reward_model_folder, tmp_path, settings)
 
 
@@ -113,7 +115,7 @@ def test_it_stops_and_explains_when_the_policy_runs_away(
 def test_the_guard_stops_above_its_limit_and_at_no_number(value: float, stops: bool) -> None:
     from transformers import TrainerState
 
-    guard = DivergenceGuard("kl", 0.5, "policy.kl_coef")
+    guard = DivergenceGuard(Limit("KL", lambda logs: logs.get("kl"), 0.5, "policy.kl_coef"))
     guard.on_log(None, TrainerState(), None, {"other": 9.0})
     if stops:
         with pytest.raises(PolicyDivergedError, match=r"policy\.kl_coef"):
