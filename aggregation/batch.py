@@ -4,9 +4,9 @@ They read no outcomes. They fit one model to all the votes of a campaign at once
 by who agrees with whom: a majority that errs together is believed. Votes are hard: a report above 1/2 is a vote for A,
 below for B, exactly 1/2 none.
 
-``run_online`` fits the given rounds and returns crowd-kit's own posteriors; the "weights before each round" are those of
-the fit, the same in every round. ``predict_one`` judges a new round with the fitted labelers (naive Bayes): before any
-fit it is the share of votes for A. ``learn_one`` checks its arguments and learns nothing.
+``run_online`` fits the given rounds and returns crowd-kit's own posteriors; the "weights before each round" are those
+of the fit, the same in every round. ``predict_one`` judges a new round with the fitted labelers (naive Bayes): before
+any fit it is the share of votes for A. ``learn_one`` checks its arguments and learns nothing.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class BatchRule(ABC):
         """Fit a ``(task, worker, label)`` table.
 
         Returns:
-            crowd-kit's posteriors (a frame indexed by task), the labelers' (P(vote A | B better), P(vote A | A better)),
-            and the prior P(A better).
+            crowd-kit's posteriors (a frame indexed by task), each labeler's (P(vote A | B better), P(vote A | A
+            better)), and the prior P(A better).
         """
 
     def run(self, reports: FloatArray, outcomes: FloatArray) -> OnlineRun:

@@ -1,8 +1,8 @@
 """What the rules with multiplicative weights share: the weighted mean of those present, and how it is run.
 
 All three scale the weights of the labelers present by a factor that falls with their loss l_i = (r_i - y)^2, and keep
-the joint weight of those present, so that an absent labeler neither rises nor sinks. With Lbar the weighted mean loss of
-those present:
+the joint weight of those present, so that an absent labeler neither rises nor sinks. With Lbar the weighted mean loss
+of those present:
 
     online_weighted   pi_i (1 - eta (l_i - Lbar))
     linear_weighted   pi_i (1 - eta l_i) / (1 - eta Lbar)  =  pi_i (1 - step (l_i - Lbar)),  step = eta / (1 - eta Lbar)

@@ -41,7 +41,7 @@ def run_online(aggregator: Aggregator, reports: ArrayLike, outcomes: ArrayLike) 
         >>> reports = [[0.9, 0.2], [0.8, 0.4], [float("nan"), float("nan")]]
         >>> run = run_online(OnlineWeighted(2, eta=0.5), reports, [1, float("nan"), 1])
         >>> run.soft_labels.round(3).tolist()
-        [0.55, 0.663, 0.5]
+        [0.55, 0.632, 0.5]
     """
     matrix = check_reports(reports, len(aggregator.weights_))
     vector = check_outcomes(outcomes, len(matrix))

@@ -5,9 +5,10 @@
 Weighted-score wagering (Lambert et al. 2008) used as an online learner, the WSU rule of Freeman, Pennock, Podimata and
 Vaughan (2020, arXiv 2002.08837), restricted to the labelers present.
 
-**Truthful for the next weight.** sbar contains the labeler's own score with the weight pi_i / pi(S), so the new weight is
-linear in its own score with the coefficient eta pi_i (1 - pi_i / pi(S)) >= 0, and the sum of the weights does not depend on
-anybody's report. The squared loss is proper, so in expectation over any belief p = P(y = 1) the new weight is
+**Truthful for the next weight.** sbar contains the labeler's own score with the weight pi_i / pi(S), so the new weight
+is linear in its own score with the coefficient eta pi_i (1 - pi_i / pi(S)) >= 0, and the sum of the weights does not
+depend on anybody's report. The squared loss is proper, so in expectation over any belief p = P(y = 1) the new weight is
+
 
     constant + eta pi_i (1 - pi_i / pi(S)) (1 - p (1 - p) - (r_i - p)^2),
 

@@ -27,7 +27,7 @@ class PerTopic:
         >>> rule = PerTopic(lambda n: make_aggregator("online_weighted", n, eta=0.5), 2)
         >>> rule.learn_one([1.0, 0.0], outcome=1, topic="code")
         >>> rule.predict_one([1.0, 0.0], topic="code"), rule.predict_one([1.0, 0.0], topic="poems")
-        (0.75, 0.5)
+        (0.625, 0.5)
     """
 
     def __init__(self, rule: Any, n_labelers: int) -> None:

@@ -5,26 +5,23 @@ more influence than later ones. A labeler that is worse for t0 rounds at a large
 buried when it has made up for its losses: at steps that fall like 1 / sqrt(t) the regret against it grows linearly.
 
 **The schedule.** Count the rounds in which weights can move (outcome revealed, two labelers present). Epoch
-k = 1, 2, ... has n_k = n_1 4^(k-1) of them with the step eta_k = 2^-k, where n_1 = ceil(8 L) and L = ln(N / a). The last
-update of an epoch mixes the weights of the labelers present with their mean: pi <- (1 - a) pi + a mean, a = 0.1. So
-knowledge is kept, and nobody starts an epoch below a / N.
+k = 1, 2, ... has n_k = n_1 4^(k-1) of them with the step eta_k = 2^-k, where n_1 = ceil(8 L) and L = ln(N / a). The
+last update of an epoch mixes the weights of the labelers present with their mean: pi <- (1 - a) pi + a mean, with
+a = 0.1. So knowledge is kept, and with all present nobody starts an epoch below a / N.
 
-**Bound** (all labelers present, any reports and outcomes, no horizon). With x_t = Lbar_t - l_it in [-1, 1] and
-ln(1 + z) >= z - z^2 for |z| <= 1/2, an epoch in which labeler i starts with weight p and of which n rounds have been
-played gives
+**Bound** (all present, any reports and outcomes, no horizon). With x_t = Lbar_t - l_it in [-1, 1] and
+ln(1 + z) >= z - z^2 for |z| <= 1/2, n rounds of an epoch in which labeler i starts with the weight p >= a / N give
 
-    0 >= ln p + sum ln(1 + eta_k x_t) >= ln p + eta_k sum x_t - eta_k^2 n,   hence   sum x_t <= L / eta_k + eta_k n,
+    0 >= ln p + sum ln(1 + eta_k x_t) >= ln p + eta_k sum x_t - eta_k^2 n,   hence   sum x_t <= L / eta_k + eta_k n
 
-because p >= a / N (the mixing itself happens after the last ln(1 + eta_k x_t), when the weight is at most 1). Complete
-epochs have eta_k n_k <= 2^(k+1) L + 2^-k (the rounding of n_1 adds at most eta_k 4^(k-1) = 2^(k-2)), so with
-S = 2^m - 1 summed over m complete epochs and n rounds of the next
+(the mixing comes after the last of these factors). A complete epoch costs at most 3 2^k L + 2^(k-2), where the last
+term is the rounding of n_1. After m >= 1 complete epochs and n rounds of the next, with u = n / (4^m L),
 
-    regret <= 6 L S + S / 2 + 2^(m+1) L + 2^-(m+1) n        at        T >= 8 L (4^m - 1) / 3 + n.
+    regret <= L 2^m (8 - 6 2^-m + u / 2) + 2^m / 2,          T >= L 4^m (8/3 (1 - 4^-m) + u),
 
-For m >= 1 this is below 5 sqrt(T L) + sqrt(T): the leading part (8 + u/2) / sqrt(8/3 (1 - 4^-m) + u) with u = n / (4^m L)
-and the subtracted 6 L has its largest value 4.9 at u = 0, and the rounding is at most 2^m / 2 <= sqrt(T). For m = 0 it is
-ln N / eta_1 + eta_1 T. ``regret_bound`` returns the exact sum. The loss of q_t is at most Lbar_t because the squared
-loss is convex.
+so regret <= 4.9 sqrt(T L) + sqrt(T) for all T >= n_1: the ratio is largest at u = 0 and m to infinity, 8 / sqrt(8/3).
+Before that it is at most ln N / eta_1 + eta_1 T. ``regret_bound`` returns the sum over epochs. The loss of q_t is at
+most Lbar_t because the squared loss is convex. The known-horizon bound 2 sqrt(T ln N) needs eta = sqrt(ln N / T).
 
 **Incentives.** The step does not depend on reports, and mixing is an increasing linear function of a labeler's updated
 weight, so the expected next weight is still maximised by the belief, in every round. With absences, labelers that were
@@ -39,6 +36,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aggregation.base import FloatArray
 
@@ -50,7 +48,7 @@ class Schedule(Protocol):
     """Step sizes and mixing shares of the updates, by their number."""
 
     def steps(self, first: int, count: int) -> tuple[FloatArray, FloatArray]:
-        """Return (steps, mixing shares) of updates ``first .. first + count - 1``, counted from 0, ``(count,)`` each."""
+        """Return steps and mixing shares of the ``count`` updates from number ``first`` (from 0), ``(count,)`` each."""
         ...
 
 
@@ -75,16 +73,16 @@ class AnytimeStep:
         self.log_ratio = math.log(n_labelers / MIXED_IN)
         self.first_epoch = math.ceil(8.0 * self.log_ratio)
 
-    def _epoch(self, updates: FloatArray) -> FloatArray:
+    def _epoch(self, updates: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the epoch k = 1, 2, ... of each update: k - 1 complete epochs end at n_1 (4^(k-1) - 1) / 3."""
         ends = self.first_epoch * (4 ** np.arange(1, 28, dtype=np.int64) - 1) // 3
-        return 1.0 + np.searchsorted(ends, updates, side="right")
+        return 1 + np.searchsorted(ends, updates, side="right")
 
     def steps(self, first: int, count: int) -> tuple[FloatArray, FloatArray]:
         """Return steps 2^-k, and mixing shares that are ``MIXED_IN`` in the last update of an epoch."""
-        epochs = self._epoch(np.arange(first, first + count + 1))
+        epochs = self._epoch(np.arange(first, first + count + 1, dtype=np.int64))
         shares = np.where(epochs[1:] > epochs[:-1], max(MIXED_IN, self.fixed_share), self.fixed_share)
-        return 0.5 ** epochs[:-1], shares
+        return 0.5 ** epochs[:-1].astype(np.float64), shares
 
 
 def regret_bound(n_labelers: int, n_updates: int) -> float:
@@ -92,7 +90,7 @@ def regret_bound(n_labelers: int, n_updates: int) -> float:
 
     Examples:
         >>> round(regret_bound(10, 100_000) / (100_000 * math.log(10)) ** 0.5, 2)
-        5.43
+        5.66
     """
     schedule = AnytimeStep(n_labelers)
     bound, left, length, eta, log_ratio = 0.0, n_updates, schedule.first_epoch, 0.5, math.log(n_labelers)
