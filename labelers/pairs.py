@@ -15,8 +15,9 @@ FloatArray = NDArray[np.float64]
 class Pairs:
     """A batch of n pairs: a prompt and two responses each.
 
-    ``gold_a`` and ``gold_b`` (shape ``(n,)``) are the true utilities of the responses. They exist in experiments only,
-    and only a *simulated* labeler may look at them (through the noise of its belief); judges and trainers never do.
+    ``gold_a`` and ``gold_b`` (shape ``(n,)``) are the true utilities of the responses, and A is truly better with
+    log-odds ``kappa * (gold_a - gold_b)``. They exist in experiments only, and only a *simulated* labeler may look at
+    them (through the noise of its belief); judges and trainers never do.
     """
 
     pair_id: Sequence[str]
@@ -26,6 +27,7 @@ class Pairs:
     gold_a: FloatArray | None = None
     gold_b: FloatArray | None = None
     topic: Sequence[str] | None = None
+    kappa: float = 1.0
 
     def __post_init__(self) -> None:
         n = len(self.pair_id)

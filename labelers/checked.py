@@ -1,0 +1,31 @@
+"""Read plain mappings into models, with errors of one line that name the nearest valid key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from aggregation.population import unknown
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+def checked(model: type[ModelT], what: str, fields: Mapping[str, Any]) -> ModelT:
+    """Return ``model(**fields)``.
+
+    Raises:
+        ValueError: an unknown key (the nearest valid one is named) or a bad value; one line that begins with ``what``.
+    """
+    for key in fields:
+        if key not in model.model_fields:
+            raise ValueError(unknown(f"option of {what}:", str(key), model.model_fields))
+    try:
+        return model.model_validate(dict(fields))
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in problem["loc"])
+        text = problem["msg"].removeprefix("Value error, ")
+        got = "" if problem["type"] in ("missing", "value_error") else f", got {problem['input']!r:.80}"
+        raise ValueError(f"{what}: {place}: {text}{got}" if place else f"{what}: {text}{got}") from None

@@ -1,0 +1,108 @@
+"""A panel: labelers of any kind, each with a strategy, who judge the same pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from labelers.context import Labeler, Peer, ReportContext, Setting
+from labelers.pairs import FloatArray, Pairs
+from labelers.simulated import SimulatedLabeler, batch_rng
+from labelers.spec import LabelerSpec
+from labelers.strategies import Strategy
+
+__all__ = ["LabelerSpec", "Member", "Panel"]
+
+NOTHING_SPECIAL = Peer()
+
+
+@dataclass(frozen=True)
+class Member:
+    """A seat on a panel: who judges, what it does with its beliefs, and with whom it colludes if it does.
+
+    Attributes:
+        labeler: the source of beliefs.
+        strategy: from beliefs to reports.
+        bloc: name of the entry of the panel; members of one bloc are allies.
+        seed: randomness of the strategy, never of the belief.
+        peer: what the others know about it.
+    """
+
+    labeler: Labeler
+    strategy: Strategy
+    bloc: str = ""
+    seed: int = 0
+    peer: Peer = NOTHING_SPECIAL
+
+
+class Panel:
+    """Labelers who judge the same pairs.
+
+    Args:
+        members: at least one; their labeler ids must differ.
+
+    Example:
+        >>> pairs = Pairs(["p"], ["2+2?"], ["4"], ["5"], np.array([2.0]), np.array([0.0]))
+        >>> specs = [LabelerSpec(name="expert", persona="expert"), LabelerSpec(name="loud", count=2, persona="noisy")]
+        >>> panel = Panel.from_specs(specs, np.random.default_rng(0))
+        >>> panel.labeler_ids, panel.report(pairs, ReportContext(rule="mean")).shape
+        (('expert', 'loud-1', 'loud-2'), (1, 3))
+    """
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        if not members:
+            raise ValueError("a panel needs at least one labeler")
+        self.members = tuple(members)
+        self.labeler_ids: tuple[str, ...] = tuple(member.labeler.labeler_id for member in members)
+        for labeler_id in self.labeler_ids:
+            if self.labeler_ids.count(labeler_id) > 1:
+                raise ValueError(f"panel: two labelers are called {labeler_id!r}; give the entries different names")
+
+    @classmethod
+    def from_specs(cls, specs: Sequence[LabelerSpec], rng: np.random.Generator) -> Panel:
+        """Return the panel that the entries of a config describe.
+
+        Every labeler gets seeds of its own for its beliefs and for its strategy, so that changing a strategy, or the
+        count of one entry, changes no other belief (common random numbers).
+        """
+        members = []
+        for spec, stream in zip(specs, rng.spawn(len(specs)), strict=True):
+            for labeler_id, own in zip(spec.labeler_ids, stream.spawn(spec.count), strict=True):
+                belief_seed, strategy_seed = (int(seed) for seed in own.integers(1 << 62, size=2))
+                labeler = _make(spec, labeler_id, belief_seed)
+                members.append(Member(labeler, spec.make_strategy(), spec.name, strategy_seed, spec.peer()))
+        return cls(members)
+
+    def beliefs(self, pairs: Pairs) -> FloatArray:
+        """Return everybody's beliefs, shape ``(n, N)``, NaN where a labeler does not judge."""
+        return np.column_stack([member.labeler.belief(pairs) for member in self.members])
+
+    def report(self, pairs: Pairs, context: ReportContext) -> FloatArray:
+        """Return everybody's reports, shape ``(n, N)``, NaN where a labeler does not judge."""
+        if context.kappa is not None:
+            pairs = replace(pairs, kappa=context.kappa)
+        beliefs = self.beliefs(pairs)
+        blocs = np.array([member.bloc for member in self.members])
+        peers = tuple(member.peer for member in self.members)
+        reports = np.empty_like(beliefs)
+        for position, member in enumerate(self.members):
+            own = beliefs[:, position]
+            impartial = getattr(member.labeler, "impartial", None)
+            setting = Setting(
+                pairs=pairs,
+                context=context,
+                rng=batch_rng(member.seed, pairs),
+                allies=beliefs[:, blocs == member.bloc],
+                impartial=own if impartial is None else impartial(pairs),
+                peers=peers,
+                position=position,
+            )
+            reports[:, position] = np.where(np.isnan(own), np.nan, member.strategy.report(own.copy(), setting))
+        return reports
+
+
+def _make(spec: LabelerSpec, labeler_id: str, seed: int) -> Labeler:
+    assert spec.persona is not None
+    return SimulatedLabeler(spec.persona, seed, labeler_id)

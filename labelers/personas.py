@@ -1,0 +1,97 @@
+"""Personas as data: what a labeler likes, how well it sees, and how an LLM judge is told to be it.
+
+A persona's *utility* of a response is a weighted sum of normalised features (``labelers.features``). An unbiased
+persona weighs ``gold`` alone, with 1; one that prefers the opposite weighs it with -1; one that loves long answers adds
+``length``. The pool that ships with the package is ``personas.yaml``; a config may also describe a persona inline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from aggregation.population import unknown
+from labelers.checked import checked
+from labelers.features import FEATURES, GOLD
+
+Noise = Annotated[float, Field(ge=0, le=1000)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Persona(BaseModel):
+    """What a labeler likes and how well it sees it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field("custom", description="in reports; a persona of the pool has its key")
+    about: str = Field("", description="one sentence for people")
+    taste: dict[str, Finite] = Field(
+        {GOLD: 1.0}, description="weights of the utility: 'gold' and features; gold: 1 alone is unbiased"
+    )
+    noise: Noise = Field(1.0, description="standard deviation of the labeler's view of its utility, in log-odds")
+    topic_noise: dict[str, Noise] = Field(default_factory=dict, description="noise on single topics (expertise)")
+    bias: Finite = Field(0.0, description="added to the log-odds of every belief: favours the response shown first")
+    prompt: str = Field("", description="what an LLM judge with this persona is told")
+
+    @field_validator("taste")
+    @classmethod
+    def _features_exist(cls, taste: dict[str, float]) -> dict[str, float]:
+        for name in taste:
+            if name != GOLD and name not in FEATURES:
+                raise ValueError(unknown("feature", name, [GOLD, *FEATURES]))
+        if not any(taste.values()):
+            raise ValueError("a taste needs at least one feature with a weight other than 0")
+        return taste
+
+    @property
+    def is_unbiased(self) -> bool:
+        """Whether the persona wants what the truth wants."""
+        others = [weight for name, weight in self.taste.items() if name != GOLD]
+        return self.taste.get(GOLD) == 1.0 and not any(others) and self.bias == 0.0
+
+    def describe(self) -> str:
+        """Return the persona in a few words, for reports."""
+        taste = ", ".join(f"{name} {weight:+g}" for name, weight in self.taste.items() if weight)
+        parts = [taste, f"noise {self.noise:g}"]
+        parts += [f"noise {noise:g} on {topic}" for topic, noise in self.topic_noise.items()]
+        parts += [f"bias {self.bias:+g}"] if self.bias else []
+        return f"{self.name} ({', '.join(parts)})"
+
+
+@cache
+def persona_pool() -> Mapping[str, Persona]:
+    """Return the personas that ship with the package, by name."""
+    text = files("labelers").joinpath("personas.yaml").read_text(encoding="utf-8")
+    return {name: Persona(name=name, **entry) for name, entry in yaml.safe_load(text).items()}
+
+
+def make_persona(entry: Any) -> Persona:
+    """Return the persona that an entry of a panel means.
+
+    Args:
+        entry: a name of the pool, or a mapping of fields; ``like: NAME`` starts from a persona of the pool.
+
+    Raises:
+        ValueError: an unknown name, field or feature (the nearest valid one is named), or a value out of range.
+
+    Example:
+        >>> make_persona({"like": "expert", "noise": 0.7}).describe()
+        'custom (gold +1, noise 0.7)'
+    """
+    if isinstance(entry, Persona):
+        return entry
+    if isinstance(entry, str):
+        if entry not in persona_pool():
+            raise ValueError(unknown("persona", entry, persona_pool()))
+        return persona_pool()[entry]
+    if not isinstance(entry, Mapping):
+        raise ValueError(f"a persona is a name or a mapping, got {entry!r:.80}")
+    fields = dict(entry)
+    if "like" in fields:
+        fields = {**make_persona(fields.pop("like")).model_dump(exclude={"name", "about"}), **fields}
+    return checked(Persona, "persona", fields)

@@ -1,0 +1,135 @@
+"""One entry of a panel, as a config describes it."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from aggregation.population import unknown
+from labelers.context import Peer
+from labelers.features import GOLD
+from labelers.personas import Persona, make_persona
+from labelers.strategies import Exaggerate, Flip, Strategy, make_strategy
+
+_COMMON = ("name", "kind", "strategy")
+_KEYS: dict[str, tuple[str, ...]] = {
+    "simulated": ("count", "persona"),
+    "judge": ("persona", "model", "batch_size"),
+    "remote_judge": (
+        *("count", "persona", "model", "base_url", "api_key_env", "votes", "concurrency", "timeout"),
+        *("price_in", "price_out"),
+    ),
+    "recorded": ("file", "labeler"),
+}
+"""Which keys an entry of each kind may have, besides the common ones."""
+_NEEDED = {
+    "simulated": ("persona",),
+    "judge": ("model",),
+    "remote_judge": ("model", "base_url"),
+    "recorded": ("file",),
+}
+
+
+class LabelerSpec(BaseModel):
+    """One entry of a panel: ``count`` labelers of one kind, persona and strategy.
+
+    Example:
+        >>> spec = LabelerSpec(name="bloc", count=6, persona="contrarian", strategy={"name": "exaggerate", "scale": 4})
+        >>> spec.persona.taste, spec.make_strategy().scale
+        ({'gold': -1.0}, 4)
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description="labeler id, numbered where count > 1")
+    kind: str = Field("simulated", description=f"one of {', '.join(_KEYS)}")
+    count: int = Field(1, ge=1, le=100_000, description="how many labelers")
+    persona: Persona | None = Field(None, description="a name of the pool (labelers/personas.yaml), or inline")
+    strategy: dict[str, Any] = Field({"name": "truthful"}, description="a name, or {name: ..., options}")
+    model: str | None = Field(None, description="judges: model folder or Hub id; or the server's name of the model")
+    batch_size: int = Field(16, ge=1, description="judge: prompts per forward pass")
+    base_url: str | None = Field(None, description="remote judge: OpenAI-compatible server, such as http://host/v1")
+    api_key_env: str | None = Field(None, description="remote judge: environment variable that holds the key")
+    votes: int = Field(5, ge=1, description="remote judge: votes per order where there are no log-probabilities")
+    concurrency: int = Field(8, ge=1, le=256, description="remote judge: requests at a time")
+    timeout: float = Field(60.0, gt=0, description="remote judge: seconds per request")
+    price_in: float | None = Field(None, ge=0, description="remote judge: price of a million prompt tokens")
+    price_out: float | None = Field(None, ge=0, description="remote judge: price of a million completion tokens")
+    file: Path | None = Field(None, description="recorded: annotation file")
+    labeler: str | None = Field(None, description="recorded: one labeler of the file (default: all)")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _persona_alone(cls, value: Any) -> Any:
+        return {"name": value, "persona": value} if isinstance(value, str) else value
+
+    @field_validator("persona", mode="before")
+    @classmethod
+    def _look_up(cls, value: Any) -> Any:
+        # resolved here, so that a run's config holds the whole persona and a changed pool changes the run
+        return None if value is None else make_persona(value)
+
+    @field_validator("strategy", mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("strategy")
+    @classmethod
+    def _strategy_exists(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if not isinstance(value.get("name"), str):
+            raise ValueError("a strategy is a name or a mapping with a 'name', such as {name: exaggerate, scale: 4}")
+        make_strategy(**value)
+        return value
+
+    @model_validator(mode="after")
+    def _keys_apply(self) -> LabelerSpec:
+        if self.kind not in _KEYS:
+            raise ValueError(f"entry {self.name!r}: {unknown('kind of labeler', self.kind, _KEYS)}")
+        valid = (*_COMMON, *_KEYS[self.kind])
+        for key in sorted(self.model_fields_set):
+            if key not in valid and getattr(self, key) != type(self).model_fields[key].default:
+                near = difflib.get_close_matches(key, valid, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise ValueError(
+                    f"entry {self.name!r}: {key!r} does not apply to kind {self.kind!r}{hint}"
+                    f" (valid: {', '.join(valid)})"
+                )
+        for key in _NEEDED[self.kind]:
+            if getattr(self, key) is None:
+                raise ValueError(f"entry {self.name!r}: kind {self.kind!r} needs {key!r}")
+        return self
+
+    @property
+    def labeler_ids(self) -> tuple[str, ...]:
+        """The entry's labelers: its name, or NAME-1, NAME-2, ... where there are several."""
+        return (self.name,) if self.count == 1 else tuple(f"{self.name}-{k}" for k in range(1, self.count + 1))
+
+    def describe(self) -> str:
+        """Return the entry in a few words, for reports."""
+        options = ", ".join(f"{key} {value}" for key, value in self.strategy.items() if key != "name")
+        strategy = self.strategy["name"] + (f" ({options})" if options else "")
+        who = {
+            "simulated": "",
+            "judge": f"LLM judge {self.model}, ",
+            "remote_judge": f"LLM judge {self.model} at {self.base_url}, ",
+            "recorded": f"recorded in {self.file}, ",
+        }[self.kind]
+        persona = "" if self.persona is None else f"{self.persona.describe()}, "
+        return f"{self.count} x {self.name}: {who}{persona}{strategy}"
+
+    def make_strategy(self) -> Strategy:
+        """Return a new strategy of this entry."""
+        return make_strategy(**self.strategy)
+
+    def peer(self) -> Peer:
+        """Return what is publicly known of the entry's labelers: their declared taste, noise, and how they report."""
+        strategy = self.make_strategy()
+        scale = strategy.scale if isinstance(strategy, Exaggerate) else -1.0 if isinstance(strategy, Flip) else 1.0
+        if self.persona is None or self.kind != "simulated":
+            return Peer(scale=scale)
+        other = sum(weight**2 for name, weight in self.persona.taste.items() if name != GOLD) ** 0.5
+        return Peer(self.persona.taste.get(GOLD, 0.0), other, self.persona.noise, scale)

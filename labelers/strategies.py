@@ -1,0 +1,265 @@
+"""Strategies: how a labeler turns its beliefs into reports, whatever the beliefs come from.
+
+A strategy is a frozen dataclass with declared ``traits``; the tests hold every strategy to its traits. NaN beliefs (did
+not judge) stay NaN under every strategy.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from aggregation.beliefs import logit, sigmoid
+from aggregation.misreport import Misreport
+from labelers.best_response import OBJECTIVES, best_misreport
+from labelers.context import Setting
+from labelers.pairs import FloatArray
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What a strategy's reports depend on besides the labeler's own beliefs; all False: a fixed map of beliefs."""
+
+    honest: bool = False
+    """Every report equals the belief."""
+    coordinated: bool = False
+    """Depends on the beliefs of the labeler's bloc."""
+    randomised: bool = False
+    """Draws random numbers."""
+    uses_rounds: bool = False
+    """Depends on the round of the campaign."""
+    uses_weights: bool = False
+    """Depends on the labeler's weight, where weights are published; this is how past outcomes reach a strategy."""
+    uses_topics: bool = False
+    """Depends on the topics of the pairs."""
+    uses_impartial: bool = False
+    """Depends on what the labeler expects of the outcomes, beside its own taste."""
+    uses_rule: bool = False
+    """Depends on the aggregation rule."""
+
+
+class Strategy(ABC):
+    """A map from beliefs to reports."""
+
+    traits: ClassVar[Traits]
+
+    def report(self, beliefs: FloatArray, setting: Setting) -> FloatArray:
+        """Return reports in [0, 1], shape ``(n,)``, NaN exactly where the belief is NaN.
+
+        Args:
+            beliefs: the labeler's own beliefs, shape ``(n,)``.
+            setting: the batch and what the labeler may know.
+        """
+        return np.where(np.isnan(beliefs), np.nan, self._report(beliefs, setting))
+
+    @abstractmethod
+    def _report(self, beliefs: FloatArray, setting: Setting) -> FloatArray: ...
+
+
+def _check(name: str, value: float, low: float = -math.inf, high: float = math.inf) -> None:
+    if not (math.isfinite(value) and low <= value <= high):
+        raise ValueError(f"{name} must be a number in [{low:g}, {high:g}], got {value!r}")
+
+
+@dataclass(frozen=True)
+class Truthful(Strategy):
+    """Report the belief."""
+
+    traits: ClassVar[Traits] = Traits(honest=True)
+
+    def _report(self, beliefs: FloatArray, setting: Setting) -> FloatArray:
+        return beliefs
+
+
+@dataclass(frozen=True)
+class Exaggerate(Strategy):
+    """Multiply the log-odds of every belief by ``scale`` > 0; below 1 it shades towards 1/2."""
+
+    scale: float = 3.0
+    traits: ClassVar[Traits] = Traits()
+
+    def __post_init__(self) -> None:
+        _check("scale", self.scale, low=0.0)
+
+    def _report(self, beliefs: FloatArray, setting: Setting) -> FloatArray:
+        return Misreport(self.scale)(beliefs)
+
+
+@dataclass(frozen=True)
+class Flip(Strategy):
+    """Report the opposite, 1 - belief."""
+
+    traits: ClassVar[Traits] = Traits()
+
+    def _report(self, beliefs: FloatArray, setting: Setting) -> FloatArray:
+        return 1.0 - beliefs
+
+
+@dataclass(frozen=True)
+class Random(Strategy):
+    """Report a uniform random number: paid per click."""
+
+    traits: ClassVar[Traits] = Traits(randomised=True)
+
+    def _report(self, beliefs: FloatArray, setting: Setting) -> FloatArray:
+        return setting.rng.random(len(beliefs))
+
+
+@dataclass(frozen=True)
+class Constant(Strategy):
+    """Report the same number ``value`` on every pair."""
+
+    value: float = 0.5
+    traits: ClassVar[Traits] = Traits()
+
+    def __post_init__(self) -> None:
+        _check("value", self.value, 0.0, 1.0)
+
+    def _report(self, beliefs: FloatArray, setting: Setting) -> FloatArray:
+        return np.full(len(beliefs), self.value)
+
+
+@dataclass(frozen=True)
+class Collude(Strategy):
+    """Agree with the bloc on one target: the mean log-odds of its members' beliefs, times ``scale``.
+
+    The bloc is all labelers of one panel entry. Its members report the same on every pair that they judge.
+    """
+
+    scale: float = 3.0
+    traits: ClassVar[Traits] = Traits(coordinated=True)
+
+    def __post_init__(self) -> None:
+        _check("scale", self.scale)
+
+    def _report(self, beliefs: FloatArray, setting: Setting) -> FloatArray:
+        views = logit(setting.allies)
+        judged = ~np.isnan(views)
+        total = np.where(judged, views, 0.0).sum(axis=1)
+        return sigmoid(self.scale * total / np.maximum(judged.sum(axis=1), 1))
+
+
+@dataclass(frozen=True)
+class Sleeper(Strategy):
+    """Be honest until round ``start`` of the campaign, then multiply the log-odds by ``scale`` (-1: the opposite)."""
+
+    start: int = 100
+    scale: float = -1.0
+    traits: ClassVar[Traits] = Traits(uses_rounds=True)
+
+    def __post_init__(self) -> None:
+        _check("start", self.start, low=0)
+        _check("scale", self.scale)
+
+    def _report(self, beliefs: FloatArray, setting: Setting) -> FloatArray:
+        return Misreport(self.scale, start=self.start)(beliefs, setting.context.first_round)
+
+
+@dataclass(frozen=True)
+class TopicTrigger(Strategy):
+    """Be honest but on one ``topic``, where the log-odds are multiplied by ``scale`` (-1: the opposite)."""
+
+    topic: str
+    scale: float = -1.0
+    traits: ClassVar[Traits] = Traits(uses_topics=True)
+
+    def __post_init__(self) -> None:
+        _check("scale", self.scale)
+
+    def _report(self, beliefs: FloatArray, setting: Setting) -> FloatArray:
+        if setting.pairs.topic is None:
+            raise ValueError(f"strategy topic_trigger waits for topic {self.topic!r}, but the pairs have no topics")
+        here = np.array([topic == self.topic for topic in setting.pairs.topic], dtype=bool)
+        return np.where(here, Misreport(self.scale)(beliefs), beliefs)
+
+
+@dataclass(frozen=True)
+class MimicThenExploit(Strategy):
+    """Report what the outcomes will say until influence is earned, then push the own taste, exaggerated by ``scale``.
+
+    Where weights are published, influence is earned while the own weight is at least ``threshold`` times the equal
+    share 1/N: it goes back to mimicking when the weight falls. Where they are not, it exploits from round ``start`` on.
+    """
+
+    scale: float = 4.0
+    threshold: float = 1.5
+    start: int = 100
+    traits: ClassVar[Traits] = Traits(uses_rounds=True, uses_weights=True, uses_impartial=True)
+
+    def __post_init__(self) -> None:
+        _check("scale", self.scale)
+        _check("threshold", self.threshold, low=0.0)
+        _check("start", self.start, low=0)
+
+    def _report(self, beliefs: FloatArray, setting: Setting) -> FloatArray:
+        if setting.weight is None:
+            exploit = setting.context.first_round + np.arange(len(beliefs)) >= self.start
+        else:
+            exploit = np.full(len(beliefs), setting.weight * len(setting.peers) >= self.threshold)
+        return np.where(exploit, Misreport(self.scale)(beliefs), setting.impartial)
+
+
+@dataclass(frozen=True)
+class BestResponse(Strategy):
+    """Report the misreport that pays best against the rule in simulation (``labelers.best_response``).
+
+    ``objective`` is ``taste`` (soft labels near the own belief) or ``influence`` (a high mean weight).
+    """
+
+    objective: str = "taste"
+    traits: ClassVar[Traits] = Traits(uses_rule=True)
+
+    def __post_init__(self) -> None:
+        if self.objective not in OBJECTIVES:
+            raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}, got {self.objective!r}")
+
+    def _report(self, beliefs: FloatArray, setting: Setting) -> FloatArray:
+        return best_misreport(self.objective, setting)(beliefs)
+
+
+STRATEGIES: dict[str, type[Any]] = {
+    "truthful": Truthful,
+    "exaggerate": Exaggerate,
+    "flip": Flip,
+    "random": Random,
+    "constant": Constant,
+    "collude": Collude,
+    "sleeper": Sleeper,
+    "topic_trigger": TopicTrigger,
+    "mimic_then_exploit": MimicThenExploit,
+    "best_response": BestResponse,
+}
+
+
+def make_strategy(name: str, **options: Any) -> Strategy:
+    """Return the strategy called ``name``, one of ``STRATEGIES``.
+
+    Raises:
+        ValueError: unknown name or option (the nearest valid one is named), a missing option, or one out of range.
+    """
+    if name not in STRATEGIES:
+        near = difflib.get_close_matches(name, STRATEGIES, n=1, cutoff=0.0)[0]
+        raise ValueError(f"unknown strategy {name!r}; did you mean {near!r}? Valid: {', '.join(STRATEGIES)}")
+    parameters = inspect.signature(STRATEGIES[name]).parameters
+    for option, value in options.items():
+        if option not in parameters:
+            near_options = difflib.get_close_matches(option, parameters, n=1)
+            hint = f"did you mean {near_options[0]!r}?" if near_options else f"it has {', '.join(parameters) or 'none'}"
+            raise ValueError(f"strategy {name!r} has no option {option!r}; {hint}")
+        wants_text = parameters[option].annotation == "str"
+        if isinstance(value, str) != wants_text or isinstance(value, bool):
+            raise ValueError(f"strategy {name!r}: {option} must be {'a text' if wants_text else 'a number'}: {value!r}")
+    missing = [name for name, p in parameters.items() if p.default is inspect.Parameter.empty and name not in options]
+    if missing:
+        raise ValueError(f"strategy {name!r} needs the option {missing[0]!r}")
+    try:
+        strategy: Strategy = STRATEGIES[name](**options)
+    except ValueError as error:
+        raise ValueError(f"strategy {name!r}: {error}") from error
+    return strategy
