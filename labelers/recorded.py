@@ -40,7 +40,7 @@ class RecordedLabeler:
             raise AnnotationError(
                 f"{annotations.source}: no labeler {labeler_id!r}{nearest(labeler_id, annotations.labeler_ids)}"
             )
-        self.name = labeler_id
+        self.labeler_id = labeler_id
         own = np.flatnonzero(annotations.labeler == annotations.labeler_ids.index(labeler_id))
         rounds = annotations.round_of_report[own]
         self._reports = {
