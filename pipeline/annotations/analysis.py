@@ -50,9 +50,10 @@ def analyse(result: CampaignResult, on_labeler: Callable[[int], None] = lambda l
         for f in suspicious_patterns(annotations, result.revealed)
     ]
     accuracy = accuracy_table(result)
+    audited = bool((~np.isnan(result.revealed)).any())
     alpha = krippendorff_alpha(annotations, rng)
     gains = _gains(result, rng, on_labeler)
-    paid = None
+    paid = result.payouts if result.rule in LEARNING_RULES and audited else None
     return Analysis(
         accuracy=accuracy,
         labelers=_labeler_rows(result, flags, gains, paid),
@@ -66,8 +67,9 @@ def analyse(result: CampaignResult, on_labeler: Callable[[int], None] = lambda l
 
 
 _BONUS_TEXT = (
-    "the sum over audited pairs of weight × (own score − weighted mean score of those present): proportional to it, a "
-    "fixed bonus pool pays for accuracy and never more than it holds. Negative: less than the base pay's share."
+    "the sum over audited pairs of weight × (own score − weighted mean score of those present), in thousandths. "
+    "Pay-outs of a round sum to 0 over the labelers, so a bonus proportional to them on top of equal base pay never "
+    "costs more than the base pay, and reporting one's belief maximises its expectation."
 )
 
 
@@ -127,7 +129,7 @@ def _labeler_rows(
         gain = gains.get(i)
         row = {"labeler_id": name, "weight": float(result.weights[i])}
         row |= {key: values[i] for key, values in columns.items()}
-        row["bonus"] = None if paid is None else float(paid[i])
+        row["bonus"] = None if paid is None else 1000.0 * float(paid[i])
         row |= {
             "gain": None if gain is None else gain.gain,
             "gain_low": None if gain is None else gain.low,

@@ -11,6 +11,9 @@ are audited and could lie on the rest (arXiv 2505.19134). Pairs are therefore *d
 has a known probability of being drawn, never 0 and (unless most pairs are audited) never above 1/2. The draw is
 systematic sampling with unequal probabilities along a random order within topics, so each topic gets its share, and
 weighting by 1 / probability keeps every estimate on the audited pairs unbiased.
+
+One caution: a labeler who votes with the others makes an audit of that pair less likely. The even share of the budget
+limits what that can gain; uniform audits are the choice if labelers are known to look ahead.
 """
 
 from __future__ import annotations

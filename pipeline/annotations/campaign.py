@@ -69,6 +69,8 @@ class CampaignResult:
     """Rounds before which the weights were recorded, and T; shape ``(K,)``."""
     history: FloatArray = field(repr=False)
     """Weights at those rounds, shape ``(K, N)``."""
+    payouts: FloatArray = field(repr=False)
+    """Sum over audited rounds of weight x (score - weighted mean score of the present labelers), shape ``(N,)``."""
 
 
 def run_campaign(annotations: Annotations, settings: Settings) -> CampaignResult:
@@ -84,16 +86,21 @@ def run_campaign(annotations: Annotations, settings: Settings) -> CampaignResult
     T, N = annotations.n_pairs, annotations.n_labelers
     recorded = np.append(np.arange(0, T, max(1, -(-T * N // _MAX_HISTORY))), T)
     stated, final = np.empty(T), np.empty(T)
-    history = np.zeros((len(recorded), N))
+    history, payouts = np.zeros((len(recorded), N)), np.zeros(N)
     for rounds in _topics(annotations, settings):
         aggregator = _aggregator(rule, N, settings)
         chunks = [rounds] if rule in BATCH_RULES else _chunks(rounds, N)
-        stated[rounds], own_history = _online(aggregator, annotations, revealed, chunks, recorded)
+        stated[rounds], own_history, own_payouts = _online(aggregator, annotations, revealed, chunks, recorded)
         history += own_history * (len(rounds) / T)
-        for chunk in chunks:
+        payouts += own_payouts * (len(rounds) / T)
+        for chunk in [] if rule in BATCH_RULES else chunks:
             final[chunk] = final_labels(aggregator, annotations.matrix(chunk), revealed[chunk])
+    if rule in BATCH_RULES:  # what such a rule states has already seen every report
+        final = np.where(np.isnan(revealed), stated, revealed)
     soft_labels = np.where(np.diff(annotations.start) > 0, stated if settings.labels == "online" else final, np.nan)
-    return CampaignResult(annotations, settings, rule, revealed, stated, soft_labels, history[-1], recorded, history)
+    return CampaignResult(
+        annotations, settings, rule, revealed, stated, soft_labels, history[-1], recorded, history, payouts
+    )
 
 
 def choose_rule(annotations: Annotations, rule: str | None) -> str:
@@ -134,8 +141,8 @@ def _aggregator(rule: str, n_labelers: int, settings: Settings) -> Aggregator:
     options = {} if settings.eta is None else {"eta": settings.eta}
     try:
         return make_aggregator(rule, n_labelers, **options)
-    except TypeError:
-        raise AnnotationError(f"rule {rule!r} has no step size: leave out --eta") from None
+    except ValueError as error:
+        raise AnnotationError(str(error)) from None
 
 
 def _topics(annotations: Annotations, settings: Settings) -> list[IntArray]:
@@ -156,19 +163,34 @@ def _chunks(rounds: IntArray, n_labelers: int) -> list[IntArray]:
 
 def _online(
     aggregator: Aggregator, annotations: Annotations, revealed: FloatArray, chunks: list[IntArray], recorded: IntArray
-) -> tuple[FloatArray, FloatArray]:
-    """Run the rule over the chunks; return its labels, and its weights before each recorded round, shape ``(K, N)``."""
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Run the rule over the chunks; return its labels, its weights before each recorded round, and the pay-outs."""
     position = np.searchsorted(np.concatenate(chunks), recorded)
     history = np.empty((len(recorded), annotations.n_labelers))
+    payouts = np.zeros(annotations.n_labelers)
     stated, first = [], 0
     for chunk in chunks:
-        run = run_online(aggregator, annotations.matrix(chunk), revealed[chunk])
+        reports = annotations.matrix(chunk)
+        run = run_online(aggregator, reports, revealed[chunk])
+        payouts += _payouts(run.weights, reports, revealed[chunk])
         stated.append(run.soft_labels)
         here = (position >= first) & (position < first + len(chunk))
         history[here] = run.weights[position[here] - first]
         first += len(chunk)
     history[position == first] = aggregator.weights_
-    return np.concatenate(stated), history
+    return np.concatenate(stated), history, payouts
+
+
+def _payouts(weights: FloatArray, reports: FloatArray, revealed: FloatArray) -> FloatArray:
+    """Return each labeler's sum of weighted-score wagering pay-outs; every round sums to 0 over the labelers."""
+    known = ~np.isnan(revealed)
+    present = ~np.isnan(reports[known])
+    stakes = np.where(present, weights[known], 0.0)
+    scores = np.where(present, 1.0 - (reports[known] - revealed[known, None]) ** 2, 0.0)
+    total = stakes.sum(axis=1, keepdims=True)
+    mean = (stakes * scores).sum(axis=1, keepdims=True) / np.where(total > 0, total, 1.0)
+    result: FloatArray = (stakes * (scores - mean)).sum(axis=0)
+    return result
 
 
 def _check_memory(annotations: Annotations, rule: str) -> None:

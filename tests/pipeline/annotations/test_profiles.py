@@ -6,7 +6,7 @@ from scipy import stats
 from pipeline.annotations.profiles import calibration_bins, labeler_profiles, wilson
 from tests.pipeline.annotations.campaigns import annotations_of
 
-# Outcomes 1, 0, 1, unknown. Labeler 0: 0.9, 0.2, 0.5, 1; labeler 1: only the second pair, wrong; labeler 2: only unknown.
+# Outcomes 1, 0, 1, unknown. Labeler 0: 0.9, 0.2, 0.5, 1; labeler 1: the second, wrong; labeler 2: the unknown.
 REPORTS = np.array([[0.9, np.nan, np.nan], [0.2, 1.0, np.nan], [0.5, np.nan, np.nan], [1.0, np.nan, 0.6]])
 OUTCOMES = np.array([1.0, 0.0, 1.0, np.nan])
 
