@@ -5,30 +5,29 @@ Importing this package loads no model library: LLM judges load theirs when they 
 
 from __future__ import annotations
 
-from typing import Any
-
-from labelers.context import ReportContext
+from labelers.context import Labeler, ReportContext
+from labelers.judge import JudgeLabeler
 from labelers.pairs import Pairs
 from labelers.panel import LabelerSpec, Member, Panel
 from labelers.personas import Persona
 from labelers.recorded import RecordedLabeler
+from labelers.remote_judge import RemoteJudge
 from labelers.simulated import SimulatedLabeler
+from labelers.sources import LABELERS
 from labelers.strategies import STRATEGIES
-
-LABELERS: dict[str, type[Any]] = {
-    "simulated": SimulatedLabeler,
-    "recorded": RecordedLabeler,
-}
 
 __all__ = [
     "LABELERS",
     "STRATEGIES",
+    "JudgeLabeler",
+    "Labeler",
     "LabelerSpec",
     "Member",
     "Pairs",
     "Panel",
     "Persona",
     "RecordedLabeler",
+    "RemoteJudge",
     "ReportContext",
     "SimulatedLabeler",
 ]

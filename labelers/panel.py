@@ -9,7 +9,8 @@ import numpy as np
 
 from labelers.context import Labeler, Peer, ReportContext, Setting
 from labelers.pairs import FloatArray, Pairs
-from labelers.simulated import SimulatedLabeler, batch_rng
+from labelers.simulated import batch_rng
+from labelers.sources import make_labelers
 from labelers.spec import LabelerSpec
 from labelers.strategies import Strategy
 
@@ -69,9 +70,7 @@ class Panel:
         """
         members = []
         for spec, stream in zip(specs, rng.spawn(len(specs)), strict=True):
-            for labeler_id, own in zip(spec.labeler_ids, stream.spawn(spec.count), strict=True):
-                belief_seed, strategy_seed = (int(seed) for seed in own.integers(1 << 62, size=2))
-                labeler = _make(spec, labeler_id, belief_seed)
+            for labeler, strategy_seed in make_labelers(spec, stream):
                 members.append(Member(labeler, spec.make_strategy(), spec.name, strategy_seed, spec.peer()))
         return cls(members)
 
@@ -89,7 +88,7 @@ class Panel:
         reports = np.empty_like(beliefs)
         for position, member in enumerate(self.members):
             own = beliefs[:, position]
-            impartial = getattr(member.labeler, "impartial", None)
+            impartial = getattr(member.labeler, "impartial", None) if member.strategy.traits.uses_impartial else None
             setting = Setting(
                 pairs=pairs,
                 context=context,
@@ -101,8 +100,3 @@ class Panel:
             )
             reports[:, position] = np.where(np.isnan(own), np.nan, member.strategy.report(own.copy(), setting))
         return reports
-
-
-def _make(spec: LabelerSpec, labeler_id: str, seed: int) -> Labeler:
-    assert spec.persona is not None
-    return SimulatedLabeler(spec.persona, seed, labeler_id)
