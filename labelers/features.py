@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 
@@ -97,6 +98,12 @@ FEATURES: dict[str, Callable[[str], float]] = {
 """Features of a text; ``gold``, the true utility that comes with the pairs, is known beside them."""
 
 
+@lru_cache(maxsize=1 << 16)
+def _value(name: str, text: str) -> float:
+    """Return a feature of a text; remembered, because all labelers of a panel read the same texts."""
+    return FEATURES[name](text)
+
+
 def raw_difference(name: str, pairs: Pairs) -> FloatArray:
     """Return feature(A) - feature(B) in the feature's own unit, shape ``(n,)``.
 
@@ -110,8 +117,7 @@ def raw_difference(name: str, pairs: Pairs) -> FloatArray:
                 " (let an LLM judge or recorded people judge these pairs)"
             )
         return np.asarray(pairs.gold_a, dtype=np.float64) - np.asarray(pairs.gold_b, dtype=np.float64)
-    feature = FEATURES[name]
-    differences = [feature(a) - feature(b) for a, b in zip(pairs.response_a, pairs.response_b, strict=True)]
+    differences = [_value(name, a) - _value(name, b) for a, b in zip(pairs.response_a, pairs.response_b, strict=True)]
     return np.array(differences, dtype=np.float64)
 
 
