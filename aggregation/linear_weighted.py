@@ -1,8 +1,8 @@
 """The linear rule, normalised: pi_i (1 - eta l_i), divided by its weighted mean over the labelers present.
 
 A documented variant of the online weighted mechanism and its negative control: dividing by a sum that contains the own
-report makes the share slightly *not* truthful. With two labelers of weight 1/2 the best report is off the belief by up
-to .016 at eta = .1 and .085 at eta = .5 (tests/aggregation/test_theorems.py). The regret bound of
+report makes the share slightly *not* truthful. With weight 1/4 against others who report 0, the best report is off the
+belief by up to .015 at eta = .1 and .084 at eta = .5 (tests/aggregation/test_theorems.py). The regret bound of
 ``aggregation.online_weighted`` does not carry over with the same constants: the classical bound is
 (1 + eta) L_i + ln N / eta against the labeler i with total loss L_i.
 """
