@@ -67,7 +67,14 @@ def preference_dataset(labels: pd.DataFrame, reference: pd.DataFrame | None = No
     return Dataset.from_pandas(joined[[*columns, "ref_chosen_logps", "ref_rejected_logps"]], preserve_index=False)
 
 
-def train_dpo(model_folder: str | Path, preferences: Dataset, settings: DPOSettings, out: Path, seed: int) -> None:
+def train_dpo(
+    model_folder: str | Path,
+    preferences: Dataset,
+    settings: DPOSettings,
+    out: Path,
+    seed: int,
+    start: Path | None = None,
+) -> None:
     """Train a LoRA adapter on soft labels and save it, with the tokenizer and the metrics, to ``out``.
 
     Args:
@@ -77,21 +84,27 @@ def train_dpo(model_folder: str | Path, preferences: Dataset, settings: DPOSetti
         settings: the config's ``policy`` section.
         out: folder for ``adapter_model.safetensors``, the tokenizer and ``metrics.jsonl``.
         seed: of the adapter's initial weights, the order of the pairs, and drawn labels.
+        start: folder of an adapter to go on from; the reference stays the base policy, whose log-probabilities
+            ``preferences`` must then carry.
     """
+    from peft import PeftModel
     from transformers import set_seed
 
     from pipeline.lora import lora_config, save_adapter
     from pipeline.model import load_model, load_tokenizer
-    from pipeline.soft_dpo import SoftDPOTrainer
+    from pipeline.soft_dpo import REFERENCE, SoftDPOTrainer
     from pipeline.training_log import follow
 
     set_seed(seed)
+    base = load_model(str(model_folder))
+    if start is not None and not set(REFERENCE) <= set(preferences.column_names):
+        raise ValueError(f"to go on from an adapter, the preferences must have the columns {', '.join(REFERENCE)}")
     trainer = SoftDPOTrainer(
-        model=load_model(str(model_folder)),
+        model=base if start is None else PeftModel.from_pretrained(base, str(start), is_trainable=True),
         args=_trl_config(settings, str(out), seed),
         train_dataset=preferences,
         processing_class=load_tokenizer(str(model_folder)),
-        peft_config=lora_config(settings.lora_rank),
+        peft_config=lora_config(settings.lora_rank) if start is None else None,
         soft_label_loss=settings.loss,
     )
     follow(trainer, "DPO on soft labels", out)

@@ -28,6 +28,6 @@ def save_adapter(trainer: Any, policy: Any, out: Path) -> None:
     """Save the adapter of ``policy`` (safetensors) and the trainer's tokenizer from the first process."""
     trainer.accelerator.wait_for_everyone()
     if trainer.is_world_process_zero():
-        policy.save_pretrained(str(out), safe_serialization=True)
+        policy.save_pretrained(str(out), safe_serialization=True, selected_adapters=["default"])
         trainer.processing_class.save_pretrained(str(out))
     trainer.accelerator.wait_for_everyone()

@@ -40,6 +40,14 @@ class DPOSettings(LoRASettings):
     loss: SoftLabelLoss = "soft_bce"
 
 
+class OnlineDPOSettings(DPOSettings):
+    """The online loop: the policy writes the next pairs, the panel judges them, the rule goes on with its weights."""
+
+    method: Literal["online_dpo"] = "online_dpo"  # type: ignore[assignment]
+    iterations: int = Field(3, ge=1, description="rounds of new pairs and training; the first is plain DPO")
+    replay: float = Field(0.25, ge=0, description="old pairs trained on beside the new ones, per new pair")
+
+
 class RewardModelSettings(Settings):
     """The reward model that is trained on the soft labels, for the methods that need one."""
 
@@ -48,6 +56,7 @@ class RewardModelSettings(Settings):
     epochs: float = Field(2.0, gt=0)
     lora_rank: int | None = Field(16, ge=1, description="LoRA rank on all linear layers; null trains all weights")
     max_length: int = Field(512, ge=2, description="pairs with a longer text are left out")
+    held_out: float = Field(0.125, gt=0, lt=1, description="share of the prompts kept to measure calibration on")
     loss: SoftLabelLoss = "soft_bce"
 
 
@@ -96,4 +105,6 @@ class BestOfNSettings(Settings):
     reward_model: RewardModelSettings = RewardModelSettings()
 
 
-PolicySettings = Annotated[DPOSettings | PPOSettings | RLOOSettings | BestOfNSettings, Field(discriminator="method")]
+PolicySettings = Annotated[
+    DPOSettings | OnlineDPOSettings | PPOSettings | RLOOSettings | BestOfNSettings, Field(discriminator="method")
+]

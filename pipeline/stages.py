@@ -22,9 +22,10 @@ import pandas as pd
 from labelers import Panel, ReportContext
 from pipeline.artifacts import RunFolder, checksum, write_json
 from pipeline.config import SHARED, TRUTH, Config, ConfigError, RuleSection
-from pipeline.evaluate import Estimate, kl_to_base, win_rate
+from pipeline.evaluate import Estimate, FloatArray, win_rate
 from pipeline.generate import sample_responses
 from pipeline.labels import Labels, apply_rule, label_quality, orient, truth_labels
+from pipeline.methods import METHODS
 from pipeline.model import load_model, load_tokenizer, resolve_model
 from pipeline.pairs import PAIR_COLUMNS, as_labelers_see_them, draw_outcomes, pair_off, part_rng
 from pipeline.prompts import BUNDLED, Prompt, load_prompts
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 EVALUATION_SEED = 1_000_003
+LABEL_ARTEFACTS = ("reports.parquet", "soft_labels.parquet", "weights.parquet", "labels.json")
 BASE = "base"
 
 
@@ -151,96 +153,87 @@ class Experiment:
 
         return self.folder.stage(self.layout.of_seed(seed, "outcomes"), inputs, [output], build)
 
-    def reference(self, seed: int) -> str:
-        """Build ``reference.parquet``: the base policy's log-probabilities of both responses of every pair."""
-        from pipeline.dpo import reference_log_probabilities
-
-        output = self.layout.of_seed(seed, "reference.parquet")
-        inputs = {"pairs": self.pairs(seed), "max_length": self.config.policy.max_length}
-
-        def build(scratch: Path) -> None:
-            pairs = read_table(self.path(self.layout.of_seed(seed, "pairs/pairs.parquet")), PAIR_COLUMNS)
-            table = reference_log_probabilities(
-                resolve_model(self.config.model.name_or_path), pairs, self.config.policy
-            )
-            write_table(scratch / output, table)
-
-        return self.folder.stage(self.layout.of_seed(seed, "reference"), inputs, [output], build)
-
     # --- one condition ------------------------------------------------------------------------------------------------
 
     def labels(self, condition: Condition) -> str:
         """Build ``reports``, ``soft_labels`` and ``weights`` (Parquet) of a condition, and ``labels.json``."""
-        assert condition.rule is not None
-        here = {
-            name: self.layout.of_condition(condition, name)
-            for name in ("reports.parquet", "soft_labels.parquet", "weights.parquet", "labels.json")
-        }
-        specs = [] if condition.rule.name == TRUTH else self.config.panels[condition.panel]
-        inputs = {
-            "outcomes": self.outcomes(condition.seed),
-            "rule": condition.rule.model_dump(),
-            "panel": [spec.model_dump(mode="json") for spec in specs],
-        }
+        inputs = {"outcomes": self.outcomes(condition.seed), **self.judgement(condition)}
 
         def build(scratch: Path) -> None:
             pairs, outcomes = self._campaign(condition.seed)
-            revealed = np.where(outcomes["audited"], outcomes["outcome"], np.nan)
-            labeler_ids, reports, labels = self._judge(condition, pairs, revealed, outcomes["p_truth"].to_numpy())
-            write_table(scratch / here["reports.parquet"], long_table(pairs, labeler_ids, reports, revealed))
-            oriented = orient(
-                pairs, labels.soft_labels, (~np.isnan(reports)).sum(axis=1), outcomes["audited"].to_numpy()
-            )
-            write_table(scratch / here["soft_labels.parquet"], oriented)
-            weights = pd.DataFrame(labels.weights, columns=list(labeler_ids))
-            write_table(scratch / here["weights.parquet"], weights)
-            quality = label_quality(labels.soft_labels, outcomes["p_truth"].to_numpy(), outcomes["audited"].to_numpy())
-            stated = {
-                "stated": labels.stated.tolist(),
-                "final_weights": dict(zip(labeler_ids, labels.weights[-1].tolist(), strict=True)),
-            }
-            write_json(scratch / here["labels.json"], {**quality, **stated})
+            self.write_labels(scratch, condition, pairs, outcomes, self.reports(condition, pairs))
 
-        return self.folder.stage(self.layout.of_condition(condition, "labels"), inputs, list(here.values()), build)
+        outputs = [self.layout.of_condition(condition, name) for name in LABEL_ARTEFACTS]
+        return self.folder.stage(self.layout.of_condition(condition, "labels"), inputs, outputs, build)
 
-    def _judge(
-        self, condition: Condition, pairs: pd.DataFrame, revealed: np.ndarray[Any, Any], p_truth: np.ndarray[Any, Any]
-    ) -> tuple[tuple[str, ...], np.ndarray[Any, Any], Labels]:
-        """Let the condition's panel report, and aggregate; the truth needs no panel."""
+    def judgement(self, condition: Condition) -> dict[str, Any]:
+        """Return what the labels of a condition depend on beside its pairs: the rule, and the panel if it needs one."""
+        assert condition.rule is not None
+        specs = [] if condition.rule.name == TRUTH else self.config.panels[condition.panel]
+        return {"rule": condition.rule.model_dump(), "panel": [spec.model_dump(mode="json") for spec in specs]}
+
+    def reports(
+        self, condition: Condition, pairs: pd.DataFrame, first_round: int = 0, weights: FloatArray | None = None
+    ) -> pd.DataFrame:
+        """Let the condition's panel report: one row per pair, one column per labeler (none for the truth).
+
+        Args:
+            condition: whose panel and rule.
+            pairs: columns ``PAIR_COLUMNS``.
+            first_round: the round of the first pair, where a campaign comes in batches.
+            weights: the present weights, where they are known to the labelers.
+        """
         assert condition.rule is not None
         if condition.rule.name == TRUTH:
-            return (), np.empty((len(pairs), 0)), truth_labels(p_truth)
+            return pd.DataFrame(index=pairs.index)
         rng = part_rng(condition.seed, f"panel {condition.panel}")
         panel = Panel.from_specs(self.config.panels[condition.panel], rng)
         context = ReportContext(
-            rule=condition.rule.name, audit_rate=self.config.audit_rate, kappa=self.config.gold.kappa
+            rule=condition.rule.name,
+            rule_options=condition.rule.options,
+            audit_rate=self.config.audit_rate,
+            kappa=self.config.gold.kappa,
+            first_round=first_round,
+            weights=weights,
         )
         reports = panel.report(as_labelers_see_them(pairs), context)
-        return panel.labeler_ids, reports, apply_rule(condition.rule, reports, revealed, pairs["topic"].tolist())
+        return pd.DataFrame(reports, columns=list(panel.labeler_ids), index=pairs.index)
+
+    def aggregate(
+        self, condition: Condition, pairs: pd.DataFrame, outcomes: pd.DataFrame, reports: pd.DataFrame
+    ) -> Labels:
+        """Apply the condition's rule to a campaign, or take the truth."""
+        assert condition.rule is not None
+        if condition.rule.name == TRUTH:
+            return truth_labels(outcomes["p_truth"].to_numpy())
+        matrix = reports.to_numpy(dtype=np.float64)
+        return apply_rule(condition.rule, matrix, revealed(outcomes), pairs["topic"].tolist())
+
+    def write_labels(
+        self,
+        scratch: Path,
+        condition: Condition,
+        pairs: pd.DataFrame,
+        outcomes: pd.DataFrame,
+        reports: pd.DataFrame,
+    ) -> None:
+        """Write ``LABEL_ARTEFACTS`` of a whole campaign into a stage's scratch folder."""
+        here = {name: scratch / self.layout.of_condition(condition, name) for name in LABEL_ARTEFACTS}
+        labels = self.aggregate(condition, pairs, outcomes, reports)
+        labeler_ids, audited = tuple(reports.columns), outcomes["audited"].to_numpy(dtype=bool)
+        matrix = reports.to_numpy(dtype=np.float64)
+        write_table(here["reports.parquet"], long_table(pairs, labeler_ids, matrix, revealed(outcomes)))
+        n_labelers = (~np.isnan(matrix)).sum(axis=1)
+        write_table(here["soft_labels.parquet"], orient(pairs, labels.soft_labels, n_labelers, audited))
+        write_table(here["weights.parquet"], pd.DataFrame(labels.weights, columns=list(labeler_ids)))
+        quality = label_quality(labels.soft_labels, outcomes["p_truth"].to_numpy(), audited)
+        final_weights = dict(zip(labeler_ids, labels.weights[-1].tolist(), strict=True))
+        stated = {"stated": labels.stated.tolist(), "final_weights": final_weights}
+        write_json(here["labels.json"], {**quality, **stated})
 
     def policy(self, condition: Condition) -> str:
-        """Train the policy of a condition on its soft labels: ``policy/`` with the adapter and the training metrics."""
-        from pipeline.dpo import preference_dataset, train_dpo
-
-        output = self.layout.of_condition(condition, "policy")
-        inputs = {
-            "labels": self.labels(condition),
-            "reference": self.reference(condition.seed),
-            "policy": self.config.policy.model_dump(mode="json"),
-        }
-
-        def build(scratch: Path) -> None:
-            labels = read_table(self.path(self.layout.of_condition(condition, "soft_labels.parquet")), ["soft_label"])
-            reference = read_table(self.path(self.layout.of_seed(condition.seed, "reference.parquet")), ["pair_id"])
-            train_dpo(
-                resolve_model(self.config.model.name_or_path),
-                preference_dataset(labels, reference),
-                self.config.policy,
-                scratch / output,
-                condition.seed,
-            )
-
-        return self.folder.stage(self.layout.of_condition(condition, "policy"), inputs, [output], build)
+        """Train the policy of a condition on its soft labels, with the config's method."""
+        return METHODS[self.config.policy.method].train(self, condition)
 
     def evaluation(self, condition: Condition) -> str:
         """Measure a policy on the held-out prompts: ``evaluation.json`` and ``samples.parquet``."""
@@ -253,10 +246,9 @@ class Experiment:
             if not trained
             else {"policy": self.policy(condition), "base": self.evaluation(base)}
         )
-        adapter = self.path(self.layout.of_condition(condition, "policy")) if trained else None
 
         def build(scratch: Path) -> None:
-            samples = self._sample_held_out(condition.seed, adapter)
+            samples = self._sample_held_out(condition)
             if trained:
                 base_samples = self.path(self.layout.of_condition(base, "samples.parquet"))
                 samples["gold_base"] = read_table(base_samples, ["gold"])["gold"]
@@ -265,23 +257,27 @@ class Experiment:
 
         return self.folder.stage(self.layout.of_condition(condition, "evaluation"), inputs, here, build)
 
-    def _sample_held_out(self, seed: int, adapter: Path | None) -> pd.DataFrame:
+    def _sample_held_out(self, condition: Condition) -> pd.DataFrame:
         """Sample, score and measure the divergence of a policy's responses to the held-out prompts."""
-        _, held_out = self.prompts(seed)
-        prompts = [p.text for p in held_out for _ in range(self.config.evaluation.responses_per_prompt)]
-        policy = load_model(self.config.model.name_or_path, adapter) if adapter else self.base_model
-        responses = sample_responses(
-            policy, self.tokenizer, prompts, self.config.sampling, EVALUATION_SEED + seed, "Held-out responses"
-        )
+        _, held_out = self.prompts(condition.seed)
+        repeated = [p for p in held_out for _ in range(self.config.evaluation.responses_per_prompt)]
+        prompts = [p.text for p in repeated]
+        seed = EVALUATION_SEED + condition.seed
+        kl: FloatArray | float = 0.0
+        if condition.rule is None:
+            sampling = self.config.sampling
+            responses = sample_responses(self.base_model, self.tokenizer, prompts, sampling, seed, "Held-out responses")
+        else:
+            responses, kl = METHODS[self.config.policy.method].respond(self, condition, prompts, seed)
         texts = [response.text for response in responses]
         return pd.DataFrame(
             {
                 "prompt": prompts,
-                "topic": [p.topic for p in held_out for _ in range(self.config.evaluation.responses_per_prompt)],
+                "topic": [p.topic for p in repeated],
                 "response": texts,
                 "gold": self.gold.score(prompts, texts),
                 "n_tokens": [len(response.token_ids) for response in responses],
-                "kl": kl_to_base(policy, self.base_model, self.tokenizer, prompts, responses) if adapter else 0.0,
+                "kl": kl,
             }
         )
 
@@ -296,6 +292,11 @@ class Experiment:
         return {name: getattr(self.config, name).model_dump(mode="json") for name in names}
 
 
+def revealed(outcomes: pd.DataFrame) -> FloatArray:
+    """Return the outcomes of audited pairs and NaN for the others, shape ``(T,)``."""
+    return np.where(outcomes["audited"], outcomes["outcome"], np.nan).astype(np.float64)
+
+
 def long_table(
     pairs: pd.DataFrame, labeler_ids: tuple[str, ...], reports: np.ndarray[Any, Any], outcomes: np.ndarray[Any, Any]
 ) -> pd.DataFrame:
@@ -305,7 +306,7 @@ def long_table(
     table = rows.loc[rows.index.repeat(n)].reset_index(drop=True)
     table["labeler_id"] = list(labeler_ids) * len(pairs)
     table["report"] = reports.reshape(-1)
-    table["outcome"] = np.repeat(outcomes, n)
+    table = table.assign(outcome=np.repeat(outcomes, n))
     table["round"] = np.repeat(np.arange(len(pairs)), n)
     return table[table["report"].notna()]
 

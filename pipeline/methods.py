@@ -1,0 +1,218 @@
+"""How each method of the section ``policy`` turns the soft labels of a condition into a policy, and how that responds.
+
+dpo                 soft labels, reference log-probabilities -> adapter
+ppo, rloo           soft labels -> reward model -> adapter
+best_of_n           soft labels -> reward model, which picks among the base policy's responses
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.artifacts import write_bytes_atomically
+from pipeline.best_of_n import best_of_n_kl, sample_best_of_n
+from pipeline.evaluate import kl_to_base
+from pipeline.generate import Response, sample_responses
+from pipeline.model import load_model, resolve_model
+from pipeline.online import train_online
+from pipeline.pairs import PAIR_COLUMNS, part_rng
+from pipeline.settings import BestOfNSettings, DPOSettings
+from pipeline.tables import read_table, write_table
+
+if TYPE_CHECKING:
+    from pipeline.stages import Condition, Experiment
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a method does in an experiment."""
+
+    train: Callable[[Experiment, Condition], str]
+    """Builds the policy's artefacts; returns the fingerprint of the stage."""
+    respond: Callable[[Experiment, Condition, list[str], int], tuple[list[Response], FloatArray]]
+    """Samples one response per prompt with a seed; returns them and their KL to the base policy, shape ``(n,)``."""
+
+
+def _settings(experiment: Experiment) -> dict[str, Any]:
+    settings: dict[str, Any] = experiment.config.policy.model_dump(mode="json")
+    settings.pop("reward_model", None)  # belongs to the stage before
+    return settings
+
+
+def _soft_labels(experiment: Experiment, condition: Condition) -> pd.DataFrame:
+    path = experiment.path(experiment.layout.of_condition(condition, "soft_labels.parquet"))
+    return read_table(path, ["pair_id", "prompt", "chosen", "rejected", "soft_label", "chosen_is_a"])
+
+
+def _base(experiment: Experiment) -> str:
+    return resolve_model(experiment.config.model.name_or_path)
+
+
+def reference(experiment: Experiment, seed: int, settings: DPOSettings) -> str:
+    """Build ``reference.parquet``: the base policy's log-probabilities of both responses of every pair."""
+    from pipeline.dpo import reference_log_probabilities
+
+    output = experiment.layout.of_seed(seed, "reference.parquet")
+    inputs = {"pairs": experiment.pairs(seed), "max_length": settings.max_length}
+
+    def build(scratch: Path) -> None:
+        pairs = read_table(experiment.path(experiment.layout.of_seed(seed, "pairs/pairs.parquet")), PAIR_COLUMNS)
+        write_table(scratch / output, reference_log_probabilities(_base(experiment), pairs, settings))
+
+    return experiment.folder.stage(experiment.layout.of_seed(seed, "reference"), inputs, [output], build)
+
+
+def train_with_dpo(experiment: Experiment, condition: Condition) -> str:
+    """Build ``policy/`` with DPO on the soft labels."""
+    from pipeline.dpo import preference_dataset, train_dpo
+
+    settings = experiment.config.policy
+    assert isinstance(settings, DPOSettings)
+    output = experiment.layout.of_condition(condition, "policy")
+    inputs = {
+        "labels": experiment.labels(condition),
+        "reference": reference(experiment, condition.seed, settings),
+        "policy": _settings(experiment),
+    }
+
+    def build(scratch: Path) -> None:
+        table = experiment.path(experiment.layout.of_seed(condition.seed, "reference.parquet"))
+        data = preference_dataset(_soft_labels(experiment, condition), read_table(table, ["pair_id"]))
+        train_dpo(_base(experiment), data, settings, scratch / output, condition.seed)
+
+    return experiment.folder.stage(experiment.layout.of_condition(condition, "policy"), inputs, [output], build)
+
+
+def train_with_ppo(experiment: Experiment, condition: Condition) -> str:
+    """Build ``policy/`` with PPO on a reward model."""
+    from pipeline.ppo import train_ppo
+
+    return _train_on_reward_model(experiment, condition, train_ppo)
+
+
+def train_with_rloo(experiment: Experiment, condition: Condition) -> str:
+    """Build ``policy/`` with RLOO on a reward model."""
+    from pipeline.rloo import train_rloo
+
+    return _train_on_reward_model(experiment, condition, train_rloo)
+
+
+def _train_on_reward_model(experiment: Experiment, condition: Condition, train: Callable[..., None]) -> str:
+    output = experiment.layout.of_condition(condition, "policy")
+    inputs = {
+        "reward_model": reward_model(experiment, condition),
+        "policy": _settings(experiment),
+        "sampling": experiment.config.sampling.model_dump(mode="json"),
+    }
+
+    def build(scratch: Path) -> None:
+        train(
+            _base(experiment),
+            experiment.path(experiment.layout.of_condition(condition, "reward_model")),
+            [prompt.text for prompt in experiment.prompts(condition.seed)[0]],
+            experiment.config.policy,
+            experiment.config.sampling,
+            scratch / output,
+            condition.seed,
+            experiment.gold,
+        )
+
+    return experiment.folder.stage(experiment.layout.of_condition(condition, "policy"), inputs, [output], build)
+
+
+def reward_model(experiment: Experiment, condition: Condition) -> str:
+    """Build ``reward_model/`` from the soft labels, and its calibration on the pairs of held-out prompts.
+
+    Outputs: ``reward_model/`` (an ordinary sequence classifier), ``calibration.parquet`` (against the held-out soft
+    labels and against the true preference) and ``reliability.png``.
+    """
+    from pipeline.dpo import preference_dataset
+    from pipeline.reward import train_reward_model
+
+    assert not isinstance(experiment.config.policy, DPOSettings)
+    settings = experiment.config.policy.reward_model
+    names = ("reward_model", "calibration.parquet", "reliability.png")
+    output, table, figure = (experiment.layout.of_condition(condition, name) for name in names)
+    inputs = {"labels": experiment.labels(condition), "settings": settings.model_dump(mode="json")}
+
+    def build(scratch: Path) -> None:
+        labels = _soft_labels(experiment, condition)
+        held_out = _held_out(labels, settings.held_out, condition.seed)
+        data = preference_dataset(labels[~held_out])
+        train_reward_model(_base(experiment), data, settings, scratch / output, condition.seed)
+        _calibrate(experiment, condition, labels[held_out], scratch / output, scratch / table, scratch / figure)
+
+    stage = experiment.layout.of_condition(condition, "reward_model")
+    return experiment.folder.stage(stage, inputs, [output, table, figure], build)
+
+
+def _held_out(labels: pd.DataFrame, share: float, seed: int) -> NDArray[np.bool_]:
+    """Hold out all pairs of a share of the prompts, the same ones in every condition of a seed."""
+    prompts = sorted(set(labels["prompt"]))
+    chosen = part_rng(seed, "reward model held out").permutation(len(prompts))[: max(1, round(share * len(prompts)))]
+    held_out: NDArray[np.bool_] = labels["prompt"].isin([prompts[k] for k in chosen]).to_numpy()
+    return held_out
+
+
+def _calibrate(
+    experiment: Experiment, condition: Condition, held_out: pd.DataFrame, model: Path, table: Path, figure: Path
+) -> None:
+    import io
+
+    from pipeline.reward import evaluate_reward_model
+    from reward_model.calibration import reliability_figure
+
+    outcomes = experiment.path(experiment.layout.of_seed(condition.seed, "outcomes.parquet"))
+    joined = held_out.merge(read_table(outcomes, ["pair_id", "p_truth"]), on="pair_id", validate="one_to_one")
+    truth = np.where(joined["chosen_is_a"], joined["p_truth"], 1 - joined["p_truth"])
+    targets = {"soft labels": joined["soft_label"].to_numpy(dtype=np.float64), "truth": truth}
+    pairs = joined.rename(columns={"chosen": "response_a", "rejected": "response_b"})
+    stated, rows = evaluate_reward_model(model, pairs, targets)
+    write_table(table, rows)
+    image = io.BytesIO()
+    reliability_figure({name: (stated, target) for name, target in targets.items()}).savefig(image, dpi=150)
+    write_bytes_atomically(figure, image.getvalue())
+
+
+def respond_with_adapter(
+    experiment: Experiment, condition: Condition, prompts: list[str], seed: int
+) -> tuple[list[Response], FloatArray]:
+    """Sample from the trained adapter; its KL is estimated along the responses."""
+    adapter = experiment.path(experiment.layout.of_condition(condition, "policy"))
+    policy = load_model(experiment.config.model.name_or_path, adapter)
+    sampling, tokenizer = experiment.config.sampling, experiment.tokenizer
+    responses = sample_responses(policy, tokenizer, prompts, sampling, seed, "Held-out responses")
+    return responses, kl_to_base(policy, experiment.base_model, tokenizer, prompts, responses)
+
+
+def respond_with_best_of_n(
+    experiment: Experiment, condition: Condition, prompts: list[str], seed: int
+) -> tuple[list[Response], FloatArray]:
+    """Let the reward model pick among n responses of the base policy; the KL is exact."""
+    from reward_model.gold import ClassifierGold
+
+    assert isinstance(experiment.config.policy, BestOfNSettings)
+    n = experiment.config.policy.n
+    reward = ClassifierGold(str(experiment.path(experiment.layout.of_condition(condition, "reward_model"))))
+    responses = sample_best_of_n(
+        experiment.base_model, experiment.tokenizer, reward, prompts, n, experiment.config.sampling, seed
+    )
+    return responses, np.full(len(prompts), best_of_n_kl(n))
+
+
+METHODS: dict[str, Method] = {
+    "dpo": Method(train_with_dpo, respond_with_adapter),
+    "online_dpo": Method(train_online, respond_with_adapter),
+    "ppo": Method(train_with_ppo, respond_with_adapter),
+    "rloo": Method(train_with_rloo, respond_with_adapter),
+    "best_of_n": Method(reward_model, respond_with_best_of_n),
+}
