@@ -12,6 +12,7 @@ from typing import Any
 
 from aggregation.base import Aggregator
 from aggregation.batch import DawidSkeneRule, GladRule, MaceRule
+from aggregation.chunks import run_chunks, run_parquet
 from aggregation.elf import Elf
 from aggregation.hedge import Hedge
 from aggregation.hindsight import best_labeler, oracle_labels, regret
@@ -89,5 +90,7 @@ __all__ = [
     "make_aggregator",
     "oracle_labels",
     "regret",
+    "run_chunks",
     "run_online",
+    "run_parquet",
 ]

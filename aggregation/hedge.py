@@ -3,7 +3,8 @@
 The squared loss on [0, 1] is exp-concave for eta <= 1/2 (eta (2 (q - y))^2 <= 2), so with all present the weighted mean
 has regret at most ln N / eta = 2 ln N at the default: constant, where the truthful mechanism pays sqrt(T). The price is
 the incentive: normalised exponentials are not linear in the own score, and the best report for the next share is off
-the belief (by up to .125 at eta = .5, with weight 1/10 against others who report 0; tests/aggregation/test_theorems.py).
+the belief (at eta = .5, with weight 1/10 against others who report 0, by up to .125;
+tests/aggregation/test_theorems.py).
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ def test_the_best_report_under_the_mechanism_is_the_belief(eta: float) -> None:
 
 
 # Published: the best report is off by .016/.085 (linear) and .017/.125 (hedge) at eta .1/.5; gains up to 6e-3. The
-# notes do not say in which state. Four equal labelers reproduce .016/.085; ten reproduce .125 and gains of 1e-3 to 1e-2.
+# notes do not say in which state. Four equal labelers come near .016/.085; ten give .125, and gains of that order.
 @pytest.mark.parametrize(
     ("name", "eta", "n_labelers", "offset"),
     [
@@ -223,8 +223,8 @@ def test_negative_control_fixed_rules_have_linear_regret_against_a_biased_panel(
         assert learned[-1] < 2 * math.sqrt(n_rounds * math.log(10)) < curve[-1]
 
 
-def test_negative_control_steps_of_1_over_sqrt_t_alone_have_linear_regret() -> None:
-    """Why the schedule has epochs: a labeler that errs for t0 rounds and is perfect then is still buried when it is level.
+def test_negative_control_naive_anytime_steps_have_linear_regret() -> None:
+    """Why the schedule has epochs: a labeler that errs for t0 rounds and is perfect then is still buried later.
 
     Labeler 0 is in debt by t0 rounds; at round 2.2 t0 it leads by .2 t0, and the naive schedule still follows the other.
     """
