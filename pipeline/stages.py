@@ -313,7 +313,7 @@ def long_table(
 
 def summarise(samples: pd.DataFrame, responses_per_prompt: int) -> Mapping[str, Any]:
     """Return means with standard errors over prompts."""
-    columns = {"gold": samples["gold"], "n_tokens": samples["n_tokens"], "kl": samples["kl"]}
+    columns: dict[str, Any] = {"gold": samples["gold"], "n_tokens": samples["n_tokens"], "kl": samples["kl"]}
     if "gold_base" in samples:
         columns["win_rate"] = win_rate(samples["gold"].to_numpy(), samples["gold_base"].to_numpy())
     return {
