@@ -27,6 +27,7 @@ from aggregation.game import TRUTH, Campaign, Objective, Plan, Rule, Seat, repor
 from aggregation.misreport import Misreport
 from aggregation.online import run_online
 from aggregation.population import Population
+from aggregation.statistics import percentile_interval
 
 _CANDIDATE_REPORTS = np.linspace(0.0, 1.0, 201)
 _TINY = 1e-300
@@ -129,8 +130,7 @@ def relative_gain(
     difference = lying - truthful
     picks = rng.integers(len(difference), size=(n_resamples, len(difference)))
     resampled = difference[picks].mean(axis=1) / np.maximum(np.abs(truthful[picks].mean(axis=1)), _TINY)
-    low, high = np.quantile(resampled, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
-    return float(difference.mean()) / max(abs(float(truthful.mean())), _TINY), float(low), float(high)
+    return float(difference.mean()) / max(abs(float(truthful.mean())), _TINY), *percentile_interval(resampled, level)
 
 
 def describe(misreport: Misreport, n_rounds: int, topic: int | None = None) -> str:

@@ -13,12 +13,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from aggregation import regret, run_online
 from aggregation.game import Campaign, draw_campaigns, reports_in
 from aggregation.population import Population
+from aggregation.statistics import brier
 from pipeline.artifacts import RunFolder, write_json
 from pipeline.equilibria import Equilibria
 from pipeline.game_config import RuleSpec, SimulateConfig
@@ -105,7 +105,7 @@ class Simulation:
             "seed": seed,
             "n_labelers": population.n_labelers,
             "regret": float(regret(run.soft_labels, reports, campaign.outcomes)[-1]),
-            "brier": float(np.mean((run.soft_labels - campaign.outcomes) ** 2)),
+            "brier": brier(run.soft_labels, campaign.outcomes),
         }
 
 
