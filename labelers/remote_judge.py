@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 MAX_TOKENS = 4
 TOP_LOGPROBS = 5
 """What servers commonly allow; the two letters are nearly always among them."""
+MOST_PROBES = 5
 _LETTER = re.compile(r"[\W_]*([ABab])(?![^\W\d_])")
 
 
@@ -125,14 +127,15 @@ class RemoteJudge:
 
         shown = both_orders(pairs)
         with _Server(self) as server, ThreadPoolExecutor(self.concurrency) as pool:
-            answers = pool.map(server.first_preferred, shown)
-            bar = tqdm(answers, total=len(shown), desc=f"Judge {self.labeler_id}", disable=len(shown) < 8)
+            probes = server.probe(shown)
+            answers = pool.map(server.first_preferred, shown[len(probes) :])
+            bar = tqdm(answers, total=len(shown), initial=len(probes), desc=f"Judge {self.labeler_id}")
             try:
-                first = np.array(list(bar), dtype=np.float64)
+                first = np.array([*probes, *bar], dtype=np.float64)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)  # nothing more is paid for
                 raise
-            bar.write(f"Judge {self.labeler_id}: {self.usage_}") if not bar.disable else None
+        tqdm.write(f"Judge {self.labeler_id}: {self.usage_}", file=sys.stderr)
         if len(first) and np.isnan(first).all():
             raise JudgeError(f"{self.base_url}: model {self.model!r} never answered A or B ({self.usage_})")
         self.position_bias_ = position_bias(first)
@@ -150,7 +153,7 @@ class _Server:
         self._judge = judge
         self._key = _api_key(judge.api_key_env)
         self._lock = threading.Lock()
-        self._gives_logprobs = True
+        self._gives_logprobs: bool | None = None  # not known yet
 
     def __enter__(self) -> _Server:
         from openai import OpenAI
@@ -168,15 +171,28 @@ class _Server:
         self._client.close()
         self._cache.close()
 
+    def probe(self, shown: Sequence[Shown]) -> list[float]:
+        """Answer the first prompts one by one until it is clear whether the server gives log-probabilities.
+
+        Decided before the others are asked at once: how a pair is judged must not depend on which reply came first.
+        """
+        answers = []
+        while self._gives_logprobs is None and len(answers) < len(shown):
+            answers.append(self.first_preferred(shown[len(answers)]))
+            if len(answers) == MOST_PROBES and self._gives_logprobs is None:
+                self._gives_logprobs = False
+        return answers
+
     def first_preferred(self, shown: Shown) -> float:
         """Return P(the response shown first is named), or NaN."""
         messages = judge_messages(self._judge.persona, shown)
-        if self._gives_logprobs:
+        if self._gives_logprobs is not False:
             reply = self._reply({"messages": messages, "logprobs": True, "top_logprobs": TOP_LOGPROBS})
             probability = None if reply is None else _softmax_of_letters(reply["logprobs"])
+            if self._gives_logprobs is None and (reply is None or reply["logprobs"] or parse_letter(reply["text"])):
+                self._gives_logprobs = reply is not None and bool(reply["logprobs"])
             if probability is not None:
                 return probability
-            self._gives_logprobs = reply is not None and bool(reply["logprobs"])
         replies = (
             self._reply({"messages": messages, "temperature": 1.0, "seed": vote + self._judge.votes * self._judge.seed})
             for vote in range(self._judge.votes)
@@ -194,7 +210,7 @@ class _Server:
         reply = self._cache.get(named)
         if reply is None:
             reply = self._ask(request)
-            if reply is not None:
+            if reply is not None and (reply["text"] or reply["logprobs"]):  # an empty one may do better next time
                 self._cache.put(named, reply)
         else:
             with self._lock:
