@@ -21,8 +21,8 @@ NOT_RUN = "-"
 BEST = "*"
 
 
-def regret_bound(n_rounds: float, n_labelers: int, audit_rate: float) -> float:
-    """Return 2 sqrt(T ln N / audit_rate), what ``online_weighted`` promises in expectation.
+def known_horizon_bound(n_rounds: float, n_labelers: int, audit_rate: float) -> float:
+    """Return 2 sqrt(T ln N / audit_rate): what ``online_weighted`` with eta = sqrt(ln N / T) promises in expectation.
 
     If all T rounds are audited this is 2 sqrt(T ln N). If each round is audited with probability a, whatever the pair,
     soft labels are stated before that is known: against a fixed labeler the expected regret on all rounds is 1 / a
@@ -44,7 +44,7 @@ def growth(regrets: pd.DataFrame, audit_rate: float, seed: int) -> pd.DataFrame:
         table = mine.pivot(index="seed", columns="rounds", values="regret")
         lengths = [int(length) for length in table.columns]
         longest = lengths[-1]
-        bounds = [regret_bound(length, int(mine["n_labelers"].iloc[0]), audit_rate) for length in lengths]
+        bounds = [known_horizon_bound(length, int(mine["n_labelers"].iloc[0]), audit_rate) for length in lengths]
         slope = _slope(table, part_rng(seed, f"slope {population} {rule}"))
         rows.append(
             {
@@ -128,8 +128,8 @@ def _reading(simulation: Simulation, grown: pd.DataFrame) -> list[str]:
         " seeds, over all pairs, audited or not. Slope: of log regret on log T; 1 is linear, 1/2 is the square root."
         " 'below 0': better than the best labeler at some length, so there is no slope.",
         "worst / bound: largest regret over all campaigns, relative to 2 sqrt(T ln N / audit rate), audit rate"
-        f" {config.audit_rate:g}. Only online_weighted promises to stay below 1. {BEST}: lowest regret at the"
-        " greatest T.",
+        f" {config.audit_rate:g}: proved for online_weighted with eta = sqrt(ln N / T); its default eta needs no T"
+        f" and has a larger proved bound (aggregation/step_size.py). {BEST}: lowest regret at the greatest T.",
     ]
     capped = {rule.title: config.max_rounds[rule.name] for rule in config.rules if rule.name in config.max_rounds}
     for title, cap in capped.items():
@@ -175,7 +175,7 @@ def regret_figure(regrets: pd.DataFrame, populations: Sequence[Population], audi
             low, middle, high = by_length.min(), by_length.mean(), by_length.max()
             axes.fill_between(middle.index, low, high, color=colours[rule], alpha=0.15, linewidth=0)
             axes.plot(middle.index, middle, marker="o", markersize=3, linewidth=1.5, color=colours[rule], label=rule)
-        bound = [regret_bound(length, population.n_labelers, audit_rate) for length in lengths]
+        bound = [known_horizon_bound(length, population.n_labelers, audit_rate) for length in lengths]
         axes.plot(lengths, bound, color="black", linestyle="--", linewidth=1, label="2 sqrt(T ln N / audit rate)")
         axes.axhline(0, color="black", linewidth=0.5)
         axes.set_xscale("log")

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from pipeline.cli import app
-from pipeline.simulation_report import growth, regret_bound
+from pipeline.simulation_report import growth, known_horizon_bound
 
 SMALL = [
     "rounds=[100, 400]",
@@ -145,6 +145,6 @@ def test_growth_by_hand() -> None:
 
 
 def test_bound_grows_as_audits_get_rare() -> None:
-    assert regret_bound(10_000, 10, 1.0) == pytest.approx(200 * np.sqrt(np.log(10)))
-    assert regret_bound(10_000, 10, 0.25) == pytest.approx(2 * regret_bound(10_000, 10, 1.0))
-    assert regret_bound(10_000, 10, 0.0) == np.inf
+    assert known_horizon_bound(10_000, 10, 1.0) == pytest.approx(200 * np.sqrt(np.log(10)))
+    assert known_horizon_bound(10_000, 10, 0.25) == pytest.approx(2 * known_horizon_bound(10_000, 10, 1.0))
+    assert known_horizon_bound(10_000, 10, 0.0) == np.inf
