@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -103,11 +104,11 @@ class RemoteJudge:
         prices: tuple[float | None, float | None] = (None, None),
         seed: int = 0,
     ) -> None:
-        self.base_url = base_url
+        self.base_url = check_address(base_url)
         self.model = model
         self.persona = persona
         self.labeler_id = labeler_id
-        self.api_key_env = api_key_env
+        self.api_key_env = api_key_env if api_key_env is None else check_variable(api_key_env)
         self.votes = votes
         self.concurrency = concurrency
         self.timeout = timeout
@@ -176,7 +177,7 @@ class _Server:
 
         Decided before the others are asked at once: how a pair is judged must not depend on which reply came first.
         """
-        answers = []
+        answers: list[float] = []
         while self._gives_logprobs is None and len(answers) < len(shown):
             answers.append(self.first_preferred(shown[len(answers)]))
             if len(answers) == MOST_PROBES and self._gives_logprobs is None:
@@ -249,6 +250,23 @@ class _Server:
             f"judge {self._judge.labeler_id!r}: model {self._judge.model!r} at {self._judge.base_url}: {reason[:500]}"
             " (replies so far are kept: start again to go on)"
         )
+
+
+def check_address(base_url: str) -> str:
+    """Return the address of a server if it is http(s) without a password in it, or raise ``ValueError``."""
+    parts = urlsplit(base_url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("base_url must be the address of a server, such as http://localhost:8000/v1")
+    if "@" in parts.netloc or parts.query:
+        raise ValueError("base_url must not hold a key or password: name an environment variable in api_key_env")
+    return base_url
+
+
+def check_variable(name: str) -> str:
+    """Return the name of an environment variable, or raise ``ValueError`` without showing what may be the key."""
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", name):
+        raise ValueError("api_key_env must be the name of an environment variable that holds the key, not the key")
+    return name
 
 
 def _api_key(variable: str | None) -> str:

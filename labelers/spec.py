@@ -12,6 +12,7 @@ from aggregation.population import unknown
 from labelers.context import Peer
 from labelers.features import GOLD
 from labelers.personas import Persona, make_persona
+from labelers.remote_judge import check_address, check_variable
 from labelers.strategies import Exaggerate, Flip, Strategy, make_strategy
 
 _COMMON = ("name", "kind", "strategy")
@@ -84,6 +85,16 @@ class LabelerSpec(BaseModel):
             raise ValueError("a strategy is a name or a mapping with a 'name', such as {name: exaggerate, scale: 4}")
         make_strategy(**value)
         return value
+
+    @field_validator("base_url")
+    @classmethod
+    def _no_password(cls, value: str | None) -> str | None:
+        return value if value is None else check_address(value)
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _not_the_key(cls, value: str | None) -> str | None:
+        return value if value is None else check_variable(value)
 
     @model_validator(mode="after")
     def _keys_apply(self) -> LabelerSpec:
