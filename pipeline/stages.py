@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from labelers import Panel, ReportContext
+from labelers import LabelerSpec, Panel, ReportContext
 from pipeline.artifacts import RunFolder, checksum, write_json
 from pipeline.config import SHARED, TRUTH, Config, ConfigError, RuleSection
 from pipeline.evaluate import Estimate, FloatArray, win_rate
@@ -187,7 +187,7 @@ class Experiment:
         if condition.rule.name == TRUTH:
             return pd.DataFrame(index=pairs.index)
         rng = part_rng(condition.seed, f"panel {condition.panel}")
-        panel = Panel.from_specs(self.config.panels[condition.panel], rng)
+        panel = Panel.from_specs([with_local_model(spec) for spec in self.config.panels[condition.panel]], rng)
         context = ReportContext(
             rule=condition.rule.name,
             rule_options=condition.rule.options,
@@ -295,6 +295,13 @@ class Experiment:
 def revealed(outcomes: pd.DataFrame) -> FloatArray:
     """Return the outcomes of audited pairs and NaN for the others, shape ``(T,)``."""
     return np.where(outcomes["audited"], outcomes["outcome"], np.nan).astype(np.float64)
+
+
+def with_local_model(spec: LabelerSpec) -> LabelerSpec:
+    """Return the entry with what its judge's model loads from: ``bundled`` is a name of the pipeline's only."""
+    if spec.kind != "judge" or spec.model is None:
+        return spec
+    return spec.model_copy(update={"model": resolve_model(spec.model)})
 
 
 def long_table(
