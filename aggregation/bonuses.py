@@ -1,7 +1,7 @@
 """Settled bonuses: what each labeler earns or pays by its accuracy, in money that only changes hands.
 
 Weighted-score wagering (Lambert et al. 2008): in a round with a known outcome every labeler present has staked its
-weight m_i and gets m_i (1 + s_i - sbar) back, with s_i = 1 - (r_i - y)^2 and sbar the stake-weighted mean score of those
+weight m_i and gets m_i (1 + s_i - sbar) back: s_i = 1 - (r_i - y)^2 and sbar is the stake-weighted mean score of those
 present. So its net bonus is m_i (s_i - sbar): the bonuses of a round add up to zero whatever happens, a risk-neutral
 labeler maximises its expected bonus by reporting its belief, and nobody gains by splitting into several labelers that
 report the same. One round of the online weighted mechanism moves the weights by eta times these bonuses.

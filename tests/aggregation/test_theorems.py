@@ -226,7 +226,7 @@ def test_negative_control_fixed_rules_have_linear_regret_against_a_biased_panel(
 def test_negative_control_naive_anytime_steps_have_linear_regret() -> None:
     """Why the schedule has epochs: a labeler that errs for t0 rounds and is perfect then is still buried later.
 
-    Labeler 0 is in debt by t0 rounds; at round 2.2 t0 it leads by .2 t0, and the naive schedule still follows the other.
+    Labeler 0 is in debt by t0 rounds; at round 2.2 t0 it leads by .2 t0, and the naive schedule follows the other.
     """
     regrets = []
     for t0 in (1000, 4000):

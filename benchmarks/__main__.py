@@ -1,0 +1,57 @@
+"""Run benchmarks: ``python -m benchmarks [NAME ...] [--out FOLDER]``.
+
+Each benchmark is a module of this package with ``ABOUT`` (a line) and ``run() -> pandas.DataFrame``; add one by adding
+its name to ``BENCHMARKS``. Results go to ``FOLDER/NAME.csv`` and ``FOLDER/NAME.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import platform
+from pathlib import Path
+
+BENCHMARKS = ("aggregation", "memory", "real_annotations")
+
+
+def main() -> None:
+    modules = {name: importlib.import_module(f"benchmarks.{name}") for name in BENCHMARKS}
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure the software beside its peers.",
+        epilog="benchmarks:\n"
+        + "\n".join(f"  {name:18} {module.ABOUT}" for name, module in modules.items())
+        + "\n\nexample: python -m benchmarks aggregation --out runs/bench",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="which to run; all by default")
+    parser.add_argument("--out", type=Path, default=Path("runs/bench"), help="folder for CSV and Markdown")
+    arguments = parser.parse_args()
+    for name in arguments.names:
+        if name not in BENCHMARKS:
+            parser.error(f"unknown benchmark {name!r}; choose from {', '.join(BENCHMARKS)}")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    for name in arguments.names or BENCHMARKS:
+        print(f"\n{name}: {modules[name].ABOUT}")
+        table = modules[name].run()
+        if table is None:
+            continue
+        text = markdown(table)
+        print(text)
+        for suffix, content in ((".csv", table.to_csv(index=False)), (".md", text + "\n")):
+            scratch = arguments.out / f".{name}{suffix}"
+            scratch.write_text(content)
+            os.replace(scratch, arguments.out / f"{name}{suffix}")
+
+
+def markdown(table) -> str:
+    """Return a data frame as a Markdown table; floats with four digits."""
+    cells = [[f"{value:.4g}" if isinstance(value, float) else str(value) for value in row] for row in table.to_numpy()]
+    lines = [list(map(str, table.columns)), ["---"] * len(table.columns), *cells]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+if __name__ == "__main__":
+    main()

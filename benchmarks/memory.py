@@ -1,0 +1,41 @@
+"""A hundred million reports in bounded memory: peak resident size of a fresh process that runs them in chunks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pandas as pd
+
+ABOUT = "peak memory of 1e6, 1e7 and 1e8 reports in chunks (about 20 seconds)"
+
+_JOB = """
+import resource, sys
+import numpy as np
+from aggregation import OnlineWeighted, run_chunks
+n_rounds, n_labelers, size = int(sys.argv[1]), 100, 10_000
+def chunks():
+    rng = np.random.default_rng(0)
+    for first in range(0, n_rounds, size):
+        yield rng.random((size, n_labelers)), (rng.random(size) < 0.5).astype(float)
+for run in run_chunks(OnlineWeighted(n_labelers), chunks()):
+    assert len(run.soft_labels) == size
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+def run() -> pd.DataFrame:
+    rows = []
+    for n_rounds in (10_000, 100_000, 1_000_000):
+        start = time.perf_counter()
+        result = subprocess.run([sys.executable, "-c", _JOB, str(n_rounds)], capture_output=True, text=True, check=True)
+        rows.append(
+            {
+                "reports": 100 * n_rounds,
+                "peak MB": float(result.stdout),
+                "whole matrix MB": 100 * n_rounds * 8 / 2**20,
+                "seconds (with drawing the reports)": time.perf_counter() - start,
+            }
+        )
+    return pd.DataFrame(rows)

@@ -1,0 +1,77 @@
+"""The rules on real annotations: accuracy and Brier score on the unaudited pairs, over random orders.
+
+These crowds are healthy, so nothing is to be won and the question is whether anything is lost. The data are
+third-party and not part of the project: skipped where they are absent.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from aggregation import final_labels, make_aggregator, run_online
+from aggregation.statistics import accuracy, brier
+
+ABOUT = "majority, mean, Dawid-Skene and online_weighted on ../shared/data, unaudited pairs, 20 random orders"
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+FILES = ("nyu_debate.jsonl", "mtbench_human.jsonl")
+RULES = ("majority", "mean", "dawid_skene", "online_weighted")
+AUDIT_RATES = (0.05, 0.1, 0.2, 0.5)
+N_ORDERS = 20
+
+
+def load(path: Path) -> tuple[Any, Any]:
+    """Return reports, shape ``(T, N)``, and outcomes, shape ``(T,)``, of a long table."""
+    table = pd.DataFrame([json.loads(line) for line in path.read_text().splitlines()])
+    reports = table.pivot(index="pair_id", columns="labeler_id", values="report")
+    outcomes = table.groupby("pair_id")["outcome"].first().reindex(reports.index)
+    return reports.to_numpy(dtype=np.float64), outcomes.to_numpy(dtype=np.float64)
+
+
+def one_order(reports: Any, outcomes: Any, rate: float, rng: np.random.Generator) -> dict[str, tuple[float, float]]:
+    """Return (accuracy, Brier) of each rule's final labels on the pairs with an outcome that was not revealed."""
+    order = rng.permutation(len(outcomes))
+    reports, outcomes = reports[order], outcomes[order]
+    known = rng.permutation(np.flatnonzero(~np.isnan(outcomes)))
+    audited = known[: round(rate * len(known))]
+    revealed = np.full(len(outcomes), np.nan)
+    revealed[audited] = outcomes[audited]
+    measured = outcomes.copy()
+    measured[audited] = np.nan
+    scores = {}
+    for name in RULES:
+        aggregator = make_aggregator(name, reports.shape[1])
+        stated = run_online(aggregator, reports, revealed).soft_labels
+        labels = stated if name == "dawid_skene" else final_labels(aggregator, reports, revealed)
+        scores[name] = (accuracy(labels, measured), brier(labels, measured))
+    return scores
+
+
+def run() -> pd.DataFrame | None:
+    if not DATA.is_dir():
+        print(f"  skipped: the real annotations are not here ({DATA} does not exist)")
+        return None
+    rows = []
+    for file in FILES:
+        reports, outcomes = load(DATA / file)
+        for rate in AUDIT_RATES:
+            scores = [one_order(reports, outcomes, rate, np.random.default_rng([k, 0])) for k in range(N_ORDERS)]
+            for name in RULES:
+                hits, squares = np.array([score[name] for score in scores]).T
+                rows.append(
+                    {
+                        "file": file,
+                        "audit rate": rate,
+                        "rule": name,
+                        "accuracy": hits.mean(),
+                        "sd over orders": hits.std(ddof=1),
+                        "minus mean": (hits - [score["mean"][0] for score in scores]).mean(),
+                        "Brier": squares.mean(),
+                    }
+                )
+    return pd.DataFrame(rows)
