@@ -2,9 +2,10 @@
 
 The labeler knows the rule, how often outcomes are revealed, and how the others judge as a distribution (``Peer``):
 never the aggregator or anybody's reports. It imagines campaigns with those peers, lets itself report
-sigmoid(scale * logit(belief)) in them for many scales, and keeps the scale that pays best (``aggregation.game``), or
-the truth where no lie pays. Its outcomes are drawn from the truth, because a labeler whose taste is declared knows that
-the outcomes do not follow it: so a contrarian may find that reporting *against* its taste earns more.
+sigmoid(scale * logit(belief)) in them for many scales, and takes the scale that pays best (``aggregation.game``). The
+best of many looks better than it is, so it is played only if it also beats the truth in fresh campaigns, by two
+standard errors; otherwise the labeler is truthful. The imagined outcomes follow the truth and not its taste, because a
+labeler whose taste is declared knows the difference: a contrarian may find that reporting *against* its taste pays.
 
 Shifts are not searched: A and B are arbitrary, so pushing towards A on every pair serves no taste.
 """
@@ -20,7 +21,7 @@ import numpy as np
 from aggregation import make_aggregator
 from aggregation.beliefs import calibrated_beliefs, sigmoid
 from aggregation.best_response import StrategyClass, best_response
-from aggregation.game import Campaign, Objective, Seat
+from aggregation.game import TRUTH, Campaign, Objective, Seat
 from aggregation.misreport import Misreport
 from aggregation.population import OBJECTIVES, Group, Population
 from labelers.context import Peer, Setting
@@ -30,6 +31,7 @@ __all__ = ["OBJECTIVES", "best_misreport"]
 SPREAD = 1.5
 N_ROUNDS = 200
 N_CAMPAIGNS = 8
+"""To search on, and as many fresh ones."""
 SEED = 20_260_901
 """Of the imagined campaigns: the search is a deterministic function of what the labeler knows."""
 
@@ -46,7 +48,7 @@ def best_misreport(objective: str, setting: Setting) -> Misreport:
         json.dumps(dict(context.rule_options), sort_keys=True),
         context.audit_rate,
         setting.peers,
-        setting.position,
+        setting.peers.index(setting.peers[setting.position]),  # its likes share the search
         objective,
     )
 
@@ -60,26 +62,33 @@ def _search(
         groups=tuple(Group(kind="noisy", noise=peer.noise, scale=peer.scale) for peer in peers),
         spread=SPREAD,
     )
-    seat = Seat(
-        rule=lambda n_labelers: make_aggregator(rule, n_labelers, **json.loads(options)),
-        population=population,
-        index=position,
-        campaigns=imagine_campaigns(peers, audit_rate, np.random.default_rng(SEED)),
-        objective=Objective(objective),
-        world="true",
+    campaigns = imagine_campaigns(peers, audit_rate, np.random.default_rng(SEED))
+    searched, fresh = (
+        Seat(
+            rule=lambda n_labelers: make_aggregator(rule, n_labelers, **json.loads(options)),
+            population=population,
+            index=position,
+            campaigns=part,
+            objective=Objective(objective),
+            world="true",
+        )
+        for part in (campaigns[:N_CAMPAIGNS], campaigns[N_CAMPAIGNS:])
     )
-    return best_response(seat.payoffs, N_ROUNDS, SCALES)
+    lie = best_response(searched.payoffs, N_ROUNDS, SCALES)
+    gain = fresh.payoffs(lie) - fresh.payoffs(TRUTH)
+    return lie if gain.mean() > 2.0 * gain.std(ddof=1) / len(gain) ** 0.5 else TRUTH
 
 
 def imagine_campaigns(peers: Sequence[Peer], audit_rate: float, rng: np.random.Generator) -> list[Campaign]:
-    """Draw campaigns in which labelers judge as publicly known: each by its own taste, the outcomes by the truth.
+    """Draw 2 ``N_CAMPAIGNS`` campaigns in which each labeler judges by its known taste, and outcomes follow the truth.
 
     Args:
         peers: the N labelers.
         audit_rate: chance that an outcome is revealed.
         rng: source of everything.
     """
-    total = N_ROUNDS * N_CAMPAIGNS
+    n_campaigns = 2 * N_CAMPAIGNS
+    total = N_ROUNDS * n_campaigns
     nature, *seats = rng.spawn(1 + len(peers))
     truth = nature.normal(0.0, SPREAD, total)
     outcomes = (nature.random(total) < sigmoid(truth)).astype(np.float64)
@@ -89,7 +98,7 @@ def imagine_campaigns(peers: Sequence[Peer], audit_rate: float, rng: np.random.G
         own = peer.gold * truth + peer.other * seat.normal(0.0, SPREAD, total)
         beliefs[:, column] = calibrated_beliefs(own, peer.noise, seat)
     nothing = np.zeros(total)
-    parts = (slice(k * N_ROUNDS, (k + 1) * N_ROUNDS) for k in range(N_CAMPAIGNS))
+    parts = (slice(k * N_ROUNDS, (k + 1) * N_ROUNDS) for k in range(n_campaigns))
     return [
         Campaign(outcomes[p], audited[p], nothing[p].astype(np.int64), beliefs[p], beliefs[p], nothing[p])
         for p in parts

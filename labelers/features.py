@@ -18,9 +18,10 @@ from labelers.pairs import FloatArray, Pairs
 GOLD = "gold"
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
-_SENTENCE_END = re.compile(r"[.!?]+(?=\s|$)")
+# Responses are untrusted: these patterns take linear time on any text, hence the look-behind and no \s at a start.
+_SENTENCE_END = re.compile(r"(?<![.!?])[.!?]++(?=\s|$)")
 _VOWELS = re.compile(r"[aeiouy]+")
-_LIST_ITEM = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s+", re.MULTILINE)
+_LIST_ITEM = re.compile(r"^[ \t]*+(?:[-*•]|\d++[.)])[ \t]", re.MULTILINE)
 _CONTRACTION = re.compile(r"\w['’](?:t|s|re|ve|ll|d|m)\b", re.IGNORECASE)
 _HEDGES = re.compile(
     r"\b(?:maybe|perhaps|possibly|probably|might|may|could|seems?|appears?|somewhat|likely|unsure|i think|i believe"
