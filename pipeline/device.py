@@ -23,7 +23,8 @@ def training_arguments(batch_size: int, micro_batch_size: int | None = None) -> 
     import torch
     from accelerate import PartialState
 
-    processes = PartialState().num_processes
+    on_gpu = torch.cuda.is_available()
+    processes = PartialState(cpu=not on_gpu).num_processes
     if batch_size % processes:
         raise ValueError(f"batch_size {batch_size} is not a multiple of the {processes} processes")
     share = batch_size // processes
@@ -32,7 +33,6 @@ def training_arguments(batch_size: int, micro_batch_size: int | None = None) -> 
         raise ValueError(
             f"the share of each process, {share} examples, is not a multiple of micro_batch_size {at_once}"
         )
-    on_gpu = torch.cuda.is_available()
     return {
         "per_device_train_batch_size": at_once,
         "gradient_accumulation_steps": share // at_once,

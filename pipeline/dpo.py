@@ -39,7 +39,7 @@ def reference_log_probabilities(model_folder: str | Path, pairs: pd.DataFrame, s
     with tempfile.TemporaryDirectory() as scratch:
         trainer = SoftDPOTrainer(
             model=load_model(str(model_folder)),
-            args=_trl_config(settings, scratch, seed=0),
+            args=_trl_config(settings, scratch, seed=0, precompute=True),
             train_dataset=Dataset.from_pandas(table, preserve_index=False),
             processing_class=load_tokenizer(str(model_folder)),
         )
@@ -79,8 +79,8 @@ def train_dpo(
 
     Args:
         model_folder: what ``from_pretrained`` takes: the base policy, which is also the reference.
-        preferences: columns ``prompt, chosen, rejected, soft_label``; ``ref_chosen_logps`` and ``ref_rejected_logps``
-            are computed if they are not there.
+        preferences: columns ``prompt, chosen, rejected, soft_label``; the base policy's log-probabilities are taken
+            from ``ref_chosen_logps`` and ``ref_rejected_logps``, or computed at every step if these are not there.
         settings: the config's ``policy`` section.
         out: folder for ``adapter_model.safetensors``, the tokenizer and ``metrics.jsonl``.
         seed: of the adapter's initial weights, the order of the pairs, and drawn labels.
@@ -97,11 +97,12 @@ def train_dpo(
 
     set_seed(seed)
     base = load_model(str(model_folder))
-    if start is not None and not set(REFERENCE) <= set(preferences.column_names):
+    precomputed = set(REFERENCE) <= set(preferences.column_names)
+    if start is not None and not precomputed:
         raise ValueError(f"to go on from an adapter, the preferences must have the columns {', '.join(REFERENCE)}")
     trainer = SoftDPOTrainer(
         model=base if start is None else PeftModel.from_pretrained(base, str(start), is_trainable=True),
-        args=_trl_config(settings, str(out), seed),
+        args=_trl_config(settings, str(out), seed, precomputed),
         train_dataset=preferences,
         processing_class=load_tokenizer(str(model_folder)),
         peft_config=lora_config(settings.lora_rank) if start is None else None,
@@ -112,7 +113,7 @@ def train_dpo(
     save_adapter(trainer, trainer.accelerator.unwrap_model(trainer.model), out)
 
 
-def _trl_config(settings: DPOSettings, folder: str, seed: int) -> DPOConfig:
+def _trl_config(settings: DPOSettings, folder: str, seed: int, precompute: bool) -> DPOConfig:
     from trl import DPOConfig
 
     from pipeline.device import training_arguments
@@ -125,7 +126,7 @@ def _trl_config(settings: DPOSettings, folder: str, seed: int) -> DPOConfig:
         learning_rate=settings.learning_rate,
         num_train_epochs=settings.epochs,
         max_length=settings.max_length,
-        precompute_ref_log_probs=True,
+        precompute_ref_log_probs=precompute,
         logging_steps=1,
         **arguments,
     )
