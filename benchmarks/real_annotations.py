@@ -28,7 +28,8 @@ N_ORDERS = 20
 def load(path: Path) -> tuple[Any, Any]:
     """Return reports, shape ``(T, N)``, and outcomes, shape ``(T,)``, of a long table."""
     table = pd.DataFrame([json.loads(line) for line in path.read_text().splitlines()])
-    reports = table.pivot(index="pair_id", columns="labeler_id", values="report")
+    # a few people judged a pair twice: their last word counts
+    reports = table.groupby(["pair_id", "labeler_id"])["report"].last().unstack("labeler_id")
     outcomes = table.groupby("pair_id")["outcome"].first().reindex(reports.index)
     return reports.to_numpy(dtype=np.float64), outcomes.to_numpy(dtype=np.float64)
 
