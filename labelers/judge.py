@@ -16,6 +16,7 @@ from labelers.judge_prompt import (
     both_orders,
     judge_messages,
     position_bias,
+    report_judge,
 )
 from labelers.pairs import FloatArray, Pairs
 
@@ -58,6 +59,7 @@ class JudgeLabeler:
         chooser = load_chooser(self.model) if isinstance(self.model, str) else LetterChooser(*self.model)
         first = chooser.first_preferred(both_orders(pairs), self.persona, self.batch_size, self.labeler_id)
         self.position_bias_ = position_bias(first)
+        report_judge(self.labeler_id, self.position_bias_)
         return belief_from_orders(first)
 
     def report(self, pairs: Pairs, context: ReportContext) -> FloatArray:

@@ -10,6 +10,7 @@ which is 0 for a judge that looks at content only and +-1/2 for one that looks a
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -69,3 +70,10 @@ def position_bias(first_preferred: FloatArray) -> float:
     both = (a_first + b_first) / 2.0 - 0.5
     answered = both[~np.isnan(both)]
     return float(answered.mean()) if len(answered) else float("nan")
+
+
+def report_judge(labeler_id: str, bias: float, usage: str = "") -> None:
+    """Tell on stderr, below any progress bar, how much a judge's answers depended on the place."""
+    from tqdm.auto import tqdm
+
+    tqdm.write(f"Judge {labeler_id}: position bias {bias:+.2f}" + (f"; {usage}" if usage else ""), file=sys.stderr)

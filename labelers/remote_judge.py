@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,15 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from labelers.context import ReportContext
-from labelers.judge_prompt import ANSWERS, Shown, belief_from_orders, both_orders, judge_messages, position_bias
+from labelers.judge_prompt import (
+    ANSWERS,
+    Shown,
+    belief_from_orders,
+    both_orders,
+    judge_messages,
+    position_bias,
+    report_judge,
+)
 from labelers.pairs import FloatArray, Pairs
 from labelers.reply_cache import ReplyCache, default_cache_file
 
@@ -136,10 +143,10 @@ class RemoteJudge:
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)  # nothing more is paid for
                 raise
-        tqdm.write(f"Judge {self.labeler_id}: {self.usage_}", file=sys.stderr)
+        self.position_bias_ = position_bias(first)
+        report_judge(self.labeler_id, self.position_bias_, str(self.usage_))
         if len(first) and np.isnan(first).all():
             raise JudgeError(f"{self.base_url}: model {self.model!r} never answered A or B ({self.usage_})")
-        self.position_bias_ = position_bias(first)
         return belief_from_orders(first)
 
     def report(self, pairs: Pairs, context: ReportContext) -> FloatArray:

@@ -124,9 +124,9 @@ def _gap_intervals(
     _, n_seeds, n_prompts = stacked.shape
     draws = np.empty((_RESAMPLES, 3))
     for k in range(_RESAMPLES):
-        seeds = rng.integers(n_seeds, size=n_seeds)
+        seeds = rng.integers(n_seeds, size=(n_seeds, 1))
         prompts = rng.integers(n_prompts, size=(n_seeds, n_prompts))
-        draws[k] = stacked[:, seeds[:, None], prompts].mean(axis=(1, 2))
+        draws[k] = stacked[:, seeds, prompts].mean(axis=(1, 2))
     gaps, gained = draws[:, 0] - draws[:, 1], draws[:, 0] - draws[:, 2]
     normalised = np.quantile(gaps / gained, [0.025, 0.975]).tolist() if (gained > 0).all() else None
     return {"gap_interval": np.quantile(gaps, [0.025, 0.975]).tolist(), "normalised_gap_interval": normalised}

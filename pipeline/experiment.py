@@ -9,6 +9,8 @@ from pathlib import Path
 
 import yaml
 
+from labelers.records import AnnotationError
+from labelers.remote_judge import JudgeError
 from pipeline.artifacts import RunFolder, RunFolderError, write_text_atomically
 from pipeline.config import Config, ConfigError, find_config, load_config
 from pipeline.console import StageReporter, clear_errors
@@ -17,7 +19,10 @@ from pipeline.prompts import PromptsError
 from pipeline.stages import Experiment, Layout
 from pipeline.tables import ArtefactError
 
-EXPECTED_ERRORS = (ConfigError, RunFolderError, ModelNotFoundError, PromptsError, ArtefactError)
+EXPECTED_ERRORS = (
+    *(ConfigError, RunFolderError, ModelNotFoundError, PromptsError, ArtefactError),
+    *(JudgeError, AnnotationError),  # of a panel's labelers
+)
 
 
 @contextlib.contextmanager

@@ -98,7 +98,7 @@ def reading(config: AuditConfig) -> list[str]:
         f" pairs with a 95 % bootstrap interval; the misreport was chosen on {config.search} other campaigns."
         " Negative: the best lie of the class costs. It is a lower bound on what a cleverer lie could gain.",
         "influence: mean share of weight over the campaign. taste: minus the squared distance of the soft labels"
-        " from the labeler's own belief. xS, +D: report = sigmoid(S * log-odds + D); 'from': honest before. A bloc"
+        " from the labeler's own belief. xS, shift D: report = sigmoid(S * log-odds + D); 'from': honest before. A bloc"
         " deviates as one; 'declared' is what the kind does in the population.",
     ]
 

@@ -23,7 +23,8 @@ class Labels:
     stated: FloatArray
     """q_t, each stated before its outcome, shape ``(T,)``: what regret is measured on."""
     weights: FloatArray
-    """Before each round and after the last, shape ``(T + 1, N)``."""
+    """Before each round and after the last, shape ``(T + 1, N)``; with one mechanism per topic, those of the round's
+    topic, and at the end the average over pairs."""
 
 
 def apply_rule(rule: RuleSection, reports: FloatArray, outcomes: FloatArray, topics: Sequence[str]) -> Labels:
@@ -39,11 +40,17 @@ def apply_rule(rule: RuleSection, reports: FloatArray, outcomes: FloatArray, top
 
     n_labelers = reports.shape[1]
     if rule.per_topic:
-        raise NotImplementedError(PerTopic)
-    aggregator = make_aggregator(rule.name, n_labelers, **rule.options)
-    run = run_online(aggregator, reports, outcomes)
-    labels = run.soft_labels if rule.labels == "online" else final_labels(aggregator, reports, outcomes)
-    return Labels(labels, run.soft_labels, np.vstack([run.weights, aggregator.weights_]))
+        by_topic = PerTopic(lambda n: make_aggregator(rule.name, n, **rule.options), n_labelers)
+        run = by_topic.run_online(reports, outcomes, topics)
+        final = by_topic.final_labels(reports, outcomes, topics)
+        last_weights = np.mean([by_topic.weights(topic) for topic in topics], axis=0)
+    else:
+        aggregator = make_aggregator(rule.name, n_labelers, **rule.options)
+        run = run_online(aggregator, reports, outcomes)
+        final = final_labels(aggregator, reports, outcomes)
+        last_weights = aggregator.weights_
+    labels = run.soft_labels if rule.labels == "online" else final
+    return Labels(labels, run.soft_labels, np.vstack([run.weights, last_weights]))
 
 
 def orient(

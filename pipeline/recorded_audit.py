@@ -82,13 +82,21 @@ def _report(gains: pd.DataFrame, path: Path, config: AuditConfig, out: Path, not
                 str(rule),
                 str(objective),
                 str(len(rows)),
-                f"{100 * rows['gain'].mean():+.1f} %",
+                f"{100 * rows['gain'].median():+.1f} %",
                 f"{100 * rows['gain'].max():+.1f} %",
                 str(int((rows["low"] > 0.01).sum())),
-                f"{100 * rows['hindsight'].mean():+.1f} %",
+                f"{100 * rows['hindsight'].median():+.1f} %",
             ]
         )
-    columns = ["rule", "objective", "audited", "mean gain", "largest", "surely > 1 %", "mean in hindsight"]
+    columns = [
+        "rule",
+        "objective",
+        "audited",
+        "median gain",
+        "largest",
+        "above 1 % in all halves",
+        "median in hindsight",
+    ]
     print_table(f"{path.name}: what labelers could have gained by misreporting", columns, summary)
     pages.append(markdown_table(columns, summary, n_text=2))
     for (rule, objective), rows in audited.groupby(["rule", "objective"], sort=False):

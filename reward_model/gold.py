@@ -8,10 +8,13 @@ Face sequence classifier serves as well.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FloatArray = NDArray[np.float64]
 
@@ -80,7 +83,7 @@ class ClassifierGold:
                 scores.append(self._scalar(logits).cpu().numpy())
         return np.concatenate(scores) if scores else np.empty(0)
 
-    def _scalar(self, logits):  # type: ignore[no-untyped-def]  # torch tensors are Any under mypy here
+    def _scalar(self, logits: Tensor) -> Tensor:
         if logits.shape[1] == 1:
             return logits[:, 0]
         log_probabilities = logits.log_softmax(dim=1)

@@ -178,7 +178,7 @@ def test_control_a_biased_labeler_that_is_paid_in_the_true_world_gains_by_unbias
 def test_what_a_group_declares_is_audited_too() -> None:
     gains = gains_of(AGGREGATORS["online_weighted"], "influence", 2, ("flip",))
     assert set(gains) == {"flip", "declared"}
-    assert gains["declared"].misreport == "+2"
+    assert gains["declared"].misreport == "shift +2"
     assert gains["declared"].high < 0.0
 
 
@@ -230,5 +230,5 @@ def test_published_taste_values_in_sign_and_size() -> None:
 def test_misreports_in_words() -> None:
     assert describe(TRUTH, 100) == "truth"
     assert describe(Misreport(start=50), 100) == "truth"
-    assert describe(Misreport(4.0, 1.0, 80), 100) == "x4, +1 from 80 %"
+    assert describe(Misreport(4.0, 1.0, 80), 100) == "x4, shift +1 from 80 %"
     assert describe(Misreport(-1.0), 100, topic=2) == "x-1 on topic 2"

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from labelers import LabelerSpec, Pairs, Panel, RemoteJudge, ReportContext
 from labelers.remote_judge import JudgeError, Usage, parse_letter
 from tests.labelers.judge_server import Answer, Request, completion, serve
 
+ROOT = Path(__file__).resolve().parents[2]
 N = 6
 PAIRS = Pairs([f"p{k}" for k in range(N)], ["q"] * N, [f"good{k}" for k in range(N)], [f"bad{k}" for k in range(N)])
 KEY = "sk-very-secret-key-0123456789"
@@ -166,6 +170,38 @@ def test_a_killed_run_pays_for_nothing_twice(cache: Path) -> None:
         assert other.usage_.cached == 0
 
 
+KILLED = """
+import sys
+from pathlib import Path
+from labelers import RemoteJudge
+from tests.labelers.test_remote_judge import PAIRS
+
+RemoteJudge(sys.argv[1], "m", "You like good.", cache=Path(sys.argv[2]), concurrency=2).belief(PAIRS)
+"""
+
+
+def test_kill_nine_loses_no_reply_that_was_paid_for(cache: Path) -> None:
+    """The server kills the client without warning at its seventh request: two are under way, the rest is kept."""
+    client: subprocess.Popen[bytes] | None = None
+
+    def kill_at_six(request: Request, number: int) -> Answer:
+        if number == 6 and client is not None:
+            client.kill()
+            client.wait()
+        return fair(request, number)
+
+    with serve(kill_at_six) as server:
+        client = subprocess.Popen(
+            [sys.executable, "-c", KILLED, server.url, str(cache)], cwd=ROOT, stderr=subprocess.DEVNULL
+        )
+        assert client.wait(timeout=60) == -signal.SIGKILL
+        client = None
+        second = judge(server.url, cache)
+        np.testing.assert_allclose(second.belief(PAIRS), np.full(N, 0.8))
+    assert second.usage_.cached >= 4
+    assert second.usage_.cached + second.usage_.requests == 2 * N
+
+
 def test_equal_judges_of_one_entry_do_not_share_their_votes(cache: Path) -> None:
     with serve(voter) as server:
         for seed in (0, 1):
@@ -217,6 +253,13 @@ def test_a_missing_key_is_named(cache: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_server_that_is_not_there_is_named(cache: Path) -> None:
     with pytest.raises(JudgeError, match=r"model 'm' at http://127\.0\.0\.1:9/v1"):
         judge("http://127.0.0.1:9/v1", cache, max_retries=0).belief(PAIRS)
+
+
+def test_one_line_tells_position_bias_and_usage(cache: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with serve(fair) as server:
+        judge(server.url, cache, prices=(1000.0, 0.0)).belief(PAIRS)
+    # 12 requests of 10 prompt tokens at 1000 per million cost 0.12
+    assert "position bias +0.00; 12 requests (0 more from the cache, 0 unusable replies)" in capfd.readouterr().err
 
 
 def test_usage_counts_the_cost() -> None:

@@ -1,0 +1,41 @@
+"""From reports to oriented soft labels, on hand-computed campaigns."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.config import RuleSection
+from pipeline.labels import apply_rule, label_quality, orient
+
+
+def test_online_labels_are_stated_before_the_outcome_and_final_labels_after() -> None:
+    reports = np.array([[0.9, 0.1], [0.9, 0.1], [0.9, 0.1]])
+    outcomes = np.array([1.0, np.nan, np.nan])
+    rule = RuleSection(name="online_weighted", options={"eta": 0.5}, labels="online")
+    online = apply_rule(rule, reports, outcomes, [""] * 3)
+    # by hand: s = (.99, .19), mean .59, weights .5 (1 +- .5 * .4) = (.6, .4); label .6 * .9 + .4 * .1 = .58
+    np.testing.assert_allclose(online.soft_labels, [0.5, 0.58, 0.58])
+    np.testing.assert_allclose(online.weights, [[0.5, 0.5], [0.6, 0.4], [0.6, 0.4], [0.6, 0.4]])
+    final = apply_rule(rule.model_copy(update={"labels": "final"}), reports, outcomes, [""] * 3)
+    np.testing.assert_allclose(final.soft_labels, [1.0, 0.58, 0.58])  # the audited pair takes its outcome
+    np.testing.assert_allclose(final.stated, online.soft_labels)
+
+
+def test_a_pair_is_oriented_towards_its_likelier_response() -> None:
+    pairs = pd.DataFrame({"pair_id": ["x", "y"], "prompt": "p", "response_a": "a", "response_b": "b"})
+    table = orient(pairs, np.array([0.7, 0.2]), np.array([3, 3]), np.array([False, True]))
+    assert table["chosen"].tolist() == ["a", "b"]
+    assert table["rejected"].tolist() == ["b", "a"]
+    np.testing.assert_allclose(table["soft_label"], [0.7, 0.8])
+    assert (table["soft_label"] >= 0.5).all()
+
+
+def test_label_quality_counts_ties_half_and_keeps_audited_pairs_apart() -> None:
+    quality = label_quality(
+        np.array([0.9, 0.5, 0.9, 1.0]), np.array([0.8, 0.8, 0.2, 0.9]), np.array([False, False, False, True])
+    )
+    assert quality["label_accuracy"] == pytest.approx((1 + 0.5 + 0 + 1) / 4)
+    assert quality["label_accuracy_unaudited"] == pytest.approx(1.5 / 3)
+    assert quality["brier"] == pytest.approx((0.01 + 0.09 + 0.49 + 0.01) / 4)
