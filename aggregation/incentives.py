@@ -134,7 +134,7 @@ def relative_gain(
 
 
 def describe(misreport: Misreport, n_rounds: int, topic: int | None = None) -> str:
-    """Return a misreport in words, e.g. ``x4, shift +1 from 80 %``: scale, shift of the log-odds, and when it starts."""
+    """Return a misreport in words, e.g. ``x4, shift +1 from 80 %``: scale and shift of the log-odds, start."""
     words = [f"x{misreport.scale:.3g}"] if misreport.scale != 1.0 else []
     words += [f"shift {misreport.shift:+.2g}"] if misreport.shift != 0.0 else []
     when = f" from {100 * misreport.start / n_rounds:.0f} %" if misreport.start else ""

@@ -83,5 +83,5 @@ def _grouped(agreement: FloatArray) -> NDArray[np.int64]:
     known = agreement[~np.isnan(agreement) & ~np.eye(k, dtype=bool)]
     distance = 1.0 - np.where(np.isnan(agreement), known.mean() if len(known) else 0.5, agreement)
     np.fill_diagonal(distance, 0.0)
-    order: NDArray[np.int64] = leaves_list(linkage(squareform(np.round((distance + distance.T) / 2, 12)), "average"))
-    return order
+    tree = linkage(squareform(np.round((distance + distance.T) / 2, 12)), "average")
+    return leaves_list(tree).astype(np.int64)

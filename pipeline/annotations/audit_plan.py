@@ -54,7 +54,8 @@ def audit_values(annotations: Annotations, weights: FloatArray | None = None) ->
     own = weights[annotations.labeler]
     present = np.bincount(rounds, own, T)
     mean = np.bincount(rounds, own * annotations.report, T) / np.maximum(present, np.finfo(float).tiny)
-    return np.bincount(rounds, own * (annotations.report - mean[rounds]) ** 2, T)
+    values: FloatArray = np.bincount(rounds, own * (annotations.report - mean[rounds]) ** 2, T).astype(float)
+    return values
 
 
 def inclusion_probabilities(values: FloatArray, budget: int) -> FloatArray:

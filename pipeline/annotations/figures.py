@@ -101,7 +101,7 @@ def soft_label_histogram(soft_labels: FloatArray) -> bytes:
         soft_labels: of the likelier response, shape ``(n,)``, in [0.5, 1].
     """
     figure, axes = new_figure(width=6.0, height=2.3)
-    axes.hist(soft_labels, bins=np.linspace(0.5, 1.0, 26), color=COLOURS[0])
+    axes.hist(soft_labels, bins=25, range=(0.5, 1.0), color=COLOURS[0])
     axes.set(xlabel="soft label of the likelier response", ylabel="pairs", xlim=(0.5, 1.0))
     return as_png(figure)
 

@@ -49,7 +49,7 @@ def labeler_profiles(annotations: Annotations, revealed: FloatArray) -> Profiles
     accuracy_low, accuracy_high = wilson(accuracy, n)
     loss = (report - y) ** 2
     brier = _mean(own, loss, n)
-    brier_low, brier_high = _plus_four(n, np.bincount(own, loss, N), np.bincount(own, loss**2, N))
+    brier_low, brier_high = _plus_four(n, *(np.bincount(own, x, N).astype(float) for x in (loss, loss**2)))
     others = mean_of_others(annotations)
     shared = ~np.isnan(others)
     distance = np.abs(annotations.report - others)[shared]

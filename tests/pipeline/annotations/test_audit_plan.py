@@ -115,9 +115,7 @@ def test_it_beats_uniform_choice_while_little_is_known(eta: float | str, least: 
         planned = plan_audit(annotations_of(reports), 40, rng).rounds
         uniform = rng.choice(400, 40, replace=False)
         rest = np.setdiff1d(np.arange(400), np.union1d(planned, uniform))
-        gain.append(
-            _accuracy(reports, outcomes, planned, rest, eta) - _accuracy(reports, outcomes, uniform, rest, eta)
-        )
+        gain.append(_accuracy(reports, outcomes, planned, rest, eta) - _accuracy(reports, outcomes, uniform, rest, eta))
     error = np.std(gain, ddof=1) / np.sqrt(len(gain))
     assert np.mean(gain) > least, f"gain {np.mean(gain):.3f} +- {error:.3f}"
 
