@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from labelers import STRATEGIES, LabelerSpec, Member, Pairs, Panel, ReportContext
+from labelers import STRATEGIES, LabelerSpec, Member, Pairs, Panel, ReportContext, SimulatedLabeler
 from labelers.strategies import make_strategy
 from tests.labelers.test_simulated import make_pairs
 
@@ -113,7 +113,11 @@ def test_a_strategy_sees_its_own_weight() -> None:
     poor, rich = (
         panel.report(pairs, ReportContext(weights=np.array(weights)))[:, 1] for weights in ([0.9, 0.1], [0.1, 0.9])
     )
-    np.testing.assert_array_equal(poor > 0.5, rich < 0.5)
+    mimic = panel.members[1].labeler
+    assert isinstance(mimic, SimulatedLabeler)
+    np.testing.assert_array_equal(poor, mimic.impartial(pairs))
+    np.testing.assert_array_equal(rich > 0.5, mimic.belief(pairs) > 0.5)
+    assert np.abs(rich - 0.5).sum() > np.abs(mimic.belief(pairs) - 0.5).sum()
 
 
 def test_kappa_of_the_context_is_the_one_that_counts() -> None:
