@@ -87,14 +87,17 @@ def _mean(by_seed: list[FloatArray]) -> float:
 
 
 def _means(experiment: Experiment, group: Group) -> dict[str, float | None]:
-    """Average the measures over seeds; the standard error is over seeds, or over prompts where there is one seed."""
+    """Average the measures over seeds; the standard error is over seeds, or over prompts where there is one seed.
+
+    Labels have none within a seed.
+    """
     by_seed = [_measures(experiment, condition) for condition in group.conditions]
     means: dict[str, float | None] = {}
     for name in by_seed[0]:
         values = np.array([measures[name].mean for measures in by_seed])
         one = by_seed[0][name].standard_error
-        several = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else one
-        means |= {name: float(values.mean()), f"{name}_se": several}
+        error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else one
+        means |= {name: float(values.mean()), f"{name}_se": None if np.isnan(error) else error}
     return {**dict.fromkeys(MEASURES), **means}
 
 

@@ -1,0 +1,129 @@
+"""``truthful-rlhf compare`` from the command line to the report, on a tiny model; killed and started again."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+import signal
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from pipeline.cli import app
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = [
+    *("prompts.n_train=8", "prompts.n_held_out=6", "pairs.responses_per_prompt=2", "sampling.max_new_tokens=4"),
+    *("evaluation.n_samples=2", "audit_rate=0.5"),
+]
+
+
+def command(model: Path, out: Path, *overrides: str) -> list[str]:
+    return [
+        *("compare", str(ROOT / "configs" / "quickstart.yaml"), f"model.name_or_path={model}", *SMALL, *overrides),
+        *("--out", str(out)),
+    ]
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of an undisturbed comparison."""
+    out = tmp_path_factory.mktemp("compare") / "run"
+    result = CliRunner().invoke(app, command(tiny_model_folder, out))
+    assert result.exit_code == 0, result.output
+    return out
+
+
+def test_the_table_has_every_rule_and_the_references(finished: Path) -> None:
+    table = pd.read_csv(finished / "results.csv").set_index("rule")
+    assert list(table.index) == ["base", "truth", "mean", "median", "online_weighted"]
+    assert table.loc["truth", "gap"] == 0.0
+    np.testing.assert_allclose(table["gap"], table.loc["truth", "gold"] - table["gold"])
+    assert table.loc["base", "kl"] == 0.0
+    assert (table.loc["truth":, "kl"] != 0.0).all()
+
+
+def test_label_accuracy_is_that_of_the_reports(finished: Path) -> None:
+    """The mean of the written reports, measured here against the written true preferences."""
+    reports = pd.read_parquet(finished / "seed-0/biased_majority/mean/reports.parquet")
+    outcomes = pd.read_parquet(finished / "seed-0/outcomes.parquet")
+    mean = reports.groupby("round")["report"].mean().to_numpy()
+    right = (mean > 0.5) == (outcomes["p_truth"].to_numpy() > 0.5)
+    unaudited = ~outcomes["audited"].to_numpy()
+    tied = outcomes["p_truth"].to_numpy() == 0.5
+    expected = np.where(tied, 0.5, right)[unaudited].mean()
+    table = pd.read_csv(finished / "results.csv").set_index("rule")
+    assert table.loc["mean", "label_accuracy_unaudited"] == pytest.approx(expected)
+
+
+def test_the_report_stands_alone(finished: Path) -> None:
+    page = (finished / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"""(src|href)=["']?(https?:|//|file:)""", page)
+    assert "<script" not in page
+    for name in ("gold_reward", "weights_biased_majority_online_weighted", "regret_biased_majority"):
+        assert (finished / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert page.count("data:image/png;base64,") >= 3
+    assert "online_weighted" in page
+    assert (finished / "results.md").read_text(encoding="utf-8").count("\n") == 7
+
+
+def test_a_second_start_builds_nothing(finished: Path, tiny_model_folder: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*.parquet")}
+    result = CliRunner().invoke(app, command(tiny_model_folder, finished))
+    assert result.exit_code == 0
+    assert "▶" not in result.output
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*.parquet")} == before
+
+
+def test_another_audit_rate_keeps_pairs_and_base_only(finished: Path, tiny_model_folder: Path) -> None:
+    result = CliRunner().invoke(app, command(tiny_model_folder, finished, "audit_rate=1.0"))
+    assert "✓ seed-0/pairs" in result.output
+    assert "▶ seed-0/biased_majority/mean/labels" in result.output
+    result = CliRunner().invoke(app, command(tiny_model_folder, finished))  # the folder of the other tests, as it was
+    assert result.exit_code == 0
+
+
+def _compare_and_die(arguments: list[str], n_files: int) -> None:
+    """Run the command in this process, which kills itself when the ``n_files``-th file would be put in place."""
+    replace, count = os.replace, 0
+
+    def replace_or_die(source: str, target: str) -> None:
+        nonlocal count
+        count += 1
+        if count > n_files:
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(source, target)
+
+    os.replace = replace_or_die  # type: ignore[assignment]
+    raise SystemExit(CliRunner().invoke(app, arguments).exit_code)
+
+
+@pytest.mark.slow
+def test_kill_nine_at_every_stage_and_the_table_is_the_same(
+    finished: Path, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    """Each start dies a few files later than the one before it; the last one finishes what all of them began."""
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["pipeline.stages", "pipeline.dpo", "pipeline.compare", "pipeline.report"])
+    rng = np.random.default_rng(0)
+    deaths = 0
+    while True:
+        n_files = int(rng.integers(8, 24))
+        child = processes.Process(
+            target=_compare_and_die, args=(command(tiny_model_folder, tmp_path / "run"), n_files)
+        )
+        child.start()
+        child.join(120)
+        if child.exitcode == 0:
+            break
+        assert child.exitcode == -signal.SIGKILL
+        deaths += 1
+        assert deaths < 40, "the run does not get on"
+    assert deaths >= 5
+    for name in ("results.csv", "seed-0/outcomes.parquet", "seed-0/pairs/pairs.parquet"):
+        assert (tmp_path / "run" / name).read_bytes() == (finished / name).read_bytes(), name
+    assert not list((tmp_path / "run").glob(".scratch-*"))
