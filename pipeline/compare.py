@@ -143,15 +143,26 @@ def results_csv(rows: list[dict[str, Any]]) -> str:
 COLUMNS = {
     "panel": "panel",
     "rule": "rule",
-    "label_accuracy_unaudited": "label accuracy (unaudited)",
+    "label_accuracy_unaudited": "label acc.",
     "brier": "Brier",
     "gold": "gold reward",
-    "gap": "alignment gap",
-    "normalised_gap": "normalised gap [95 %]",
-    "win_rate": "win rate vs base",
-    "kl": "KL to base",
+    "gap": "gap",
+    "normalised_gap": "normalised [95 %]",
+    "win_rate": "win rate",
+    "kl": "KL",
     "n_tokens": "tokens",
 }
+
+
+IN_THE_TERMINAL = ("panel", "rule", "label_accuracy_unaudited", "gold", "gap", "normalised_gap", "kl")
+
+
+def terminal_table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Return headers and cells of what fits eighty columns; with one panel, its name is left out."""
+    several_panels = len({row["panel"] for row in rows} - {SHARED}) > 1
+    shown = [name for name in IN_THE_TERMINAL if name != "panel" or several_panels]
+    positions = [list(COLUMNS).index(name) for name in shown]
+    return [COLUMNS[name] for name in shown], [[cells(row)[k] for k in positions] for row in rows]
 
 
 def cells(row: dict[str, Any]) -> list[str]:
@@ -166,7 +177,7 @@ def cells(row: dict[str, Any]) -> list[str]:
     interval = row["normalised_gap_interval"]
     bounds = "" if interval is None else f" [{interval[0]:.2f}, {interval[1]:.2f}]"
     return [
-        row["panel"],
+        "–" if row["panel"] == SHARED else row["panel"],
         row["rule"],
         number("label_accuracy_unaudited"),
         number("brier"),

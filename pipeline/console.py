@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Iterator, Sequence
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-console = Console(highlight=False)
+# A pipe or a log file has no width of its own: a table must not be cut to the 80 columns of an unknown terminal.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 error_console = Console(stderr=True, highlight=False)
 
 
@@ -21,15 +24,18 @@ class StageReporter:
     def __init__(self) -> None:
         """Start the clock."""
         self._started: float | None = None
+        self._seen: set[str] = set()
 
     def __call__(self, name: str, skipped: bool) -> None:
-        """Announce a stage."""
+        """Announce a stage; one that several others need is announced once."""
         self.finish()
         if skipped:
-            console.print(f"[dim]✓ {escape(name)} (already there)[/dim]")
+            if name not in self._seen:
+                console.print(f"[dim]✓ {escape(name)} (already there)[/dim]")
         else:
             console.print(f"[bold]▶ {escape(name)}[/bold]")
             self._started = time.monotonic()
+        self._seen.add(name)
 
     def finish(self) -> None:
         """Print the time of the stage that has just ended, if one was running."""
@@ -40,9 +46,9 @@ class StageReporter:
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], n_text: int = 2) -> None:
     """Print a table whose first ``n_text`` columns are text and whose others are numbers."""
-    table = Table(title=title, title_justify="left", header_style="bold")
+    table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for k, column in enumerate(columns):
-        table.add_column(column, justify="left" if k < n_text else "right")
+        table.add_column(column, justify="left" if k < n_text else "right", no_wrap=k < n_text)
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
     console.print(table)

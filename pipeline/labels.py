@@ -80,16 +80,18 @@ def orient(
 
 
 def label_quality(soft_labels: FloatArray, p_truth: FloatArray, audited: NDArray[np.bool_]) -> dict[str, float | None]:
-    """Measure soft labels against the true preference: direction accuracy (ties count half) and Brier score.
+    """Measure soft labels against the true preference: accuracy of the direction, and Brier score.
 
-    The unaudited pairs are measured apart, because final labels of audited pairs are their outcomes.
+    A soft label of 1/2 counts half; equally good responses have no direction and count in the Brier score only.
+    Unaudited pairs are measured apart, because final labels of audited pairs are their outcomes.
     """
 
     def accuracy(part: NDArray[np.bool_]) -> float | None:
+        part = part & (p_truth != 0.5)
         if not part.any():
             return None
         q, p = soft_labels[part] - 0.5, p_truth[part] - 0.5
-        return float(np.where((q == 0) | (p == 0), 0.5, (q > 0) == (p > 0)).mean())
+        return float(np.where(q == 0, 0.5, (q > 0) == (p > 0)).mean())
 
     everything = np.ones(len(p_truth), dtype=bool)
     return {

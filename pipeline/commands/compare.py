@@ -30,7 +30,7 @@ def compare(
 
         truthful-rlhf compare quickstart audit_rate=0.1 "rules=[mean, online_weighted]" --seed 3
     """
-    from pipeline.compare import COLUMNS, cells, run_grid, summarise_grid
+    from pipeline.compare import run_grid, summarise_grid, terminal_table
     from pipeline.console import console, print_table
     from pipeline.experiment import opened
     from pipeline.report import write_report
@@ -40,5 +40,6 @@ def compare(
         run_grid(experiment)
         rows = summarise_grid(experiment)
         report = write_report(experiment, rows, shlex.join(["truthful-rlhf", *sys.argv[1:]]))
-        print_table("Alignment gaps", list(COLUMNS.values()), [cells(row) for row in rows])
+        columns, table = terminal_table(rows)
+        print_table("Alignment gaps", columns, table, n_text=1 if columns[0] == "rule" else 2)
         console.print(f"Report: {report}")

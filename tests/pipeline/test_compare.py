@@ -53,9 +53,8 @@ def test_label_accuracy_is_that_of_the_reports(finished: Path) -> None:
     outcomes = pd.read_parquet(finished / "seed-0/outcomes.parquet")
     mean = reports.groupby("round")["report"].mean().to_numpy()
     right = (mean > 0.5) == (outcomes["p_truth"].to_numpy() > 0.5)
-    unaudited = ~outcomes["audited"].to_numpy()
-    tied = outcomes["p_truth"].to_numpy() == 0.5
-    expected = np.where(tied, 0.5, right)[unaudited].mean()
+    measured = ~outcomes["audited"].to_numpy() & (outcomes["p_truth"].to_numpy() != 0.5)
+    expected = right[measured].mean()
     table = pd.read_csv(finished / "results.csv").set_index("rule")
     assert table.loc["mean", "label_accuracy_unaudited"] == pytest.approx(expected)
 
@@ -113,9 +112,7 @@ def test_kill_nine_at_every_stage_and_the_table_is_the_same(
     deaths = 0
     while True:
         n_files = int(rng.integers(8, 24))
-        child = processes.Process(
-            target=_compare_and_die, args=(command(tiny_model_folder, tmp_path / "run"), n_files)
-        )
+        child = processes.Process(target=_compare_and_die, args=(command(tiny_model_folder, tmp_path / "run"), n_files))
         child.start()
         child.join(120)
         if child.exitcode == 0:

@@ -39,3 +39,10 @@ def test_label_quality_counts_ties_half_and_keeps_audited_pairs_apart() -> None:
     assert quality["label_accuracy"] == pytest.approx((1 + 0.5 + 0 + 1) / 4)
     assert quality["label_accuracy_unaudited"] == pytest.approx(1.5 / 3)
     assert quality["brier"] == pytest.approx((0.01 + 0.09 + 0.49 + 0.01) / 4)
+
+
+def test_pairs_of_equally_good_responses_have_no_direction() -> None:
+    quality = label_quality(np.array([0.9, 0.9]), np.array([0.8, 0.5]), np.array([False, False]))
+    assert quality["label_accuracy"] == quality["label_accuracy_unaudited"] == 1.0
+    assert quality["brier"] == pytest.approx((0.01 + 0.16) / 2)
+    assert label_quality(np.array([0.9]), np.array([0.5]), np.array([False]))["label_accuracy"] is None
