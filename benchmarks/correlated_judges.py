@@ -1,4 +1,4 @@
-"""The case the mechanism is for: 30 correlated LLM judges on 419 pairs, where the majority is right about 60 % of the time.
+"""The case the mechanism is for: 30 correlated LLM judges on 419 pairs, a majority that is right on about 60 %.
 
 Simulated, because no such file may be copied here: judges see the truth with different clarity, and most of them share
 one distraction (say, length) that has nothing to do with it. Votes are 0 or 1.
