@@ -9,6 +9,7 @@ down (Gao et al., arXiv 2210.10760).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,15 +18,19 @@ from numpy.typing import NDArray
 from scipy.special import gammaln
 
 from pipeline.evaluate import Estimate
-from pipeline.generate import Response, SamplingSettings, sample_responses
+from pipeline.generate import Response, sample_responses
+from pipeline.pairs import part_rng
+from pipeline.tables import read_table, write_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from reward_model.gold import GoldReward
+    from pipeline.stages import Condition, Experiment
 
 FloatArray = NDArray[np.float64]
+CANDIDATES = "candidates.parquet"
+CANDIDATE_REWARDS = "candidate_rewards.parquet"
+CURVE = "best_of_n.parquet"
 
 
 def best_of_n_kl(n: int) -> float:
@@ -86,20 +91,66 @@ def best_of_n_curve(rewards: FloatArray, gold: FloatArray, ns: Sequence[int]) ->
     return pd.DataFrame(rows, columns=["n", "kl", "reward", "gold", "gold_standard_error"])
 
 
-def sample_best_of_n(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    reward: GoldReward,
-    prompts: Sequence[str],
-    n: int,
-    settings: SamplingSettings,
-    seed: int,
-) -> list[Response]:
-    """Sample n responses per prompt and return each prompt's best one by ``reward``."""
-    repeated = [prompt for prompt in prompts for _ in range(n)]
-    responses = sample_responses(model, tokenizer, repeated, settings, seed, f"Best of {n}")
-    rewards = reward.score(repeated, [response.text for response in responses]).reshape(-1, n)
-    return [responses[k * n + int(best)] for k, best in enumerate(rewards.argmax(axis=1))]
+def candidates(experiment: Experiment, seed: int, n: int) -> str:
+    """Build ``candidates.parquet``: n responses of the base policy to every held-out prompt, in its order.
+
+    Shared by all conditions of a seed: they differ in what they choose by, not in what they choose from.
+    Columns: ``prompt, response, token_ids, gold``.
+    """
+    output = experiment.layout.of_seed(seed, CANDIDATES)
+    inputs = {"base": experiment.evaluation(experiment.base(seed)), "n": n}
+
+    def build(scratch: Path) -> None:
+        prompts = experiment.held_out(seed)
+        repeated = [prompt.text for prompt in prompts for _ in range(n)]
+        draw = int(part_rng(seed, "best of n").integers(2**31))
+        sampling = experiment.config.sampling
+        responses = sample_responses(
+            experiment.base_model, experiment.tokenizer, repeated, sampling, draw, f"{n} candidates per prompt"
+        )
+        texts = [response.text for response in responses]
+        gold = experiment.gold.score(repeated, texts)
+        token_ids = [list(response.token_ids) for response in responses]
+        columns = {"prompt": repeated, "response": texts, "token_ids": token_ids, "gold": gold}
+        write_table(scratch / output, pd.DataFrame(columns))
+
+    return experiment.folder.stage(experiment.layout.of_seed(seed, "candidates"), inputs, [output], build)
+
+
+def choose(experiment: Experiment, condition: Condition, reward_model: str, n: int) -> str:
+    """Build ``candidate_rewards.parquet`` (the reward model's score of every candidate) and ``best_of_n.parquet``.
+
+    Args:
+        experiment: the experiment.
+        condition: whose reward model judges.
+        reward_model: fingerprint of the stage that trained it.
+        n: candidates per prompt; the curve has n = 1, 2, 4, ... up to it.
+    """
+    from reward_model.gold import ClassifierGold
+
+    outputs = [experiment.layout.of_condition(condition, name) for name in (CANDIDATE_REWARDS, CURVE)]
+    inputs = {"reward_model": reward_model, "candidates": candidates(experiment, condition.seed, n)}
+
+    def build(scratch: Path) -> None:
+        table = read_table(experiment.path(experiment.layout.of_seed(condition.seed, CANDIDATES)), ["gold"])
+        judge = ClassifierGold(str(experiment.path(experiment.layout.of_condition(condition, "reward_model"))))
+        rewards = judge.score(table["prompt"].tolist(), table["response"].tolist())
+        write_table(scratch / outputs[0], pd.DataFrame({"reward": rewards}))
+        powers = [2**k for k in range(n.bit_length()) if 2**k < n]
+        gold = table["gold"].to_numpy(dtype=np.float64).reshape(-1, n)
+        write_table(scratch / outputs[1], best_of_n_curve(rewards.reshape(-1, n), gold, [*powers, n]))
+
+    stage = experiment.layout.of_condition(condition, "best_of_n")
+    return experiment.folder.stage(stage, inputs, outputs, build)
+
+
+def chosen(experiment: Experiment, condition: Condition, n: int) -> list[Response]:
+    """Return each held-out prompt's best candidate."""
+    table = read_table(experiment.path(experiment.layout.of_seed(condition.seed, CANDIDATES)), ["response"])
+    path = experiment.path(experiment.layout.of_condition(condition, CANDIDATE_REWARDS))
+    rewards = read_table(path, ["reward"])["reward"].to_numpy(dtype=np.float64).reshape(-1, n)
+    rows = np.arange(len(rewards)) * n + rewards.argmax(axis=1)
+    return [Response(table["response"][row], tuple(table["token_ids"][row])) for row in rows]
 
 
 def over_optimisation_figure(curves: dict[str, pd.DataFrame]) -> Figure:

@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.artifacts import write_bytes_atomically
-from pipeline.best_of_n import best_of_n_kl, sample_best_of_n
+from pipeline.best_of_n import best_of_n_kl, choose, chosen
 from pipeline.evaluate import kl_to_base
 from pipeline.generate import Response, sample_responses
 from pipeline.model import load_model, resolve_model
@@ -183,6 +183,12 @@ def _calibrate(
     write_bytes_atomically(figure, image.getvalue())
 
 
+def choose_by_reward_model(experiment: Experiment, condition: Condition) -> str:
+    """Train the reward model and let it score the candidates."""
+    assert isinstance(experiment.config.policy, BestOfNSettings)
+    return choose(experiment, condition, reward_model(experiment, condition), experiment.config.policy.n)
+
+
 def respond_with_adapter(
     experiment: Experiment, condition: Condition, prompts: list[str], seed: int
 ) -> tuple[list[Response], FloatArray]:
@@ -198,15 +204,9 @@ def respond_with_best_of_n(
     experiment: Experiment, condition: Condition, prompts: list[str], seed: int
 ) -> tuple[list[Response], FloatArray]:
     """Let the reward model pick among n responses of the base policy; the KL is exact."""
-    from reward_model.gold import ClassifierGold
-
     assert isinstance(experiment.config.policy, BestOfNSettings)
     n = experiment.config.policy.n
-    reward = ClassifierGold(str(experiment.path(experiment.layout.of_condition(condition, "reward_model"))))
-    responses = sample_best_of_n(
-        experiment.base_model, experiment.tokenizer, reward, prompts, n, experiment.config.sampling, seed
-    )
-    return responses, np.full(len(prompts), best_of_n_kl(n))
+    return chosen(experiment, condition, n), np.full(len(prompts), best_of_n_kl(n))
 
 
 METHODS: dict[str, Method] = {
@@ -214,5 +214,5 @@ METHODS: dict[str, Method] = {
     "online_dpo": Method(train_online, respond_with_adapter),
     "ppo": Method(train_with_ppo, respond_with_adapter),
     "rloo": Method(train_with_rloo, respond_with_adapter),
-    "best_of_n": Method(reward_model, respond_with_best_of_n),
+    "best_of_n": Method(choose_by_reward_model, respond_with_best_of_n),
 }

@@ -123,6 +123,15 @@ class Experiment:
             section.source, section.column, section.n_train, section.n_held_out, part_rng(seed, "prompts")
         )
 
+    def held_out(self, seed: int) -> list[Prompt]:
+        """Return the held-out prompts, each as often as it is responded to."""
+        return [p for p in self.prompts(seed)[1] for _ in range(self.config.evaluation.responses_per_prompt)]
+
+    @staticmethod
+    def base(seed: int) -> Condition:
+        """Return the condition of the base policy, which all panels and rules share."""
+        return Condition(seed, SHARED, None)
+
     def pairs(self, seed: int) -> str:
         """Build ``pairs/pairs.parquet``: sampled responses, paired off, with their gold rewards."""
         output = self.layout.of_seed(seed, "pairs/pairs.parquet")
@@ -239,7 +248,7 @@ class Experiment:
         """Measure a policy on the held-out prompts: ``evaluation.json`` and ``samples.parquet``."""
         here = [self.layout.of_condition(condition, name) for name in ("evaluation.json", "samples.parquet")]
         trained = condition.rule is not None
-        base = Condition(condition.seed, SHARED, None)
+        base = self.base(condition.seed)
         inputs: dict[str, Any] = {**self._sources, **self._sections("prompts", "sampling", "gold", "evaluation")}
         inputs |= (
             {"seed": condition.seed}
@@ -259,8 +268,7 @@ class Experiment:
 
     def _sample_held_out(self, condition: Condition) -> pd.DataFrame:
         """Sample, score and measure the divergence of a policy's responses to the held-out prompts."""
-        _, held_out = self.prompts(condition.seed)
-        repeated = [p for p in held_out for _ in range(self.config.evaluation.responses_per_prompt)]
+        repeated = self.held_out(condition.seed)
         prompts = [p.text for p in repeated]
         seed = EVALUATION_SEED + condition.seed
         kl: FloatArray | float = 0.0

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,9 +12,7 @@ from pipeline.best_of_n import (
     best_of_n_kl,
     expected_of_best,
     over_optimisation_figure,
-    sample_best_of_n,
 )
-from pipeline.generate import SamplingSettings
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5, 6])
@@ -59,21 +55,3 @@ def test_a_true_reward_climbs_and_a_reward_with_a_loophole_turns_down() -> None:
 def test_n_beyond_the_responses_is_refused() -> None:
     with pytest.raises(ValueError, match="between 1 and the 3 responses"):
         expected_of_best(np.zeros((2, 3)), np.zeros((2, 3)), 4)
-
-
-class Longest:
-    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
-        return np.array([float(len(r)) for r in responses])
-
-
-def test_sampling_keeps_the_best_response_of_each_prompt(tiny_model_folder: Path) -> None:
-    from pipeline.generate import sample_responses
-    from pipeline.model import load_model, load_tokenizer
-
-    tokenizer, model = load_tokenizer(str(tiny_model_folder)), load_model(str(tiny_model_folder))
-    settings, prompts = SamplingSettings(max_new_tokens=5), ["The film was", "My dog"]
-    best = sample_best_of_n(model, tokenizer, Longest(), prompts, 4, settings, seed=0)
-    everything = sample_responses(model, tokenizer, [p for p in prompts for _ in range(4)], settings, 0, "all")
-    for k in range(2):
-        lengths = [len(r.text) for r in everything[4 * k : 4 * k + 4]]
-        assert len(best[k].text) == max(lengths) > min(lengths)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -58,7 +59,7 @@ def test_from_prompts_to_evaluation(method: str, tiny_model_folder: Path, tmp_pa
     samples = pd.read_parquet(tmp_path / "run" / "samples.parquet")
     assert len(samples) == 8
     if method == "best_of_n":
-        assert measures["kl"]["mean"] == pytest.approx(best_of_n_kl(4))
+        check_that_the_best_was_chosen(tmp_path / "run", measures)
     if method in ("dpo", "online_dpo"):
         assert not (tmp_path / "run" / "reward_model").exists()
     else:
@@ -70,6 +71,20 @@ def test_from_prompts_to_evaluation(method: str, tiny_model_folder: Path, tmp_pa
     again, seen = experiment(tiny_model_folder, tmp_path, method)
     again.evaluation(condition)
     assert all(skipped for _, skipped in seen)
+
+
+def check_that_the_best_was_chosen(run: Path, measures: dict[str, dict[str, float]]) -> None:
+    candidates, samples = pd.read_parquet(run / "candidates.parquet"), pd.read_parquet(run / "samples.parquet")
+    rewards = pd.read_parquet(run / "candidate_rewards.parquet")["reward"].to_numpy().reshape(-1, 4)
+    for row, reward in enumerate(rewards):
+        assert candidates["prompt"][4 * row] == samples["prompt"][row]
+        assert samples["response"][row] == candidates["response"][4 * row + int(reward.argmax())]
+    assert np.ptp(rewards, axis=1).min() > 0
+    curve = pd.read_parquet(run / "best_of_n.parquet")
+    assert curve["n"].tolist() == [1, 2, 4]
+    assert curve["gold"].iloc[0] == pytest.approx(candidates["gold"].mean())
+    assert curve["gold"].iloc[2] == pytest.approx(measures["gold"]["mean"])
+    assert measures["kl"]["mean"] == pytest.approx(best_of_n_kl(4))
 
 
 def test_a_change_of_the_policy_keeps_the_reward_model(tiny_model_folder: Path, tmp_path: Path) -> None:
