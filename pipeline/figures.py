@@ -37,6 +37,39 @@ def as_png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
+Points = tuple[Any, Any]
+
+
+def lines(panels: Mapping[str, Mapping[str, Points]], xlabel: str, whole_numbers: bool = False) -> bytes:
+    """Draw several quantities side by side, each with one line per condition.
+
+    Args:
+        panels: quantity -> condition -> (x, y) of its line.
+        xlabel: of every panel.
+        whole_numbers: label whole numbers on the x axis only.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    n_columns = min(2, len(panels)) or 1
+    n_rows = -(-len(panels) // n_columns) or 1
+    figure = Figure(figsize=(4.0 * n_columns, 2.6 * n_rows), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
+    for position, (title, curves) in enumerate(panels.items()):
+        axes = figure.add_subplot(n_rows, n_columns, position + 1)
+        for name, (x, y) in curves.items():
+            axes.plot(x, y, color=COLOURS[names.index(name) % len(COLOURS)], label=name, marker=".", linewidth=1.3)
+        axes.set(xlabel=xlabel, title=title)
+        axes.spines[["top", "right"]].set_visible(False)
+        if whole_numbers:
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if position == 0:
+            axes.legend(frameon=False)
+    return as_png(figure)
+
+
 def gold_by_condition(rows: Sequence[Mapping[str, Any]]) -> bytes:
     """Draw the gold reward of every condition with 95 % bars; the base policy and the truth are the two lines."""
     figure, axes = new_figure(height=1.0 + 0.42 * len(rows))

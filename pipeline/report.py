@@ -11,9 +11,10 @@ import numpy as np
 from pipeline import figures
 from pipeline.artifacts import write_bytes_atomically, write_json, write_text_atomically
 from pipeline.compare import COLUMNS, Group, cells, groups, markdown_table, read_json, results_csv
-from pipeline.config import SHARED
+from pipeline.config import SHARED, TRUTH, RuleSection
 from pipeline.html import render
-from pipeline.stages import BASE, Experiment
+from pipeline.method_report import campaign_outcomes, method_section
+from pipeline.stages import BASE, Condition, Experiment
 from pipeline.tables import read_table
 
 
@@ -89,14 +90,14 @@ def _panel_section(
     from aggregation import regret
 
     firsts = [group.conditions[0] for group in panel_groups]
-    outcomes = read_table(experiment.path(experiment.layout.of_seed(firsts[0].seed, "outcomes.parquet")), ["outcome"])
     curves, final_weights, drawn = {}, {}, []
     for condition in firsts:
         labels = read_json(experiment, condition, "labels.json")
         reports = read_table(experiment.path(experiment.layout.of_condition(condition, "reports.parquet")), ["report"])
         wide = reports.pivot(index="round", columns="labeler_id", values="report")
+        outcomes = campaign_outcomes(experiment, condition)
         matrix = wide.reindex(range(len(outcomes))).to_numpy()  # a round that nobody judged has no row
-        curves[condition.title] = regret(np.array(labels["stated"]), matrix, outcomes["outcome"].to_numpy())
+        curves[condition.title] = regret(np.array(labels["stated"]), matrix, outcomes)
         final_weights[condition.title] = labels["final_weights"]
         weights = read_table(experiment.path(experiment.layout.of_condition(condition, "weights.parquet")), [])
         if np.ptp(weights.to_numpy(), axis=0).max() > 0:  # rules that never learn have nothing to show
@@ -105,7 +106,7 @@ def _panel_section(
             images[name] = figures.weights_over_rounds(series, condition.title)
             drawn.append((name, f"Weights under {condition.title}; the dotted line is an equal share."))
     n_labelers = len(next(iter(final_weights.values())))
-    rounds = np.arange(1, len(outcomes) + 1)
+    rounds = np.arange(1, max(len(curve) for curve in curves.values()) + 1)
     images[f"regret_{panel}"] = figures.cumulative_regret(curves, 2 * np.sqrt(rounds * np.log(max(2, n_labelers))))
     drawn.append(
         (
@@ -115,7 +116,9 @@ def _panel_section(
         )
     )
     labelers = list(next(iter(final_weights.values())))
+    truth = Condition(firsts[0].seed, SHARED, RuleSection(name=TRUTH))
     return {
+        "method": method_section(experiment, panel, [truth, *firsts], images),
         "figures": drawn,
         "description": "; ".join(spec.describe() for spec in experiment.config.panels[panel]),
         "rules": list(final_weights),

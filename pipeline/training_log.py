@@ -58,7 +58,7 @@ class TrainingLog(TrainerCallback):
 
 
 class GoldLog(TrainerCallback):
-    """Add the mean gold reward of the responses that were just scored to the logged metrics.
+    """Add mean gold reward and length (prompt + response, in tokens) of what was just scored to the logged metrics.
 
     TRL's PPO hands its responses to nobody but the reward model, so they are read from the inputs of its backbone.
     """
@@ -67,18 +67,22 @@ class GoldLog(TrainerCallback):
         self.gold = gold
         self.tokenizer = tokenizer
         self._texts: list[str] = []
+        self._lengths: list[int] = []
         backbone = getattr(reward_model, reward_model.base_model_prefix)
         backbone.register_forward_pre_hook(self._read, with_kwargs=True)
 
     def _read(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         for ids, mask in zip(kwargs["input_ids"], kwargs["attention_mask"], strict=True):
+            self._lengths.append(int(mask.sum()))
             self._texts.append(self.tokenizer.decode(ids[mask.bool()], skip_special_tokens=True))
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """Score and forget the texts of this update."""
         if logs is not None and self._texts:
             logs["gold"] = float(self.gold.score([""] * len(self._texts), self._texts).mean())
+            logs["text_tokens"] = sum(self._lengths) / len(self._lengths)
             self._texts.clear()
+            self._lengths.clear()
 
 
 def follow(trainer: Trainer, description: str, folder: Path) -> None:
