@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -57,7 +58,12 @@ def _write_provenance(config: Config, root: Path) -> None:
 
 
 def _quiet_libraries() -> None:
-    """Keep the libraries' own progress bars and advice out of the way: the stages have bars of their own."""
+    """Keep the libraries' own progress bars and advice out of the way: the stages have bars of their own.
+
+    Their deprecation warnings are about calls between the libraries, which the pins in ``pyproject.toml`` settle.
+    """
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft)\.")
     import datasets
     import transformers
 
