@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline import processes
+
 STAGES = "stages"
 
 
@@ -82,7 +84,11 @@ class RunFolder:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[RunFolder]:
-        """Hold the folder for this process: a second run into it is refused instead of mixing the two."""
+        """Hold the folder for this run: a second one into it is refused instead of mixing the two."""
+        if not processes.is_first():  # its first process holds the lock
+            processes.wait()
+            yield self
+            return
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             lock = open(self.root / ".lock", "w")  # noqa: SIM115 (held until the end of the run)
@@ -97,6 +103,7 @@ class RunFolder:
                 ) from error
             for leftover in self.root.glob(".scratch-*"):
                 shutil.rmtree(leftover, ignore_errors=True)
+            processes.wait()
             yield self
 
     def is_done(self, name: str, key: str, outputs: Sequence[str]) -> bool:
@@ -112,7 +119,14 @@ class RunFolder:
             for output, expected in manifest["outputs"].items()
         )
 
-    def stage(self, name: str, inputs: Mapping[str, Any], outputs: Sequence[str], build: Callable[[Path], None]) -> str:
+    def stage(
+        self,
+        name: str,
+        inputs: Mapping[str, Any],
+        outputs: Sequence[str],
+        build: Callable[[Path], None],
+        together: bool = False,
+    ) -> str:
         """Build the outputs of a stage unless they are there already.
 
         Args:
@@ -120,19 +134,38 @@ class RunFolder:
             inputs: all that the result depends on, with the fingerprints of earlier stages.
             outputs: files or folders that ``build`` makes, relative to the run folder.
             build: gets a scratch folder and writes every output below it under the same relative path.
+            together: where a launcher started several processes, all of them call ``build`` with the same scratch
+                folder (training) instead of the first alone.
 
         Returns:
             The fingerprint of the inputs, to be put into the inputs of later stages.
         """
         key = fingerprint({"stage": name, **inputs})
-        if self.is_done(name, key, outputs):
-            self.on_stage(name, True)
-            return key
-        self.on_stage(name, False)
+        done = processes.from_first(processes.is_first() and self.is_done(name, key, outputs))
+        if processes.is_first():
+            self.on_stage(name, done)
+            if not done:
+                self._build(name, key, inputs, outputs, build, together)
+        elif not done and together:
+            build(Path(processes.from_first("")))
+        processes.wait()
+        return key
+
+    def _build(
+        self,
+        name: str,
+        key: str,
+        inputs: Mapping[str, Any],
+        outputs: Sequence[str],
+        build: Callable[[Path], None],
+        together: bool,
+    ) -> None:
         manifest = self.root / STAGES / f"{name}.json"
         manifest.unlink(missing_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=".scratch-", dir=self.root))
         try:
+            if together:
+                processes.from_first(str(scratch))
             build(scratch)
             for output in outputs:
                 self._move_into_place(scratch / output, self.root / output)
@@ -149,7 +182,6 @@ class RunFolder:
             raise
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-        return key
 
     @staticmethod
     def _move_into_place(source: Path, target: Path) -> None:

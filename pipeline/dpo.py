@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from pipeline import processes
 from pipeline.settings import DPOSettings
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def reference_log_probabilities(model_folder: str | Path, pairs: pd.DataFrame, s
     Returns:
         Columns ``pair_id, ref_logps_a, ref_logps_b``, in nats; pairs whose prompt fills ``max_length`` are left out.
     """
-    from datasets import Dataset
+    from datasets import Dataset, load_from_disk
 
     from pipeline.model import load_model, load_tokenizer
     from pipeline.soft_dpo import SoftDPOTrainer
@@ -36,14 +37,20 @@ def reference_log_probabilities(model_folder: str | Path, pairs: pd.DataFrame, s
 
     columns = {"response_a": "chosen", "response_b": "rejected"}
     table = pairs[["pair_id", "prompt", *columns]].rename(columns=columns).assign(**{SOFT_LABEL: 0.5})
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as own:
+        scratch = processes.from_first(own)  # TRL's first process hands the values to the others through a file
+        if processes.is_first():
+            Dataset.from_pandas(table, preserve_index=False).save_to_disk(f"{scratch}/pairs")
+        processes.wait()
         trainer = SoftDPOTrainer(
             model=load_model(str(model_folder)),
             args=_trl_config(settings, scratch, seed=0, precompute=True),
-            train_dataset=Dataset.from_pandas(table, preserve_index=False),
+            train_dataset=load_from_disk(f"{scratch}/pairs"),
             processing_class=load_tokenizer(str(model_folder)),
         )
-    computed = trainer.train_dataset.select_columns(["pair_id", "ref_chosen_logps", "ref_rejected_logps"]).to_pandas()
+        shown = ["pair_id", "ref_chosen_logps", "ref_rejected_logps"]
+        computed = trainer.train_dataset.select_columns(shown).to_pandas()
+        processes.wait()
     return computed.rename(columns={"ref_chosen_logps": "ref_logps_a", "ref_rejected_logps": "ref_logps_b"})
 
 

@@ -12,6 +12,7 @@ import yaml
 
 from labelers.records import AnnotationError
 from labelers.remote_judge import JudgeError
+from pipeline import processes
 from pipeline.artifacts import RunFolder, RunFolderError, write_text_atomically
 from pipeline.config import Config, ConfigError, find_config, load_config
 from pipeline.console import StageReporter, clear_errors
@@ -44,7 +45,8 @@ def opened(
         reporter = StageReporter()
         with RunFolder(out or Path("runs") / find_config(name).stem, reporter).locked() as folder:
             _quiet_libraries()
-            _write_provenance(config, folder.root)
+            if processes.is_first():
+                _write_provenance(config, folder.root)
             yield Experiment(config, folder, layout)
             reporter.finish()
 

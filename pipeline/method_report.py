@@ -166,7 +166,7 @@ def _best_of_n(
     section.figures.append(
         (
             name,
-            "Gold reward of best-of-n for n = 1, 2, 4, ...: further right the the reward model is optimised harder. A"
+            "Gold reward of best-of-n for n = 1, 2, 4, ...: further right, the reward model is optimised harder. A"
             " curve that falls while its reward model's score rises is over-optimised. Bars: one standard error.",
         )
     )

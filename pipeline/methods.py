@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipeline import processes
 from pipeline.artifacts import write_bytes_atomically
 from pipeline.best_of_n import best_of_n_kl, choose, chosen
 from pipeline.evaluate import kl_to_base
@@ -66,9 +67,12 @@ def reference(experiment: Experiment, seed: int, settings: DPOSettings) -> str:
 
     def build(scratch: Path) -> None:
         pairs = read_table(experiment.path(experiment.layout.of_seed(seed, "pairs/pairs.parquet")), PAIR_COLUMNS)
-        write_table(scratch / output, reference_log_probabilities(_base(experiment), pairs, settings))
+        table = reference_log_probabilities(_base(experiment), pairs, settings)
+        if processes.is_first():
+            write_table(scratch / output, table)
 
-    return experiment.folder.stage(experiment.layout.of_seed(seed, "reference"), inputs, [output], build)
+    stage = experiment.layout.of_seed(seed, "reference")
+    return experiment.folder.stage(stage, inputs, [output], build, together=True)
 
 
 def train_with_dpo(experiment: Experiment, condition: Condition) -> str:
@@ -89,7 +93,9 @@ def train_with_dpo(experiment: Experiment, condition: Condition) -> str:
         data = preference_dataset(_soft_labels(experiment, condition), read_table(table, ["pair_id"]))
         train_dpo(_base(experiment), data, settings, scratch / output, condition.seed)
 
-    return experiment.folder.stage(experiment.layout.of_condition(condition, "policy"), inputs, [output], build)
+    return experiment.folder.stage(
+        experiment.layout.of_condition(condition, "policy"), inputs, [output], build, together=True
+    )
 
 
 def train_with_ppo(experiment: Experiment, condition: Condition) -> str:
@@ -126,7 +132,9 @@ def _train_on_reward_model(experiment: Experiment, condition: Condition, train: 
             experiment.gold,
         )
 
-    return experiment.folder.stage(experiment.layout.of_condition(condition, "policy"), inputs, [output], build)
+    return experiment.folder.stage(
+        experiment.layout.of_condition(condition, "policy"), inputs, [output], build, together=True
+    )
 
 
 def reward_model(experiment: Experiment, condition: Condition) -> str:
@@ -149,10 +157,11 @@ def reward_model(experiment: Experiment, condition: Condition) -> str:
         held_out = _held_out(labels, settings.held_out, condition.seed)
         data = preference_dataset(labels[~held_out])
         train_reward_model(_base(experiment), data, settings, scratch / output, condition.seed)
-        _calibrate(experiment, condition, labels[held_out], scratch / output, scratch / table, scratch / figure)
+        if processes.is_first():
+            _calibrate(experiment, condition, labels[held_out], scratch / output, scratch / table, scratch / figure)
 
     stage = experiment.layout.of_condition(condition, "reward_model")
-    return experiment.folder.stage(stage, inputs, [output, table, figure], build)
+    return experiment.folder.stage(stage, inputs, [output, table, figure], build, together=True)
 
 
 def _held_out(labels: pd.DataFrame, share: float, seed: int) -> NDArray[np.bool_]:

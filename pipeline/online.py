@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from pipeline import processes
 from pipeline.labels import Labels, label_quality, orient
 from pipeline.model import load_model, resolve_model
 from pipeline.pairs import PAIR_COLUMNS, draw_outcomes, pair_off, part_rng
@@ -62,18 +63,15 @@ class OnlineLoop:
 
     def _pairs(self, k: int) -> str:
         """Build the pairs that policy k - 1 writes (the base policy's, shared by all conditions, for k = 0)."""
-        outputs = [self._name(k, name) for name in ("pairs.parquet", "outcomes.parquet", "reference.parquet")]
+        outputs = [self._name(k, name) for name in ("pairs.parquet", "outcomes.parquet")]
         seed = self.condition.seed
         inputs = {
             "before": self._policy(k - 1) if k else self.experiment.outcomes(seed),
             "kappa": self.experiment.config.gold.kappa,
             "audit_rate": self.experiment.config.audit_rate,
-            "max_length": self.settings.max_length,
         }
 
         def build(scratch: Path) -> None:
-            from pipeline.dpo import reference_log_probabilities
-
             if k == 0:
                 shared = self.experiment.layout.of_seed(seed, "pairs/pairs.parquet")
                 pairs = read_table(self.experiment.path(shared), PAIR_COLUMNS)
@@ -82,12 +80,25 @@ class OnlineLoop:
             else:
                 pairs = self._write_pairs(k)
                 outcomes = draw_outcomes(pairs, self.experiment.config, part_rng(seed, f"outcomes {k}"))
-            base = resolve_model(self.experiment.config.model.name_or_path)
-            reference = reference_log_probabilities(base, pairs, self.settings)
-            for output, table in zip(outputs, (pairs, outcomes, reference), strict=True):
+            for output, table in zip(outputs, (pairs, outcomes), strict=True):
                 write_table(scratch / output, table)
 
         return self.experiment.folder.stage(self._name(k, "pairs"), inputs, outputs, build)
+
+    def _reference(self, k: int) -> str:
+        """Build the base policy's log-probabilities of pairs k."""
+        output = self._name(k, "reference.parquet")
+        inputs = {"pairs": self._pairs(k), "max_length": self.settings.max_length}
+
+        def build(scratch: Path) -> None:
+            from pipeline.dpo import reference_log_probabilities
+
+            base = resolve_model(self.experiment.config.model.name_or_path)
+            table = reference_log_probabilities(base, read_table(self._path(k, "pairs.parquet"), []), self.settings)
+            if processes.is_first():
+                write_table(scratch / output, table)
+
+        return self.experiment.folder.stage(self._name(k, "reference"), inputs, [output], build, together=True)
 
     def _write_pairs(self, k: int) -> pd.DataFrame:
         from pipeline.generate import sample_responses
@@ -141,6 +152,7 @@ class OnlineLoop:
         output = self._name(k, "policy")
         inputs = {
             "reports": self._reports(k),
+            "reference": self._reference(k),
             "policy": self.settings.model_dump(mode="json", exclude={"iterations"}),
         }
 
@@ -152,7 +164,7 @@ class OnlineLoop:
             before = self._path(k - 1, "policy") if k else None
             train_dpo(base, data, self.settings, scratch / output, self.condition.seed, start=before)
 
-        return self.experiment.folder.stage(self._name(k, "policy"), inputs, [output], build)
+        return self.experiment.folder.stage(self._name(k, "policy"), inputs, [output], build, together=True)
 
     def _training_pairs(self, k: int) -> pd.DataFrame:
         """Return the oriented pairs of iteration k and a random sample of older ones, all with present labels."""

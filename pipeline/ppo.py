@@ -21,6 +21,7 @@ from operator import methodcaller
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline import processes
 from pipeline.generate import SamplingSettings
 from pipeline.settings import PPOSettings
 
@@ -73,7 +74,8 @@ def train_ppo(
         args=_trl_config(settings, sampling, str(out), seed),
         processing_class=tokenizer,
         model=load_model(str(model_folder)),
-        ref_model=None,  # the base policy is the model with its adapter switched off
+        # The base policy is the model with its adapter switched off; TRL cannot do that with several processes.
+        ref_model=load_model(str(model_folder)) if processes.several() else None,
         reward_model=reward_model,
         value_model=_value_model(reward_model_folder),
         train_dataset=_tokenized(prompts, tokenizer, settings.batch_size),

@@ -30,6 +30,7 @@ def compare(
 
         truthful-rlhf compare quickstart audit_rate=0.1 "rules=[mean, online_weighted]" --seed 3
     """
+    from pipeline import processes
     from pipeline.compare import run_grid, summarise_grid, terminal_table
     from pipeline.console import console, print_table
     from pipeline.experiment import opened
@@ -38,6 +39,8 @@ def compare(
 
     with opened(config, overrides or [], out, seed, GRID) as experiment:
         run_grid(experiment)
+        if not processes.is_first():
+            return
         rows = summarise_grid(experiment)
         report = write_report(experiment, rows, shlex.join(["truthful-rlhf", *sys.argv[1:]]))
         columns, table = terminal_table(rows)

@@ -27,6 +27,7 @@ def run(
 
         truthful-rlhf run quickstart --rule truth policy.learning_rate=1e-4
     """
+    from pipeline import processes
     from pipeline.compare import read_json
     from pipeline.console import console, print_table
     from pipeline.experiment import opened
@@ -35,6 +36,8 @@ def run(
     with opened(config, overrides or [], out, seed, SINGLE) as experiment:
         condition = choose_condition(experiment.config, panel, rule)
         experiment.evaluation(condition)
+        if not processes.is_first():
+            return
         measures = read_json(experiment, condition, "evaluation.json")
         rows = [[name, f"{e['mean']:.3f}", f"{e['standard_error']:.3f}"] for name, e in measures.items()]
         print_table(f"Held-out prompts, rule {condition.title}", ["measure", "mean", "standard error"], rows, n_text=1)

@@ -72,3 +72,23 @@ def test_two_processes_equal_one(stage: str, folders: tuple[Path, Path]) -> None
     assert first.keys() == second.keys()
     for key in first:
         np.testing.assert_allclose(second[key], first[key], atol=2e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["online_dpo", "ppo", "rloo"])
+def test_the_command_runs_under_accelerate_launch(method: str, tiny_model_folder: Path, tmp_path: Path) -> None:
+    """Two processes walk through every stage of the command; the first alone writes tables, report and terminal."""
+    launch = ["-m", "accelerate.commands.launch", "--config_file", str(ROOT / "configs/accelerate/two_cpu.yaml")]
+    command = ["compare", f"configs/fast_{method}.yaml", "rules=[mean]", f"model.name_or_path={tiny_model_folder}"]
+    done = subprocess.run(
+        [sys.executable, *launch, "--main_process_port", "0", "-m", "pipeline.cli", *command, "--out", str(tmp_path)],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("Alignment gaps") == 1
+    assert "mean" in (tmp_path / "results.md").read_text()
+    assert not list(tmp_path.glob(".scratch-*"))
