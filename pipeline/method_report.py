@@ -139,7 +139,7 @@ def _iterations(
         (
             name,
             "Iteration by iteration. The pairs of iteration k were written by the policy of iteration k - 1; label"
-            " accuracy is that of the labels as stated before any outcome; regret is against the best fixed labeler.",
+            " accuracy is that of the labels as stated before any outcome; regret is that on the audited pairs.",
         )
     )
     for rule, table in tables.items():

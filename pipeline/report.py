@@ -74,13 +74,17 @@ def findings(rows: list[dict[str, Any]]) -> list[str]:
 
 def _setting(experiment: Experiment) -> str:
     config = experiment.config
-    n_pairs = len(read_table(experiment.path(experiment.layout.of_seed(config.seeds[0], "outcomes.parquet")), []))
+    n_pairs = len(campaign_outcomes(experiment, _truth(config.seeds[0])))
     return (
         f"Model {config.model.name_or_path}, {config.policy.method.upper()} on {n_pairs} pairs,"
         f" {config.audit_rate:.0%} of them audited,"
         f" {config.prompts.n_held_out} held-out prompts, gold reward {config.gold.name},"
         f" seed{'s' if len(config.seeds) > 1 else ''} {', '.join(map(str, config.seeds))}."
     )
+
+
+def _truth(seed: int) -> Condition:
+    return Condition(seed, SHARED, RuleSection(name=TRUTH))
 
 
 def _panel_section(
@@ -116,9 +120,8 @@ def _panel_section(
         )
     )
     labelers = list(next(iter(final_weights.values())))
-    truth = Condition(firsts[0].seed, SHARED, RuleSection(name=TRUTH))
     return {
-        "method": method_section(experiment, panel, [truth, *firsts], images),
+        "method": method_section(experiment, panel, [_truth(firsts[0].seed), *firsts], images),
         "figures": drawn,
         "description": "; ".join(spec.describe() for spec in experiment.config.panels[panel]),
         "rules": list(final_weights),

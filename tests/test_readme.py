@@ -42,12 +42,14 @@ def small(arguments: list[str], model: Path) -> list[str]:
         return [*fast, f"model.name_or_path={model}", *(SMALL if fast == arguments else [])]
     if name in ("simulate", "audit"):
         return [name, name, *arguments[1:], *(SIMULATION if name == "simulate" else SEARCH)]
-    return arguments
+    return [
+        "2" if before == "--budget" else argument for before, argument in zip(["", *arguments], arguments, strict=False)
+    ]
 
 
 def test_the_make_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    targets = re.findall(r"make (\w+)", "\n".join(COMMANDS) + "".join(re.findall(r"`(make [\w ]+)`", README)))
+    targets = re.findall(r"make (\w+)", "\n".join([*COMMANDS, *re.findall(r"`(make [\w ]+)`", README)]))
     assert {"quickstart", "test"} <= set(targets)
     for target in targets:
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
