@@ -33,6 +33,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal, Protocol
 
 import numpy as np
@@ -107,6 +108,6 @@ def make_schedule(n_labelers: int, eta: float | Literal["auto"], fixed_share: fl
         raise ValueError(f"fixed_share must be in [0, 1), got {fixed_share!r}")
     if eta == "auto":
         return AnytimeStep(n_labelers, fixed_share)
-    if isinstance(eta, str) or not 0.0 < eta <= LARGEST_STEP:
+    if not isinstance(eta, Real) or not 0.0 < eta <= LARGEST_STEP:
         raise ValueError(f"eta must be 'auto' or a number in (0, 0.5], got {eta!r}")
     return ConstantStep(float(eta), fixed_share)

@@ -184,6 +184,8 @@ def regret_figure(regrets: pd.DataFrame, populations: Sequence[Population], audi
         axes.spines[["top", "right"]].set_visible(False)
     for axes in panels[len(populations) :]:
         axes.set_visible(False)
+    for axes in panels[: len(populations)][-n_columns:]:  # the lowest panel of each column
+        axes.tick_params(labelbottom=True)
     figure.supxlabel("pairs T", fontsize=10)
     figure.supylabel("regret against the best labeler", fontsize=10)
     handles, labels = panels[0].get_legend_handles_labels()

@@ -19,7 +19,7 @@ def audit(
     overrides: OverridesArgument = None,
     out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/audit"),
 ) -> None:
-    """Measure how much each kind of labeler could gain by the best misreport found, per rule and objective.
+    r"""Measure how much each kind of labeler could gain by the best misreport found, per rule and objective.
 
     With an annotation file: what each of its labelers could have gained. Writes gains.csv, next_share.csv, audit.md and
     gains.png. A killed audit goes on where it was. No model is needed.
@@ -28,9 +28,9 @@ def audit(
 
         truthful-rlhf audit
 
-        truthful-rlhf audit "rules=[online_weighted, mean]" "populations=[strategic]" rounds=2000
+        truthful-rlhf audit "rules=\[online_weighted, mean]" "populations=\[strategic]" rounds=2000
 
-        truthful-rlhf audit annotations.jsonl "rules=[online_weighted]" --out runs/audit-people
+        truthful-rlhf audit annotations.jsonl "rules=\[online_weighted]" --out runs/audit-people
     """
     from labelers.records import AnnotationError
     from pipeline.artifacts import RunFolder, RunFolderError

@@ -15,7 +15,7 @@ def simulate(
     overrides: OverridesArgument = None,
     out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/simulate"),
 ) -> None:
-    """Play rules against populations of labelers and show how regret grows with the number of pairs.
+    r"""Play rules against populations of labelers and show how regret grows with the number of pairs.
 
     Writes regret.csv, growth.csv, equilibria.csv, growth.md and regret.png. A killed simulation goes on where it was.
     No model is needed.
@@ -24,7 +24,7 @@ def simulate(
 
         truthful-rlhf simulate
 
-        truthful-rlhf simulate audit_rate=0.1 "rules=[mean, online_weighted]" "populations=[strategic, honest]"
+        truthful-rlhf simulate audit_rate=0.1 "rules=\[mean, online_weighted]" "populations=\[strategic, honest]"
 
         truthful-rlhf simulate configs/simulate.yaml "rounds=[1000, 10000, 100000, 1000000]" --out runs/simulate-large
     """
