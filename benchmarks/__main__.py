@@ -12,7 +12,7 @@ import os
 import platform
 from pathlib import Path
 
-BENCHMARKS = ("aggregation", "memory", "real_annotations", "correlated_judges")
+BENCHMARKS = ("aggregation", "memory", "real_annotations", "correlated_judges", "training")
 
 
 def main() -> None:

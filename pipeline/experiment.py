@@ -20,10 +20,11 @@ from pipeline.model import ModelNotFoundError
 from pipeline.prompts import PromptsError
 from pipeline.stages import Experiment, Layout
 from pipeline.tables import ArtefactError
+from pipeline.vllm_engine import EngineNotFoundError
 
 EXPECTED_ERRORS = (
     *(ConfigError, RunFolderError, ModelNotFoundError, PromptsError, ArtefactError),
-    *(JudgeError, AnnotationError),  # of a panel's labelers
+    *(EngineNotFoundError, JudgeError, AnnotationError),  # of a panel's labelers
 )
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline.vllm_engine import sample_token_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -21,6 +23,7 @@ class SamplingSettings(BaseModel):
     temperature: float = Field(1.0, gt=0, description="1 samples from the policy itself")
     top_p: float = Field(1.0, gt=0, le=1, description="nucleus sampling; 1 is off")
     batch_size: int = Field(224, ge=1, description="sequences generated at once")
+    engine: Literal["transformers", "vllm"] = Field("transformers", description="vllm: for GPUs, where it is installed")
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,9 @@ def sample_responses(
     import torch
     from tqdm.auto import tqdm
 
+    if settings.engine == "vllm":
+        ids = sample_token_ids(model, tokenizer, prompts, settings, seed)
+        return [_response(row, tokenizer) for row in ids]
     responses: list[Response] = []
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.no_grad(), torch.random.fork_rng(devices=devices):
@@ -67,7 +73,13 @@ def sample_responses(
                     pad_token_id=tokenizer.pad_token_id,
                 )
                 for row in generated[:, batch["input_ids"].shape[1] :].tolist():
-                    ids = row[: row.index(tokenizer.eos_token_id)] if tokenizer.eos_token_id in row else row
-                    responses.append(Response(tokenizer.decode(ids, skip_special_tokens=True), tuple(ids)))
+                    responses.append(_response(row, tokenizer))
                 progress.update(len(batch["input_ids"]))
     return responses
+
+
+def _response(token_ids: list[int], tokenizer: PreTrainedTokenizerBase) -> Response:
+    """Return the response that ends before the first end-of-text token."""
+    end = tokenizer.eos_token_id
+    ids = token_ids[: token_ids.index(end)] if end in token_ids else token_ids
+    return Response(tokenizer.decode(ids, skip_special_tokens=True), tuple(ids))

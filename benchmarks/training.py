@@ -1,0 +1,173 @@
+"""What soft labels cost, and what the CPU settings save: DPO and reward-model training beside stock TRL.
+
+Every variant trains the same LoRA adapter on the same pairs of SmolLM2 responses, in a process of its own, in the same
+order of pairs. "TRL's defaults" are those of its configs (bfloat16 autocast, gradient checkpointing) with ``use_cpu``,
+because they refuse to start without a GPU otherwise. Reference log-probabilities are computed at every step in all of
+them, as stock TRL does.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+ABOUT = "DPO and reward-model training with soft labels beside stock TRL, SmolLM2 (about 6 minutes)"
+
+N_PROMPTS, BATCH, N_UPDATES, N_ROUNDS = 32, 8, 8, 2
+VARIANTS = ("TRL, its own defaults", "TRL, our settings", "ours, soft labels")
+TASKS = ("dpo", "reward model")
+
+
+def run() -> pd.DataFrame:
+    """Return speed, peak memory and losses of every variant, and its speed relative to TRL's defaults."""
+    with tempfile.TemporaryDirectory() as folder:
+        pairs = Path(folder) / "pairs.json"
+        _in_a_process("pairs", str(pairs))
+        # Interleaved, so that a slow spell of the machine hits all variants.
+        results = [
+            _in_a_process("train", task, variant, str(pairs), folder)
+            for task in TASKS
+            for _ in range(N_ROUNDS)
+            for variant in VARIANTS
+        ]
+    table = pd.DataFrame(results).groupby(["task", "variant"], sort=False)
+    best = table.agg({"tokens per second": "max", "peak MB": "max", "first loss": "first", "last loss": "first"})
+    best = best.reset_index()
+    base = best[best["variant"] == VARIANTS[0]].set_index("task")["tokens per second"]
+    best["times TRL's defaults"] = best["tokens per second"] / best["task"].map(base)
+    return best
+
+
+def _in_a_process(*arguments: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.training", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(arguments)} failed:\n{done.stderr[-3000:]}")
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def _write_pairs(path: Path) -> dict[str, Any]:
+    """Sample two responses per bundled prompt and label them by their gold reward."""
+    from pipeline.generate import SamplingSettings, sample_responses
+    from pipeline.model import load_model, load_tokenizer
+    from pipeline.prompts import load_prompts
+    from reward_model.gold import VaderGold, true_preference
+
+    prompts = [p.text for p in load_prompts("bundled", "prompt", N_PROMPTS, 1, np.random.default_rng(0))[0]]
+    repeated = [prompt for prompt in prompts for _ in range(2)]
+    sampling = SamplingSettings(max_new_tokens=24)
+    responses = sample_responses(load_model("bundled"), load_tokenizer("bundled"), repeated, sampling, 0, "pairs")
+    texts = [response.text for response in responses]
+    gold = VaderGold().score(repeated, texts)
+    p = true_preference(gold[0::2], gold[1::2], 5.0)
+    first = p >= 0.5
+    columns = {
+        "prompt": prompts,
+        "chosen": [a if a_better else b for a, b, a_better in zip(texts[0::2], texts[1::2], first, strict=True)],
+        "rejected": [b if a_better else a for a, b, a_better in zip(texts[0::2], texts[1::2], first, strict=True)],
+        "soft_label": np.maximum(p, 1 - p).tolist(),
+    }
+    path.write_text(json.dumps(columns), encoding="utf-8")
+    return {}
+
+
+def _train(task: str, variant: str, pairs: Path, folder: str) -> dict[str, Any]:
+    """Train for ``N_UPDATES`` updates; the first, which warms up, is not timed."""
+    import time
+
+    import transformers
+    from datasets import Dataset
+    from transformers import TrainerCallback, set_seed
+
+    transformers.logging.set_verbosity_error()
+    set_seed(0)
+    data = Dataset.from_dict(json.loads(pairs.read_text(encoding="utf-8")))
+    if variant != VARIANTS[2]:
+        data = data.remove_columns("soft_label")
+    trainer = _trainer(task, variant, data, folder)
+    moments: list[float] = []
+
+    class Clock(TrainerCallback):
+        def on_step_end(self, *arguments: Any, **kwargs: Any) -> None:
+            moments.append(time.perf_counter())
+
+    trainer.add_callback(Clock())
+    trainer.train()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    per_update = float(np.median(np.diff(moments)))
+    return {
+        "task": task,
+        "variant": variant,
+        "tokens per second": _tokens(data) / len(data) * BATCH / per_update,
+        "peak MB": _peak_mb(),
+        "first loss": losses[0],
+        "last loss": losses[-1],
+    }
+
+
+def _trainer(task: str, variant: str, data: Any, folder: str) -> Any:
+    from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
+
+    from pipeline.device import training_arguments
+    from pipeline.lora import lora_config
+    from pipeline.model import load_model, load_tokenizer
+    from pipeline.reward import _fresh
+    from pipeline.soft_dpo import SoftDPOTrainer
+    from reward_model import SoftRewardTrainer
+
+    ours = variant == VARIANTS[2]
+    arguments: dict[str, Any] = {"output_dir": folder, "seed": 0, "max_steps": N_UPDATES, "logging_steps": 1}
+    arguments |= {"report_to": "none", "save_strategy": "no", "disable_tqdm": True, "use_cpu": True}
+    arguments |= {"per_device_train_batch_size": BATCH, "learning_rate": 3e-4}
+    if variant != VARIANTS[0]:
+        arguments |= training_arguments(BATCH)
+    if task == "dpo":
+        return (SoftDPOTrainer if ours else DPOTrainer)(
+            model=load_model("bundled"),
+            args=DPOConfig(**arguments),
+            train_dataset=data,
+            processing_class=load_tokenizer("bundled"),
+            peft_config=lora_config(16),
+        )
+    from pipeline.model import resolve_model
+
+    model, tokenizer = _fresh(resolve_model("bundled"))
+    return (SoftRewardTrainer if ours else RewardTrainer)(
+        model=model,
+        args=RewardConfig(**arguments),
+        train_dataset=data,
+        processing_class=tokenizer,
+        peft_config=lora_config(16, task="SEQ_CLS", modules_to_save=["score"]),
+    )
+
+
+def _tokens(data: Any) -> int:
+    """Count the tokens of prompt + response, both sides, without padding."""
+    from pipeline.model import load_tokenizer
+
+    tokenizer = load_tokenizer("bundled")
+    return sum(
+        len(tokenizer(row["prompt"] + row[side])["input_ids"]) for row in data for side in ("chosen", "rejected")
+    )
+
+
+def _peak_mb() -> float:
+    """Return this process's own high-water mark (``ru_maxrss`` would inherit the parent's)."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) / 1024
+    return float("nan")
+
+
+if __name__ == "__main__":
+    job, *rest = sys.argv[1:]
+    answer = _write_pairs(Path(rest[0])) if job == "pairs" else _train(rest[0], rest[1], Path(rest[2]), rest[3])
+    print(json.dumps(answer))
