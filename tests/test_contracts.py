@@ -337,7 +337,7 @@ def test_unknown_names_get_the_nearest_valid_one() -> None:
 
 
 @pytest.mark.parametrize("name", LEARNING[:3])
-@pytest.mark.parametrize("eta", [0.0, -0.1, float("nan"), "fast"])
+@pytest.mark.parametrize("eta", [0.0, -0.1, float("nan"), "fast", None])
 def test_impossible_step_sizes_are_refused(name: str, eta: Any) -> None:
     with pytest.raises(ValueError, match="eta"):
         make_aggregator(name, 2, eta=eta)
