@@ -25,8 +25,8 @@ $(STAMP): pyproject.toml
 quickstart: $(STAMP) ## the main job on SmolLM2-135M: table and report in runs/quickstart
 	$(BIN)/truthful-rlhf compare configs/quickstart.yaml --out $(OUT)
 
-test: $(STAMP) ## run all tests
-	$(BIN)/python -m pytest
+test: $(STAMP) ## run all tests, two at a time
+	$(BIN)/python -m pytest -n 2
 
 check: $(STAMP) ## lint, format check and strict types
 	$(BIN)/ruff check .
