@@ -20,7 +20,7 @@ SeedOption = Annotated[Optional[int], typer.Option(help="Run this seed alone ins
 def compare(
     config: ConfigArgument, overrides: OverridesArgument = None, out: OutOption = None, seed: SeedOption = None
 ) -> None:
-    """Train one policy per rule (and one on the truth), and measure the alignment gap of each rule.
+    r"""Train one policy per rule (and one on the truth), and measure the alignment gap of each rule.
 
     A killed run goes on where it was when the same command is given again.
 
@@ -28,7 +28,7 @@ def compare(
 
         truthful-rlhf compare configs/quickstart.yaml --out runs/quickstart
 
-        truthful-rlhf compare quickstart audit_rate=0.1 "rules=[mean, online_weighted]" --seed 3
+        truthful-rlhf compare quickstart audit_rate=0.1 "rules=\[mean, online_weighted]" --seed 3
     """
     from pipeline import processes
     from pipeline.compare import run_grid, summarise_grid, terminal_table
