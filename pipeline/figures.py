@@ -86,11 +86,57 @@ def gold_by_condition(rows: Sequence[Mapping[str, Any]]) -> bytes:
     for row in rows:
         if row["rule"] in ("base", "truth"):
             axes.axvline(row["gold"], color=COLOURS[6], linestyle=":", linewidth=1)
-    several_panels = len({row["panel"] for row in rows}) > 2
-    names = [f"{row['panel']}: {row['rule']}" if several_panels else row["rule"] for row in reversed(rows)]
-    axes.set_yticks(range(len(rows)), names)
+    axes.set_yticks(range(len(rows)), _names(list(reversed(rows))))
     axes.set_xlabel("gold reward on held-out prompts (mean, 95 % interval)")
     return as_png(figure)
+
+
+def gap_forest(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Draw the normalised alignment gap of every panel and rule with its 95 % interval.
+
+    Args:
+        rows: of rules, with ``panel, rule, normalised_gap, normalised_gap_interval`` (the interval may be None).
+    """
+    figure, axes = new_figure(height=1.1 + 0.36 * len(rows))
+    for position, row in enumerate(reversed(rows)):
+        gap, interval = row["normalised_gap"], row["normalised_gap_interval"]
+        if interval is not None:
+            axes.plot(interval, [position, position], color=COLOURS[0], linewidth=1.6)
+        axes.plot(gap, position, "o", color=COLOURS[0])
+    for level in (0.0, 1.0):
+        axes.axvline(level, color=COLOURS[6], linestyle=":", linewidth=1)
+    axes.set_yticks(range(len(rows)), _names(list(reversed(rows))))
+    axes.set_xlabel("normalised alignment gap (0: nothing lost, 1: all that training gained)")
+    return as_png(figure)
+
+
+def gap_heat_map(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Draw the normalised alignment gap as a grid of panels and rules.
+
+    Args:
+        rows: of rules, with ``panel, rule, normalised_gap`` (may be None: left white).
+    """
+    panels, rules = (list(dict.fromkeys(row[key] for row in rows)) for key in ("panel", "rule"))
+    grid = np.full((len(panels), len(rules)), np.nan)
+    for row in rows:
+        if row["normalised_gap"] is not None:
+            grid[panels.index(row["panel"]), rules.index(row["rule"])] = row["normalised_gap"]
+    figure, axes = new_figure(width=2.2 + 1.1 * len(rules), height=1.6 + 0.5 * len(panels))
+    image = axes.imshow(grid, cmap="cividis", vmin=0.0, vmax=1.2, aspect="auto")
+    for (row_index, column), value in np.ndenumerate(grid):
+        if not np.isnan(value):
+            colour = "black" if value > 0.6 else "white"
+            axes.text(column, row_index, f"{value:.2f}", ha="center", va="center", color=colour)
+    axes.set_xticks(range(len(rules)), rules, rotation=30, ha="right")
+    axes.set_yticks(range(len(panels)), panels)
+    axes.spines[:].set_visible(False)
+    figure.colorbar(image, ax=axes, label="normalised gap", extend="both")
+    return as_png(figure)
+
+
+def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    several_panels = len({row["panel"] for row in rows} - {"shared"}) > 1
+    return [f"{row['panel']}: {row['rule']}" if several_panels else row["rule"] for row in rows]
 
 
 def weights_over_rounds(weights: Mapping[str, FloatArray], title: str) -> bytes:

@@ -17,12 +17,26 @@ from pipeline.method_report import campaign_outcomes, method_section
 from pipeline.stages import BASE, Condition, Experiment
 from pipeline.tables import read_table
 
+_CAPTIONS = {
+    "gold_reward": "Dotted lines: the base policy and the policy trained on the true preferences.",
+    "gaps": "Normalised alignment gap, 95 % interval. Dotted lines: as good as the truth, as bad as no training.",
+    "gap_grid": "Normalised alignment gap by panel and rule.",
+}
+
 
 def write_report(experiment: Experiment, rows: list[dict[str, Any]], command: str) -> Path:
     """Write ``report.html``, ``figures/*.png``, ``results.csv``, ``results.md`` and ``evaluation.json``."""
     folder = experiment.folder.root
     seed = experiment.config.seeds[0]
     images = {"gold_reward": figures.gold_by_condition(rows)}
+    gaps = [row for row in rows if row["panel"] != SHARED and row["normalised_gap"] is not None]
+    shown = ["gold_reward"]
+    if gaps:
+        images["gaps"] = figures.gap_forest(gaps)
+        shown.append("gaps")
+    if len(experiment.config.panels) > 1 and gaps:
+        images["gap_grid"] = figures.gap_heat_map(gaps)
+        shown.append("gap_grid")
     panels = {}
     for panel in experiment.config.panels:
         panel_groups = [group for group in groups(experiment.config) if group.panel == panel]
@@ -41,6 +55,7 @@ def write_report(experiment: Experiment, rows: list[dict[str, Any]], command: st
         table=[{"cells": cells(row), "reference": row["panel"] == SHARED} for row in rows],
         interval_over=over,
         error_over=f"{n_seeds} seeds" if n_seeds > 1 else "held-out prompts",
+        overview=[(name, _CAPTIONS[name]) for name in shown],
         panels=panels,
         sample_seed=seed,
         **_samples(experiment),
