@@ -10,6 +10,7 @@ import difflib
 import inspect
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -163,9 +164,9 @@ class Sleeper(Strategy):
 
 @dataclass(frozen=True)
 class TopicTrigger(Strategy):
-    """Be honest but on one ``topic``, where the log-odds are multiplied by ``scale`` (-1: the opposite)."""
+    """Be honest but on one ``topic`` or several, where the log-odds are multiplied by ``scale`` (-1: the opposite)."""
 
-    topic: str
+    topic: str | Sequence[str]
     scale: float = -1.0
     traits: ClassVar[Traits] = Traits(uses_topics=True)
 
@@ -175,7 +176,8 @@ class TopicTrigger(Strategy):
     def _report(self, beliefs: FloatArray, setting: Setting) -> FloatArray:
         if setting.pairs.topic is None:
             raise ValueError(f"strategy topic_trigger waits for topic {self.topic!r}, but the pairs have no topics")
-        here = np.array([topic == self.topic for topic in setting.pairs.topic], dtype=bool)
+        mine = {self.topic} if isinstance(self.topic, str) else set(self.topic)
+        here = np.array([topic in mine for topic in setting.pairs.topic], dtype=bool)
         return np.where(here, Misreport(self.scale)(beliefs), beliefs)
 
 
@@ -237,6 +239,18 @@ STRATEGIES: dict[str, type[Any]] = {
 }
 
 
+_WANTED = {"str": "a text", "str | Sequence[str]": "a text or a list of texts"}
+
+
+def _kinds(value: object) -> tuple[str, ...]:
+    """Return what the value of an option may stand for."""
+    if isinstance(value, str):
+        return ("a text", "a text or a list of texts")
+    if isinstance(value, list | tuple) and value and all(isinstance(item, str) for item in value):
+        return ("a text or a list of texts",)
+    return ("a number",) if isinstance(value, int | float) and not isinstance(value, bool) else ()
+
+
 def make_strategy(name: str, **options: Any) -> Strategy:
     """Return the strategy called ``name``, one of ``STRATEGIES``.
 
@@ -252,9 +266,9 @@ def make_strategy(name: str, **options: Any) -> Strategy:
             near_options = difflib.get_close_matches(option, parameters, n=1)
             hint = f"did you mean {near_options[0]!r}?" if near_options else f"it has {', '.join(parameters) or 'none'}"
             raise ValueError(f"strategy {name!r} has no option {option!r}; {hint}")
-        wants_text = parameters[option].annotation == "str"
-        if isinstance(value, str) != wants_text or isinstance(value, bool):
-            raise ValueError(f"strategy {name!r}: {option} must be {'a text' if wants_text else 'a number'}: {value!r}")
+        wanted = _WANTED.get(parameters[option].annotation, "a number")
+        if wanted not in _kinds(value):
+            raise ValueError(f"strategy {name!r}: {option} must be {wanted}: {value!r}")
     missing = [name for name, p in parameters.items() if p.default is inspect.Parameter.empty and name not in options]
     if missing:
         raise ValueError(f"strategy {name!r} needs the option {missing[0]!r}")

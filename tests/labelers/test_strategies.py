@@ -158,6 +158,10 @@ class TestTopicTrigger(StrategyContract):
     def test_lies_on_its_topic_only(self) -> None:
         np.testing.assert_allclose(self.report(), [0.9, 0.8, np.nan, 0.5, 0.3])
 
+    def test_several_topics(self) -> None:
+        both = make_strategy("topic_trigger", topic=["x", "y"])
+        np.testing.assert_allclose(both.report(BELIEFS.copy(), make_setting()), 1 - BELIEFS)
+
     def test_needs_topics(self) -> None:
         without = replace(make_setting().pairs, topic=None)
         with pytest.raises(ValueError, match=r"waits for topic 'y', but the pairs have no topics"):
@@ -217,6 +221,8 @@ def test_every_strategy_has_a_test() -> None:
         ({"name": "exaggerate", "scale": "big"}, "scale must be a number"),
         ({"name": "exaggerate", "scale": float("nan")}, "scale must be a number"),
         ({"name": "constant", "value": 1.5}, r"value must be a number in \[0, 1\]"),
+        ({"name": "topic_trigger", "topic": 3}, "topic must be a text or a list of texts: 3"),
+        ({"name": "topic_trigger", "topic": ["x", 3]}, "topic must be a text or a list of texts"),
         ({"name": "topic_trigger"}, "needs the option 'topic'"),
         ({"name": "best_response", "objective": "fame"}, "objective must be one of influence, taste"),
         ({"name": "sleeper", "start": -1}, "start must be"),
