@@ -40,6 +40,8 @@ class MethodSection:
 
     figures: list[tuple[str, str]] = field(default_factory=list)
     """Name of an image, caption."""
+    side_by_side: list[tuple[str, str]] = field(default_factory=list)
+    """Small ones, one per condition."""
     tables: list[tuple[str, list[str], list[list[str]]]] = field(default_factory=list)
     """Caption, columns, rows; the first column is text."""
 
@@ -82,7 +84,7 @@ def _reward_models(
         name = f"reliability_{panel}_{condition.title}"
         path = experiment.path(experiment.layout.of_condition(condition, "reliability.png"))
         images[name] = path.read_bytes()
-        section.figures.append((name, f"Reliability of the reward model trained on {condition.title}."))
+        section.side_by_side.append((name, f"Reliability of the reward model trained on {condition.title}."))
 
 
 def _training_curves(metrics: Mapping[str, tuple[str, str | None]]) -> Describe:
