@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from labelers.panel import LabelerSpec
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from aggregation import AGGREGATORS, make_aggregator
+from labelers.panel import LabelerSpec
 from pipeline.generate import SamplingSettings
 from pipeline.settings import PolicySettings
 
@@ -210,9 +210,13 @@ def _apply(content: dict[str, Any], override: str) -> None:
         raise ConfigError(f"override {override!r}: the value is not valid YAML") from error
 
 
+_METHODS = {member.model_fields["method"].default for member in typing.get_args(typing.get_args(PolicySettings)[0])}
+"""Where a policy section is wrong, pydantic puts the method into the location; it is no key of the config."""
+
+
 def _explain(error: ValidationError, schema: type[BaseModel]) -> Iterator[str]:
     for problem in error.errors(include_url=False):
-        location = [part for part in problem["loc"] if part not in ("dpo", "ppo", "rloo", "best_of_n")]
+        location = [part for part in problem["loc"] if part not in _METHODS]
         key = ".".join(str(part) for part in location)
         if problem["type"] == "extra_forbidden":
             valid = sorted(_fields_at(schema, problem["loc"][:-1]))

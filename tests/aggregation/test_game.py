@@ -6,11 +6,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from aggregation.online import OnlineRun
 
 from aggregation import AGGREGATORS
 from aggregation.game import TRUTH, Campaign, Objective, Seat, discount_factors, draw_campaigns, reports_in
 from aggregation.misreport import Misreport
+from aggregation.online import OnlineRun
 from aggregation.population import Group, Population
 
 PANEL = Population(

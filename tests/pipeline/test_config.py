@@ -96,3 +96,9 @@ def test_what_is_not_a_mapping_is_refused(tmp_path: Path, text: str) -> None:
 def test_yaml_tags_are_never_executed(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         load_config(write(tmp_path, "seeds: !!python/object/apply:os.system ['touch /tmp/pwned']"))
+
+
+def test_a_mistake_names_its_key_whatever_the_method() -> None:
+    shipped = Path(__file__).resolve().parents[2] / "configs" / "online_dpo.yaml"
+    with pytest.raises(ConfigError, match=r"policy\.iteratons: unknown key; did you mean 'iterations'"):
+        load_config(str(shipped), ["policy.iteratons=1"])
