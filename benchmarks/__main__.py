@@ -12,6 +12,8 @@ import os
 import platform
 from pathlib import Path
 
+import pandas as pd
+
 BENCHMARKS = ("aggregation", "memory", "real_annotations", "correlated_judges", "training")
 
 
@@ -46,7 +48,7 @@ def main() -> None:
             os.replace(scratch, arguments.out / f"{name}{suffix}")
 
 
-def markdown(table) -> str:
+def markdown(table: pd.DataFrame) -> str:
     """Return a data frame as a Markdown table; floats with four digits."""
     cells = [[f"{value:.4g}" if isinstance(value, float) else str(value) for value in row] for row in table.to_numpy()]
     lines = [list(map(str, table.columns)), ["---"] * len(table.columns), *cells]

@@ -95,7 +95,7 @@ def _train(task: str, variant: str, pairs: Path, folder: str) -> dict[str, Any]:
     trainer = _trainer(task, variant, data, folder)
     moments: list[float] = []
 
-    class Clock(TrainerCallback):
+    class Clock(TrainerCallback):  # type: ignore[misc]  # TRL and transformers are untyped
         def on_step_end(self, *arguments: Any, **kwargs: Any) -> None:
             moments.append(time.perf_counter())
 
