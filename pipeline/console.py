@@ -60,7 +60,8 @@ def clear_errors(*expected: type[Exception]) -> Iterator[None]:
     try:
         yield
     except expected as error:
-        error_console.print(f"[bold red]Error:[/bold red] {escape(str(error))}")
+        # soft_wrap: a path that is broken into lines can neither be read nor copied
+        error_console.print(f"[bold red]Error:[/bold red] {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(2) from error
     except KeyboardInterrupt as error:
         error_console.print("[bold]Stopped.[/bold] Finished stages are kept: the same command goes on from there.")

@@ -81,7 +81,7 @@ def train_as_in_the_readme(model: Path) -> None:
     exec(snippet, scope)
     trainer = scope["trainer"]
     loss = trainer.compute_loss(trainer.model, next(iter(trainer.get_train_dataloader())))  # type: ignore[attr-defined]
-    assert float(loss) > 0
+    assert float(loss.detach()) > 0
 
 
 def test_the_snippet_prints_what_the_readme_says() -> None:
