@@ -66,7 +66,7 @@ def lines(panels: Mapping[str, Mapping[str, Points]], xlabel: str, whole_numbers
         if whole_numbers:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if position == 0:
-            axes.legend(frameon=False)
+            figure.legend(loc="outside upper center", ncols=len(curves), frameon=False)
     return as_png(figure)
 
 
