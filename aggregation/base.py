@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import NoReturn, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,7 +28,8 @@ class OnlineRun:
 
     Attributes:
         soft_labels: q_t, each stated before its outcome was used, shape ``(T,)``, in [0, 1].
-        weights: pi_t, the weights before each round, shape ``(T, N)``. Read only where a rule has constant weights.
+        weights: pi_t, the weights before each round, shape ``(T, N)``. Read only where a rule has constant weights;
+            shape ``(0, N)`` where they were not kept.
     """
 
     soft_labels: FloatArray
@@ -55,8 +56,12 @@ class Aggregator(Protocol):
 class WholeCampaigns(Protocol):
     """A rule with an array path: what ``run_online`` and ``final_labels`` use in place of a loop over rounds."""
 
-    def run(self, reports: FloatArray, outcomes: FloatArray) -> OnlineRun:
-        """Do what the loop of ``predict_one`` and ``learn_one`` does, on checked arrays ``(T, N)`` and ``(T,)``."""
+    def run(self, reports: FloatArray, outcomes: FloatArray, keep_weights: bool = True) -> OnlineRun:
+        """Do what the loop of ``predict_one`` and ``learn_one`` does, on arrays ``(T, N)`` and ``(T,)``.
+
+        Shapes and outcomes are checked; the range of the reports is not, because a compiled rule checks it on the way.
+        A rule that raises is unchanged.
+        """
         ...
 
     def predict_many(self, reports: FloatArray) -> FloatArray:
@@ -73,6 +78,13 @@ def row_blocks(n_rounds: int, n_labelers: int) -> Iterator[slice]:
 
 def check_reports(reports: ArrayLike, n_labelers: int | None = None) -> FloatArray:
     """Return a campaign's reports as floats of shape ``(T, N)``, or raise ``ValueError`` naming the bad entry."""
+    matrix = check_shape(reports, n_labelers)
+    check_range(matrix)
+    return matrix
+
+
+def check_shape(reports: ArrayLike, n_labelers: int | None = None) -> FloatArray:
+    """Return a campaign's reports as floats of shape ``(T, N)``, whatever their range."""
     matrix = np.ascontiguousarray(reports, dtype=np.float64)
     if np.ndim(reports) != 2:
         raise ValueError(f"reports must have shape (rounds, labelers), got shape {np.shape(reports)}")
@@ -80,16 +92,21 @@ def check_reports(reports: ArrayLike, n_labelers: int | None = None) -> FloatArr
         raise ValueError("a panel needs at least one labeler: the reports have no columns")
     if n_labelers is not None and matrix.shape[1] != n_labelers:
         raise ValueError(f"the rule was made for {n_labelers} labelers, the reports have {matrix.shape[1]} columns")
+    return matrix
+
+
+def check_range(matrix: FloatArray) -> None:
+    """Raise ``ValueError`` naming the first report that is neither in [0, 1] nor NaN."""
     flat = matrix.reshape(-1)
     for first in range(0, flat.size, _BLOCK_ENTRIES):
         block = flat[first : first + _BLOCK_ENTRIES]
         # fmin and fmax pass over NaN ("did not judge"); infinities are found because they are out of range
         if np.fmin.reduce(block) < 0.0 or np.fmax.reduce(block) > 1.0:
-            _raise_bad_report(matrix)
-    return matrix
+            raise_bad_report(matrix)
 
 
-def _raise_bad_report(matrix: FloatArray) -> None:
+def raise_bad_report(matrix: FloatArray) -> NoReturn:
+    """Raise ``ValueError`` for a matrix that holds a report out of range."""
     bad = (matrix < 0.0) | (matrix > 1.0)
     row, column = (int(k) for k in np.argwhere(bad)[0])
     raise ValueError(

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from aggregation.base import NOTHING_KNOWN, FloatArray, OnlineRun, check_outcome, check_round, uniform
+from aggregation.base import NOTHING_KNOWN, FloatArray, OnlineRun, check_outcome, check_range, check_round, uniform
 from aggregation.majority import Majority
 
 _SURE = 1e-9
@@ -66,9 +66,11 @@ class BatchRule(ABC):
             better)), and the prior P(A better).
         """
 
-    def run(self, reports: FloatArray, outcomes: FloatArray) -> OnlineRun:
+    def run(self, reports: FloatArray, outcomes: FloatArray, keep_weights: bool = True) -> OnlineRun:
         """Fit all rounds; pairs without a vote get 0.5. Outcomes are not read."""
         import pandas as pd
+
+        check_range(reports)
 
         soft_labels = np.full(len(reports), NOTHING_KNOWN)
         voted = ~np.isnan(reports) & (reports != 0.5)

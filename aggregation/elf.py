@@ -19,6 +19,7 @@ from aggregation.base import (
     FloatArray,
     OnlineRun,
     check_outcome,
+    check_range,
     check_round,
     row_blocks,
     uniform,
@@ -61,15 +62,20 @@ class Elf:
         row = check_round(reports, self.n_labelers)[None]
         self.run(row, np.array([check_outcome(outcome)]))
 
-    def run(self, reports: FloatArray, outcomes: FloatArray) -> OnlineRun:
+    def run(self, reports: FloatArray, outcomes: FloatArray, keep_weights: bool = True) -> OnlineRun:
         """Run a whole campaign: chances do not depend on past tickets, so the counts are cumulative sums."""
-        soft_labels, weights = np.empty(len(reports)), np.empty(reports.shape)
+        check_range(reports)
+        soft_labels, weights = (
+            np.empty(len(reports)),
+            np.empty(reports.shape if keep_weights else (0, reports.shape[1])),
+        )
         for rows in row_blocks(*reports.shape):
             won = self._winners(reports[rows], outcomes[rows])
             counts = self.tickets_ + np.cumsum(won, axis=0)
             before = np.vstack([self.tickets_, counts[:-1]])
             soft_labels[rows] = _follow(reports[rows], before)
-            weights[rows] = _leaders(before)
+            if keep_weights:
+                weights[rows] = _leaders(before)
             self.tickets_ = counts[-1]
         self.weights_ = _leaders(self.tickets_[None])[0]
         return OnlineRun(soft_labels, weights)

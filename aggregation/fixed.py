@@ -12,6 +12,7 @@ from aggregation.base import (
     FloatArray,
     OnlineRun,
     check_outcome,
+    check_range,
     check_round,
     row_blocks,
     uniform,
@@ -52,6 +53,7 @@ class FixedRule(ABC):
         check_round(reports, self.n_labelers)
         check_outcome(outcome)
 
-    def run(self, reports: FloatArray, outcomes: FloatArray) -> OnlineRun:
-        """Aggregate a whole campaign; the weights are one read-only row, shown T times."""
+    def run(self, reports: FloatArray, outcomes: FloatArray, keep_weights: bool = True) -> OnlineRun:
+        """Aggregate a whole campaign; the weights are one read-only row, shown T times, which costs nothing to keep."""
+        check_range(reports)
         return OnlineRun(self.predict_many(reports), np.broadcast_to(self.weights_, reports.shape))

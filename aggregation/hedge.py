@@ -45,7 +45,7 @@ class Hedge(MultiplicativeRule):
         weights: FloatArray,
         soft_labels: FloatArray,
         history: FloatArray,
-    ) -> int:
+    ) -> tuple[int, int]:
         from aggregation.kernels import exponential_updates
 
         return exponential_updates(reports, outcomes, weights, float(self.eta), self.n_updates_, soft_labels, history)

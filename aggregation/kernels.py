@@ -1,7 +1,8 @@
 """Compiled loops of the sequential rules (numba). Imported where they run, never at ``import aggregation``.
 
-Both kernels go through the reports once. They write the soft labels and the weights before each round, and leave the
-weights after the last round in ``weights``; they return the number of updates made so far.
+Both kernels go through the reports once. They write the soft labels and, unless ``history`` is empty, the weights
+before each round, and leave the weights after the last round in ``weights``. They return the number of updates made so
+far and the number of reports out of range: where that is not 0, everything that they wrote is to be thrown away.
 """
 
 from __future__ import annotations
@@ -26,16 +27,19 @@ def centred_updates(
     n_updates: int,
     soft_labels: FloatArray,
     history: FloatArray,
-) -> int:
+) -> tuple[int, int]:
     """Run pi_i <- pi_i (1 - step (l_i - Lbar)) with step = eta / (1 - linear eta Lbar); see ``multiplicative``."""
     n_rounds, n_labelers = reports.shape
-    first = n_updates
+    first, n_bad, keep = n_updates, 0, len(history) > 0
     for t in range(n_rounds):
         outcome = outcomes[t]
+        if keep:
+            for i in range(n_labelers):
+                history[t, i] = weights[i]
         mass, stated, loss, n_present = 0.0, 0.0, 0.0, 0
         for i in range(n_labelers):
-            history[t, i] = weights[i]
             report = reports[t, i]
+            n_bad += (report < 0.0) | (report > 1.0)
             is_present = report == report
             weight = weights[i] if is_present else 0.0
             value = report if is_present else 0.0
@@ -58,7 +62,7 @@ def centred_updates(
         n_updates += 1
         if n_updates % ROUNDS_PER_SUM == 0:
             weights /= weights.sum()
-    return n_updates
+    return n_updates, n_bad
 
 
 @njit(cache=True, nogil=True)
@@ -70,15 +74,18 @@ def exponential_updates(
     n_updates: int,
     soft_labels: FloatArray,
     history: FloatArray,
-) -> int:
+) -> tuple[int, int]:
     """Run pi_i <- pi_i exp(-eta l_i), scaled so that the labelers present keep their joint weight; see ``hedge``."""
     n_rounds, n_labelers = reports.shape
+    n_bad, keep = 0, len(history) > 0
     for t in range(n_rounds):
         outcome = outcomes[t]
         mass, stated, moved_mass, n_present = 0.0, 0.0, 0.0, 0
         for i in range(n_labelers):
-            history[t, i] = weights[i]
+            if keep:
+                history[t, i] = weights[i]
             report = reports[t, i]
+            n_bad += (report < 0.0) | (report > 1.0)
             if report == report:
                 mass += weights[i]
                 stated += weights[i] * report
@@ -95,4 +102,4 @@ def exponential_updates(
         n_updates += 1
         if n_updates % ROUNDS_PER_SUM == 0:
             weights /= weights.sum()
-    return n_updates
+    return n_updates, n_bad

@@ -46,7 +46,7 @@ class LinearWeighted(MultiplicativeRule):
         weights: FloatArray,
         soft_labels: FloatArray,
         history: FloatArray,
-    ) -> int:
+    ) -> tuple[int, int]:
         from aggregation.kernels import centred_updates
 
         etas, shares = self._schedule.steps(self.n_updates_, len(outcomes))

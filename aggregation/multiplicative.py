@@ -24,6 +24,7 @@ from aggregation.base import (
     OnlineRun,
     check_outcome,
     check_round,
+    raise_bad_report,
     row_blocks,
     uniform,
 )
@@ -56,8 +57,11 @@ class MultiplicativeRule(ABC):
         weights: FloatArray,
         soft_labels: FloatArray,
         history: FloatArray,
-    ) -> int:
-        """Run the compiled loop; fill ``soft_labels`` and ``history``, change ``weights``, return ``n_updates_``."""
+    ) -> tuple[int, int]:
+        """Run the compiled loop; fill ``soft_labels`` and ``history`` (unless empty), change ``weights``.
+
+        Returns ``n_updates_`` and the number of reports out of range.
+        """
 
     @abstractmethod
     def _moved(self, weights: FloatArray, losses: FloatArray) -> FloatArray:
@@ -91,10 +95,13 @@ class MultiplicativeRule(ABC):
             weights /= weights.sum()
         self.weights_ = weights
 
-    def run(self, reports: FloatArray, outcomes: FloatArray) -> OnlineRun:
+    def run(self, reports: FloatArray, outcomes: FloatArray, keep_weights: bool = True) -> OnlineRun:
         """Run a whole campaign in compiled code; leaves the same state as the loop over rounds."""
-        soft_labels, history = np.empty(len(reports)), np.empty(reports.shape)
+        soft_labels = np.empty(len(reports))
+        history = np.empty(reports.shape if keep_weights else (0, self.n_labelers))
         weights = self.weights_.copy()
-        self.n_updates_ = self._compiled(reports, outcomes, weights, soft_labels, history)
-        self.weights_ = weights
+        n_updates, n_bad = self._compiled(reports, outcomes, weights, soft_labels, history)
+        if n_bad:
+            raise_bad_report(reports)
+        self.n_updates_, self.weights_ = n_updates, weights
         return OnlineRun(soft_labels, history)

@@ -11,13 +11,15 @@ from aggregation.base import (
     OnlineRun,
     WholeCampaigns,
     check_outcomes,
+    check_range,
     check_reports,
+    check_shape,
 )
 
 __all__ = ["OnlineRun", "final_labels", "run_online"]
 
 
-def run_online(aggregator: Aggregator, reports: ArrayLike, outcomes: ArrayLike) -> OnlineRun:
+def run_online(aggregator: Aggregator, reports: ArrayLike, outcomes: ArrayLike, keep_weights: bool = True) -> OnlineRun:
     """Run a rule over a campaign: state q_t, then learn from y_t, for t = 1..T.
 
     Equal to the loop of ``predict_one`` and ``learn_one`` (to 1e-12), and leaves the aggregator in the same state, so
@@ -28,6 +30,8 @@ def run_online(aggregator: Aggregator, reports: ArrayLike, outcomes: ArrayLike) 
         aggregator: a rule for N labelers; it learns.
         reports: shape ``(T, N)``, in [0, 1], NaN where a labeler did not judge. T = 0 gives empty arrays.
         outcomes: shape ``(T,)``, 1 A better, 0 B better, NaN not revealed.
+        keep_weights: False leaves the weights of every round out of the result: long campaigns run faster and in half
+            the memory. The aggregator has the last ones in any case.
 
     Returns:
         Soft labels, each stated before its outcome was used, and the weights before each round. A round that nobody
@@ -43,13 +47,15 @@ def run_online(aggregator: Aggregator, reports: ArrayLike, outcomes: ArrayLike) 
         >>> run.soft_labels.round(3).tolist()
         [0.55, 0.632, 0.5]
     """
-    matrix = check_reports(reports, len(aggregator.weights_))
+    matrix = check_shape(reports, len(aggregator.weights_))
     vector = check_outcomes(outcomes, len(matrix))
     if isinstance(aggregator, WholeCampaigns):
-        return aggregator.run(matrix, vector)
-    soft_labels, weights = np.empty(len(matrix)), np.empty(matrix.shape)
+        return aggregator.run(matrix, vector, keep_weights)
+    check_range(matrix)
+    soft_labels, weights = np.empty(len(matrix)), np.empty(matrix.shape if keep_weights else (0, matrix.shape[1]))
     for t, (row, outcome) in enumerate(zip(matrix, vector, strict=True)):
-        weights[t] = aggregator.weights_
+        if keep_weights:
+            weights[t] = aggregator.weights_
         soft_labels[t] = aggregator.predict_one(row)
         aggregator.learn_one(row, float(outcome))
     return OnlineRun(soft_labels, weights)

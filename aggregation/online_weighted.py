@@ -74,7 +74,7 @@ class OnlineWeighted(MultiplicativeRule):
         weights: FloatArray,
         soft_labels: FloatArray,
         history: FloatArray,
-    ) -> int:
+    ) -> tuple[int, int]:
         from aggregation.kernels import centred_updates
 
         etas, shares = self._schedule.steps(self.n_updates_, len(outcomes))

@@ -72,9 +72,9 @@ def warm_up() -> None:
         run_online(make_aggregator(name, 3), reports, outcomes)
 
 
-def rerun(name: str, reports: Any, outcomes: Any) -> None:
+def rerun(name: str, reports: Any, outcomes: Any, keep_weights: bool = True) -> None:
     """Run a new rule over the campaign."""
-    run_online(make_aggregator(name, reports.shape[1]), reports, outcomes)
+    run_online(make_aggregator(name, reports.shape[1]), reports, outcomes, keep_weights)
 
 
 def measure(n_labelers: int, n_rounds: int) -> list[dict[str, Any]]:
@@ -83,6 +83,8 @@ def measure(n_labelers: int, n_rounds: int) -> list[dict[str, Any]]:
     for name in AGGREGATORS:
         if reports.size <= BATCH_LIMITS.get(name, np.inf):
             seconds[name] = best_seconds(partial(rerun, name, reports, outcomes))
+    for name in ("online_weighted", "linear_weighted"):
+        seconds[f"{name}, labels only"] = best_seconds(partial(rerun, name, reports, outcomes, keep_weights=False))
     for title, (peer, limit) in PEERS.items():
         if reports.size <= limit:
             seconds[title] = peer_seconds(peer, reports)

@@ -96,6 +96,29 @@ def test_run_online_equals_the_loop_and_leaves_its_state(name, campaign) -> None
     np.testing.assert_allclose(*again, rtol=0, atol=1e-12)
 
 
+@every_rule
+def test_a_run_without_its_weights_is_the_same(name, campaign) -> None:  # type: ignore[no-untyped-def]
+    with_weights, without = make_aggregator(name, N), make_aggregator(name, N)
+    run = run_online(without, *campaign, keep_weights=False)
+    np.testing.assert_array_equal(run.soft_labels, run_online(with_weights, *campaign).soft_labels)
+    np.testing.assert_array_equal(without.weights_, with_weights.weights_)
+    if name in LEARNING:
+        assert run.weights.shape == (0, N)
+
+
+@every_online_rule
+def test_a_bad_campaign_changes_nothing(name, campaign) -> None:  # type: ignore[no-untyped-def]
+    aggregator, untouched = trained(name, campaign), trained(name, campaign)
+    reports, outcomes = campaign[0].copy(), campaign[1]
+    reports[150, 1] = 1.5
+    with pytest.raises(ValueError, match=r"round 150, labeler 1 reports 1\.5"):
+        run_online(aggregator, reports, outcomes)
+    np.testing.assert_array_equal(aggregator.weights_, untouched.weights_)
+    np.testing.assert_array_equal(
+        run_online(aggregator, *campaign).soft_labels, run_online(untouched, *campaign).soft_labels
+    )
+
+
 @every_online_rule
 def test_two_halves_equal_the_whole(name, campaign) -> None:  # type: ignore[no-untyped-def]
     reports, outcomes = campaign
