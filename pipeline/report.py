@@ -82,7 +82,8 @@ def findings(rows: list[dict[str, Any]]) -> list[str]:
             return [*sentences, "That is no gain, so nothing could be lost and the normalised gap is unknown."]
         verb = "lost" if gap >= 0 else "gained"
         where = f" with the panel {row['panel']}" if len({r["panel"] for r in rows}) > 2 else ""
-        worse = ", which is worse than not training" if gap > 1 else ""
+        interval = row["normalised_gap_interval"]
+        worse = ", which is worse than not training" if interval is not None and interval[0] > 1 else ""
         sentences.append(f"The labels of {row['rule']}{where} {verb} {abs(gap):.0%} of that{worse}.")
     return sentences
 

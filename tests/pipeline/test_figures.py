@@ -1,8 +1,9 @@
-"""Figures that summarise a grid: nothing is drawn for a gap that is not known, and every panel is named."""
+"""Figures and sentences that summarise a grid claim no more than the rows say."""
 
 from __future__ import annotations
 
 from pipeline import figures
+from pipeline.report import findings
 
 ROWS = [
     {"panel": panel, "rule": rule, "normalised_gap": gap, "normalised_gap_interval": interval}
@@ -25,3 +26,12 @@ def test_the_same_rows_give_the_same_bytes() -> None:
 def test_panels_are_named_only_where_there_are_several() -> None:
     assert figures._names(ROWS)[0] == "honest: mean"
     assert figures._names([{"panel": "shared", "rule": "truth"}, *ROWS[:2]]) == ["truth", "mean", "online_weighted"]
+
+
+def test_worse_than_no_training_needs_the_whole_interval() -> None:
+    references = [{"panel": "shared", "rule": rule, "gold": gold} for rule, gold in (("base", 0.1), ("truth", 0.5))]
+    unsure = {"panel": "p", "rule": "mean", "normalised_gap": 1.01, "normalised_gap_interval": [0.84, 1.22]}
+    sure = {**unsure, "rule": "median", "normalised_gap": 1.2, "normalised_gap_interval": [1.1, 1.3]}
+    _, mean, median = findings([*references, unsure, sure])
+    assert "worse than not training" not in mean
+    assert "worse than not training" in median
