@@ -9,8 +9,8 @@ def training_arguments(batch_size: int, micro_batch_size: int | None = None) -> 
     """Return arguments for TRL's configs that suit the device at hand and split a global batch over the processes.
 
     On a CPU, float32 without gradient checkpointing: full precision at the price of memory. TRL's default (bfloat16 with
-    checkpointing) is about as fast on a CPU that has bfloat16 instructions, in a third less memory, but after eight
-    updates its loss was another one (``python -m benchmarks training``). On a GPU, bfloat16 where it has it.
+    checkpointing) is about as fast on a CPU with bfloat16 instructions, in a third less memory, but its loss was another
+    one after eight updates (``python -m benchmarks training``). On a GPU, bfloat16 where it has it.
 
     Args:
         batch_size: examples per update over all processes.
