@@ -8,9 +8,9 @@ from typing import Any
 def training_arguments(batch_size: int, micro_batch_size: int | None = None) -> dict[str, Any]:
     """Return arguments for TRL's configs that suit the device at hand and split a global batch over the processes.
 
-    On a CPU, float32 without gradient checkpointing: full precision at the price of memory. TRL's default (bfloat16 with
-    checkpointing) is about as fast on a CPU with bfloat16 instructions, in a third less memory, but its loss was another
-    one after eight updates (``python -m benchmarks training``). On a GPU, bfloat16 where it has it.
+    On a CPU, float32 without gradient checkpointing: full precision at the price of memory. TRL's default (bfloat16
+    with checkpointing) is about as fast on a CPU with bfloat16 instructions, in a third less memory, but its loss was
+    another one after eight updates (``python -m benchmarks training``). On a GPU, bfloat16 where it has it.
 
     Args:
         batch_size: examples per update over all processes.
