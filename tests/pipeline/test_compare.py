@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import re
@@ -14,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.cli import app
+from pipeline.report import write_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = [
@@ -84,6 +86,18 @@ def test_another_audit_rate_keeps_pairs_and_base_only(finished: Path, tiny_model
     assert "▶ seed-0/biased_majority/mean/labels" in result.output
     result = CliRunner().invoke(app, command(tiny_model_folder, finished))  # the folder of the other tests, as it was
     assert result.exit_code == 0
+
+
+def test_a_continued_run_names_the_commits_that_it_was_begun_with(tmp_path: Path) -> None:
+    path = tmp_path / "environment.json"
+    write_environment(path)
+    here = json.loads(path.read_text())
+    assert here["earlier_commits"] == []
+    path.write_text(json.dumps(here | {"earlier_commits": ["first"], "commit": "second"}))
+    write_environment(path)
+    again = json.loads(path.read_text())
+    assert again["earlier_commits"] == ["first", "second"]
+    assert again["commit"] == here["commit"]
 
 
 def _compare_and_die(arguments: list[str], n_files: int) -> None:
