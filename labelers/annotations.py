@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from array import array
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -158,6 +158,13 @@ def _listed(names: set[str]) -> str:
     return ", ".join(sorted(map(str, names)))[:300]
 
 
+def _name(column: str, value: Any) -> str:
+    try:
+        return parse_name(value)
+    except ValueError as error:
+        raise ValueError(f"{column}: {error}") from None
+
+
 def _fingerprint(prompt: Any, first: Any, second: Any) -> int:
     """Return 64 bits that tell one shown pair from another (a keyed hash: Python draws the key per process)."""
     try:
@@ -205,12 +212,12 @@ class _Builder:
             if not self.time[pair] >= time:  # the latest; also replaces NaN
                 self.time[pair] = time
         if row.topic is not None:
-            self._set_topic(pair, parse_name(row.topic))
+            self._set_topic(pair, _name("topic", row.topic))
 
     def _pair(self, row: Row) -> tuple[int, bool]:
         """Return the pair's index, and whether its responses are shown the other way round than at first."""
         shown = _fingerprint(row.prompt, row.response_a, row.response_b)
-        pair_id = "" if self.pairs_by_text else parse_name(row.pair_id)
+        pair_id = "" if self.pairs_by_text else _name("pair_id", row.pair_id)
         key: Any = pair_id or (shown,)
         index = self.pair_index.get(key)
         if index is not None and self.shown[index] == shown:
@@ -227,7 +234,7 @@ class _Builder:
         return index, True
 
     def _new_pair(self, key: Any, pair_id: str, row: Row, shown: int) -> int:
-        texts = (parse_name(row.prompt), parse_name(row.response_a), parse_name(row.response_b))
+        texts = tuple(_name(key, getattr(row, key)) for key in ("prompt", "response_a", "response_b"))
         if not pair_id:
             if row.response_a is None or row.response_b is None:
                 raise ValueError("a pair needs pair_id, or response_a and response_b (and a prompt)")
@@ -246,10 +253,10 @@ class _Builder:
         return index
 
     def _labeler(self, value: Any) -> int:
-        index = self.labeler_index.get(value)
+        index = self.labeler_index.get(value) if isinstance(value, Hashable) else None
         if index is not None:
             return index
-        name = parse_name(value)
+        name = _name("labeler_id", value)
         if not name:
             raise ValueError("labeler_id is empty")
         index = self.labeler_index.setdefault(name, len(self.labeler_ids))

@@ -86,13 +86,16 @@ def is_file(source: Any) -> bool:
 
 
 def _file_reader(path: Path) -> Callable[[Path, Progress], Iterator[Batch]]:
-    if not path.exists():
-        siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise AnnotationError(f"{path}: no such file{nearest(path.name, siblings)}")
-    if not path.is_file():
-        raise AnnotationError(f"{path}: not a regular file")
-    with path.open("rb") as file:
-        head = file.read(8)
+    try:
+        if not path.exists():
+            siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+            raise AnnotationError(f"{path}: no such file{nearest(path.name, siblings)}")
+        if not path.is_file():
+            raise AnnotationError(f"{path}: not a regular file")
+        with path.open("rb") as file:
+            head = file.read(8)
+    except OSError as error:
+        raise AnnotationError(f"{str(path)[:200]}: cannot be opened ({error.strerror})") from None
     for magic, kind in _COMPRESSED.items():
         if head.startswith(magic):
             raise AnnotationError(
@@ -228,9 +231,14 @@ def _csv(path: Path, tick: Progress) -> Iterator[Batch]:
         first = next(lines)
         delimiter = max(",;\t", key=first.count)
         header = next(csv.reader([first], delimiter=delimiter))
-        if len(set(header)) != len(header):
-            raise AnnotationError(f"{path}: two columns have the same name: {header}")
+        _refuse_repeated(str(path), header)
         yield from _batched(_csv_records(path, csv.reader(lines, delimiter=delimiter), header), lambda _: None)
+
+
+def _refuse_repeated(where: str, names: list[str]) -> None:
+    repeated = [name for name in names if names.count(name) > 1]
+    if repeated:
+        raise AnnotationError(f"{where}: two columns have the same name: {repeated[0]!r}")
 
 
 def _csv_records(path: Path, reader: Any, header: list[str]) -> Iterator[tuple[int, Record]]:
@@ -256,6 +264,7 @@ def _parquet(path: Path, tick: Progress) -> Iterator[Batch]:
 
     try:
         schema = pq.read_schema(path)
+        _refuse_repeated(str(path), schema.names)
         # Dictionary columns keep a text that occurs a million times in memory once.
         texts = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
         with pq.ParquetFile(path, read_dictionary=texts) as file:
@@ -292,6 +301,8 @@ def _table_records(table: Any) -> Iterator[Record]:
     """Yield the rows of a DataFrame, a ``datasets`` data set or an iterable of dicts."""
     if hasattr(table, "itertuples"):
         names = [str(name) for name in table.columns]
+        _refuse_repeated("<table>", names)
+        table = table.astype(object).where(table.notna(), None)  # pandas has four ways to say "missing"
         for values in table.itertuples(index=False, name=None):
             yield dict(zip(names, values, strict=True))
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -73,7 +74,7 @@ def parse_name(value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if not isinstance(value, str):
-        if isinstance(value, dict | list):
+        if isinstance(value, bytes | tuple) or not isinstance(value, Hashable):  # a list, a dict, an array
             raise ValueError(f"expected a text, found {_shown(value)}")
         return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
     if not value.isascii():

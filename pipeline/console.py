@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+import unicodedata
 from collections.abc import Iterator, Sequence
 
 import typer
@@ -14,7 +15,8 @@ from rich.markup import escape
 from rich.table import Table
 
 # A pipe or a log file has no width of its own: a table must not be cut to the 80 columns of an unknown terminal.
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+# Names and paths come from outside: brackets in them are no markup unless a call says that its text has some.
+console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 140)
 error_console = Console(stderr=True, highlight=False)
 
 
@@ -31,17 +33,23 @@ class StageReporter:
         self.finish()
         if skipped:
             if name not in self._seen:
-                console.print(f"[dim]✓ {escape(name)} (already there)[/dim]")
+                console.print(f"[dim]✓ {escape(name)} (already there)[/dim]", markup=True)
         else:
-            console.print(f"[bold]▶ {escape(name)}[/bold]")
+            console.print(f"[bold]▶ {escape(name)}[/bold]", markup=True)
             self._started = time.monotonic()
         self._seen.add(name)
 
     def finish(self) -> None:
         """Print the time of the stage that has just ended, if one was running."""
         if self._started is not None:
-            console.print(f"[dim]  done in {time.monotonic() - self._started:.0f} s[/dim]")
+            console.print(f"[dim]  done in {time.monotonic() - self._started:.0f} s[/dim]", markup=True)
             self._started = None
+
+
+def shown(text: str) -> str:
+    """Return text from outside with its control characters spelt out: none moves the cursor or clears the screen."""
+    visible = (c if c in "\n\t" or unicodedata.category(c)[0] != "C" else repr(c)[1:-1] for c in text)
+    return "".join(visible)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], n_text: int = 2) -> None:
@@ -50,7 +58,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     for k, column in enumerate(columns):
         table.add_column(column, justify="left" if k < n_text else "right", no_wrap=k < n_text)
     for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
+        table.add_row(*(shown(cell) for cell in row))
     console.print(table)
 
 
@@ -61,7 +69,7 @@ def clear_errors(*expected: type[Exception]) -> Iterator[None]:
         yield
     except expected as error:
         # soft_wrap: a path that is broken into lines can neither be read nor copied
-        error_console.print(f"[bold red]Error:[/bold red] {escape(str(error))}", soft_wrap=True)
+        error_console.print(f"[bold red]Error:[/bold red] {escape(shown(str(error)))}", soft_wrap=True)
         raise typer.Exit(2) from error
     except KeyboardInterrupt as error:
         error_console.print("[bold]Stopped.[/bold] Finished stages are kept: the same command goes on from there.")

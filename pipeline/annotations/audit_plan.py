@@ -92,6 +92,8 @@ def plan_audit(
         weights: the labelers' weights so far, shape ``(N,)``; uniform if None.
     """
     candidates = np.flatnonzero(np.isnan(annotations.outcome))
+    if not len(candidates):
+        raise AnnotationError(f"{annotations.source}: every pair has its outcome already: there is nothing to audit")
     values = audit_values(annotations, weights)[candidates]
     probability = inclusion_probabilities(values, budget)
     order = rng.permutation(len(candidates))

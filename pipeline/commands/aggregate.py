@@ -18,7 +18,7 @@ from pipeline.commands.annotation_options import (
     column_mapping,
     read_with_progress,
 )
-from pipeline.console import clear_errors, console, print_table
+from pipeline.console import clear_errors, console, print_table, shown
 
 RuleOption = Annotated[
     str | None,
@@ -47,7 +47,7 @@ def aggregate(
     eta: Annotated[
         float | None, typer.Option(help="Step size of a learning rule. Default: the rule's schedule.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the choice of audited pairs.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the choice of audited pairs.", min=0)] = 0,
     format: FormatOption = "auto",
     column: ColumnOption = None,
     duplicates: DuplicatesOption = "error",
@@ -92,8 +92,8 @@ def aggregate(
         with console.status("aggregating") as status:
             result, analysis = aggregate_into(out, annotations, settings, file, columns, status.update)
     for warning in analysis.warnings:
-        console.print(f"[yellow]Note:[/yellow] {warning}")
+        console.print(shown(f"Note: {warning}"), style="yellow")
     if analysis.accuracy:
         rows = [(r.name + " ←" * r.chosen, str(r.n), f"{r.accuracy:.3f}", f"{r.brier:.3f}") for r in analysis.accuracy]
         print_table(f"Rule {result.rule}", ("labels", "pairs", "accuracy", "Brier"), rows, n_text=1)
-    console.print(f"{' '.join(analysis.findings)} Report: {out / 'report.html'}")
+    console.print(shown(f"{' '.join(analysis.findings)} Report: {out / 'report.html'}"))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -66,8 +66,7 @@ def read_with_progress(
 
     if duplicates not in ("error", "last"):
         raise AnnotationError(f"--duplicates {duplicates}: valid are error and last")
-    path = Path(source)
-    total = path.stat().st_size if is_file(source) and path.is_file() else None
+    total = os.path.getsize(source) if is_file(source) and os.path.isfile(source) else None
     shown = [TextColumn("reading"), BarColumn(), DownloadColumn(), TimeRemainingColumn()]
     with Progress(*shown, console=error_console, transient=True) as bar:
         task = bar.add_task("reading", total=total)

@@ -28,7 +28,8 @@ def audit_plan(
     gold_column: Annotated[str | None, typer.Option(help="Column with the outcomes known so far.")] = None,
     topic_column: TopicOption = None,
     seed: Annotated[
-        int | None, typer.Option(help="Repeats a plan. Keep it secret: who knows it knows the plan. Default: drawn.")
+        int | None,
+        typer.Option(help="Repeats a plan. Keep it secret: who knows it knows the plan. Default: drawn.", min=0),
     ] = None,
     format: FormatOption = "auto",
     column: ColumnOption = None,
