@@ -131,7 +131,7 @@ def _trainer(task: str, variant: str, data: Any, folder: str) -> Any:
     arguments |= {"report_to": "none", "save_strategy": "no", "disable_tqdm": True, "use_cpu": True}
     arguments |= {"per_device_train_batch_size": BATCH, "learning_rate": 3e-4}
     if variant != VARIANTS[0]:
-        arguments |= training_arguments(BATCH)
+        arguments |= training_arguments(folder, BATCH)
     if task == "dpo":
         return (SoftDPOTrainer if ours else DPOTrainer)(
             model=load_model("bundled"),

@@ -133,7 +133,7 @@ def choose(experiment: Experiment, condition: Condition, reward_model: str, n: i
 
     def build(scratch: Path) -> None:
         table = read_table(experiment.path(experiment.layout.of_seed(condition.seed, CANDIDATES)), ["gold"])
-        judge = ClassifierGold(str(experiment.path(experiment.layout.of_condition(condition, "reward_model"))))
+        judge = ClassifierGold(str(experiment.path(experiment.layout.of_labels(condition, "reward_model"))))
         rewards = judge.score(table["prompt"].tolist(), table["response"].tolist())
         write_table(scratch / outputs[0], pd.DataFrame({"reward": rewards}))
         powers = [2**k for k in range(n.bit_length()) if 2**k < n]

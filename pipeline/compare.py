@@ -1,78 +1,50 @@
-"""Run a grid of panels, rules and seeds, and measure what each rule lost against training on the truth."""
+"""Measure what each rule of a grid lost against training on the truth: one row per panel, rule and method."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.config import SHARED, TRUTH, Config, RuleSection
+from pipeline.config import TRUTH
 from pipeline.evaluate import Estimate, alignment_gap
+from pipeline.grid import Group, groups
 from pipeline.stages import Condition, Experiment
 from pipeline.tables import read_table
 
 FloatArray = NDArray[np.float64]
-LABEL_MEASURES = ("label_accuracy", "label_accuracy_unaudited", "brier")
+LABEL_MEASURES = ("label_accuracy", "label_accuracy_unaudited", "brier", "regret", "best_weight", "minority_loss")
 MEASURES = (*LABEL_MEASURES, "gold", "win_rate", "kl", "n_tokens")
 _RESAMPLES = 2000
 
 
-@dataclass(frozen=True)
-class Group:
-    """The conditions of one panel and rule over all seeds."""
-
-    panel: str
-    title: str
-    conditions: tuple[Condition, ...]
-
-
-def groups(config: Config) -> list[Group]:
-    """Return the grid: base and truth, which need no panel, then every panel with every rule."""
-    rules = [rule for rule in config.rules if rule.name != TRUTH]
-
-    def over_seeds(panel: str, rule: RuleSection | None) -> Group:
-        conditions = tuple(Condition(seed, panel, rule) for seed in config.seeds)
-        return Group(panel, conditions[0].title, conditions)
-
-    shared = [over_seeds(SHARED, None), over_seeds(SHARED, RuleSection(name=TRUTH))]
-    return shared + [over_seeds(panel, rule) for panel in config.panels for rule in rules]
-
-
-def run_grid(experiment: Experiment) -> None:
-    """Run every stage of every condition, seed by seed; what is there already is skipped."""
-    by_seed = [
-        condition
-        for seed in experiment.config.seeds
-        for group in groups(experiment.config)
-        for condition in group.conditions
-        if condition.seed == seed
-    ]
-    for condition in by_seed:
-        experiment.evaluation(condition)
-
-
 def summarise_grid(experiment: Experiment) -> list[dict[str, Any]]:
-    """Return one row per panel and rule, averaged over seeds, with the alignment gap and its interval.
+    """Return one row per panel, rule and method, averaged over seeds, with the alignment gap and its interval.
+
+    The gap is that to the truth under the same method. The base policy stands first, without a method; its gap is that
+    to the first method.
 
     The interval is a paired bootstrap: seeds are resampled, then held-out prompts within each seed, the same ones for
     the rule, the truth and the base. With a single seed it covers the choice of prompts only, not the training.
     """
     all_groups = groups(experiment.config)
-    gold = {(g.panel, g.title): [_gold_by_prompt(experiment, c) for c in g.conditions] for g in all_groups}
-    base, truth = (gold[(g.panel, g.title)] for g in all_groups[:2])
+    gold = [[_gold_by_prompt(experiment, condition) for condition in group.conditions] for group in all_groups]
+    base = gold[0]
+    truths = {group.method: values for group, values in zip(all_groups, gold, strict=True) if group.title == TRUTH}
+    truths[None] = truths[all_groups[1].method]
     return [
         {
             "panel": group.panel,
             "rule": group.title,
+            "method": group.method,
             **_means(experiment, group),
-            **alignment_gap(_mean(truth), _mean(gold[(group.panel, group.title)]), _mean(base)),
-            **_gap_intervals(truth, gold[(group.panel, group.title)], base),
+            **alignment_gap(_mean(truths[group.method]), _mean(values), _mean(base)),
+            **_gap_intervals(truths[group.method], values, base),
         }
-        for group in all_groups
+        for group, values in zip(all_groups, gold, strict=True)
     ]
 
 
@@ -93,9 +65,9 @@ def _means(experiment: Experiment, group: Group) -> dict[str, float | None]:
     """
     by_seed = [_measures(experiment, condition) for condition in group.conditions]
     means: dict[str, float | None] = {}
-    for name in by_seed[0]:
-        values = np.array([measures[name].mean for measures in by_seed])
-        one = by_seed[0][name].standard_error
+    for name in dict.fromkeys(name for measures in by_seed for name in measures):
+        estimates = [measures[name] for measures in by_seed if name in measures]  # a seed may have nothing to measure
+        values, one = np.array([estimate.mean for estimate in estimates]), estimates[0].standard_error
         error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else one
         means |= {name: float(values.mean()), f"{name}_se": None if np.isnan(error) else error}
     return {**dict.fromkeys(MEASURES), **means}
@@ -105,7 +77,7 @@ def _measures(experiment: Experiment, condition: Condition) -> dict[str, Estimat
     """Return what was measured of one condition; the base policy has no labels and no win rate."""
     measures = {name: Estimate(**e) for name, e in read_json(experiment, condition, "evaluation.json").items()}
     if condition.rule is not None:
-        labels = read_json(experiment, condition, "labels.json")
+        labels = read_labels(experiment, condition)
         known = {name: labels[name] for name in LABEL_MEASURES if labels[name] is not None}
         measures |= {name: Estimate(value, float("nan")) for name, value in known.items()}
     return measures
@@ -113,7 +85,15 @@ def _measures(experiment: Experiment, condition: Condition) -> dict[str, Estimat
 
 def read_json(experiment: Experiment, condition: Condition, name: str) -> dict[str, Any]:
     """Read a JSON artefact of a condition."""
-    path = experiment.path(experiment.layout.of_condition(condition, name))
+    return _json(experiment.path(experiment.layout.of_condition(condition, name)))
+
+
+def read_labels(experiment: Experiment, condition: Condition) -> dict[str, Any]:
+    """Read ``labels.json`` of a condition, which its methods share."""
+    return _json(experiment.path(experiment.layout.of_labels(condition, "labels.json")))
+
+
+def _json(path: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return content
 
@@ -133,64 +113,3 @@ def _gap_intervals(
     gaps, gained = draws[:, 0] - draws[:, 1], draws[:, 0] - draws[:, 2]
     normalised = np.quantile(gaps / gained, [0.025, 0.975]).tolist() if (gained > 0).all() else None
     return {"gap_interval": np.quantile(gaps, [0.025, 0.975]).tolist(), "normalised_gap_interval": normalised}
-
-
-def results_csv(rows: list[dict[str, Any]]) -> str:
-    """Return the summary as CSV, with all measures at full precision."""
-    return str(pd.DataFrame(rows).to_csv(index=False))
-
-
-COLUMNS = {
-    "panel": "panel",
-    "rule": "rule",
-    "label_accuracy_unaudited": "label acc.",
-    "brier": "Brier",
-    "gold": "gold reward",
-    "gap": "gap",
-    "normalised_gap": "normalised [95 %]",
-    "win_rate": "win rate",
-    "kl": "KL",
-    "n_tokens": "tokens",
-}
-
-
-IN_THE_TERMINAL = ("panel", "rule", "label_accuracy_unaudited", "gold", "gap", "normalised_gap", "kl")
-
-
-def terminal_table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Return headers and cells of what fits eighty columns; with one panel, its name is left out."""
-    several_panels = len({row["panel"] for row in rows} - {SHARED}) > 1
-    shown = [name for name in IN_THE_TERMINAL if name != "panel" or several_panels]
-    positions = [list(COLUMNS).index(name) for name in shown]
-    return [COLUMNS[name] for name in shown], [[cells(row)[k] for k in positions] for row in rows]
-
-
-def cells(row: dict[str, Any]) -> list[str]:
-    """Return a summary row as the texts of the columns ``COLUMNS``."""
-
-    def number(name: str, digits: int = 3) -> str:
-        return "–" if row[name] is None else f"{row[name]:.{digits}f}"
-
-    def with_error(name: str, digits: int = 3) -> str:
-        return number(name, digits) + ("" if row[name] is None else f" ± {row[name + '_se']:.{digits}f}")
-
-    interval = row["normalised_gap_interval"]
-    bounds = "" if interval is None else f" [{interval[0]:.2f}, {interval[1]:.2f}]"
-    return [
-        "–" if row["panel"] == SHARED else row["panel"],
-        row["rule"],
-        number("label_accuracy_unaudited"),
-        number("brier"),
-        with_error("gold"),
-        number("gap"),
-        number("normalised_gap", 2) + bounds,
-        with_error("win_rate", 2),
-        number("kl", 2),
-        number("n_tokens", 1),
-    ]
-
-
-def markdown_table(rows: list[dict[str, Any]]) -> str:
-    """Return the summary as a Markdown table."""
-    lines = ["| " + " | ".join(COLUMNS.values()) + " |", "|" + "---|" * len(COLUMNS)]
-    return "\n".join(lines + ["| " + " | ".join(cells(row)) + " |" for row in rows]) + "\n"

@@ -15,15 +15,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from aggregation import AGGREGATORS, make_aggregator
-from labelers.panel import LabelerSpec
+from labelers.spec import LabelerSpec, distinct
 from pipeline.generate import SamplingSettings
-from pipeline.settings import PolicySettings
+from pipeline.settings import NAME, DPOSettings, PolicySettings, SoftLabelLoss
 
 TRUTH = "truth"
 SHARED = "shared"
+NOT_YAML = (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError)
+"""What PyYAML raises: its own errors, and whatever a bad date, number or key makes Python raise."""
 
 
 class ConfigError(ValueError):
@@ -33,7 +35,7 @@ class ConfigError(ValueError):
 class Section(BaseModel):
     """A section refuses keys that it does not know, and cannot change after it was read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 SectionT = TypeVar("SectionT", bound=Section)
@@ -80,6 +82,11 @@ class RuleSection(Section):
         " re-aggregated with the last weights, audited pairs labeled with their outcome",
     )
 
+    loss: SoftLabelLoss | None = Field(
+        None, description="what trains on this rule's labels in place of the method's own loss, such as hard or robust"
+    )
+    called: str | None = Field(None, pattern=NAME, description="name in tables and folders; default: rule and options")
+
     @model_validator(mode="before")
     @classmethod
     def _name_alone(cls, value: Any) -> Any:
@@ -89,15 +96,18 @@ class RuleSection(Section):
     def _exists(self) -> RuleSection:
         if self.name != TRUTH:
             make_aggregator(self.name, 2, **self.options)  # names the nearest valid rule and option
-        elif self.options or self.per_topic:
-            raise ValueError("the truth has no options")
+        elif self.model_fields_set - {"name", "labels"}:
+            raise ValueError("the truth has no options: it is the reference of all rules")
         return self
 
     @property
     def title(self) -> str:
         """Return a name that tells this rule from the config's others, and is a valid folder name."""
+        if self.called:
+            return self.called
         parts = [self.name, *(f"{key}={value}" for key, value in sorted(self.options.items()))]
         parts += ["per_topic"] if self.per_topic else []
+        parts += [self.loss] if self.loss else []
         return " ".join(parts).replace("/", "_")
 
 
@@ -108,13 +118,15 @@ class EvaluationSection(Section):
     n_samples: int = Field(5, ge=0, description="texts shown in the report, before and after")
 
 
-Panel = Annotated[list[LabelerSpec], Field(min_length=1)]
+Panel = Annotated[list[LabelerSpec], Field(min_length=1), AfterValidator(distinct)]
 
 
 class Config(Section):
     """A whole run."""
 
-    seeds: list[int] = Field([0], min_length=1, description="one paired repetition of everything per seed")
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(
+        [0], min_length=1, description="one paired repetition of everything per seed"
+    )
     model: ModelSection = ModelSection()
     prompts: PromptsSection = PromptsSection()
     sampling: SamplingSettings = SamplingSettings()
@@ -123,17 +135,39 @@ class Config(Section):
     audit_rate: float = Field(0.2, ge=0, le=1, description="fraction of the pairs whose outcome is revealed")
     panels: dict[str, Panel] = Field(min_length=1, description="who judges: name -> labelers")
     rules: list[RuleSection] = Field(min_length=1)
-    policy: PolicySettings
+    policy: list[PolicySettings] = Field(min_length=1, description="one method, or a list of them")
     evaluation: EvaluationSection = EvaluationSection()
+
+    @field_validator("policy", mode="before")
+    @classmethod
+    def _one_method_alone(cls, value: Any) -> Any:
+        return [value] if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Config:
-        titles = [rule.title for rule in self.rules]
-        if len(set(titles)) < len(titles):
-            raise ValueError(f"rules: two entries have the same name and options: {', '.join(titles)}")
+        for section, entries in (("rules", self.rules), ("policy", self.policy)):
+            titles = [entry.title for entry in entries]
+            if len(set(titles)) < len(titles):
+                raise ValueError(
+                    f"{section}: two entries have the same name: {', '.join(titles)}; tell them apart with 'called'"
+                )
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds: a seed stands twice, which would count one run as two: {self.seeds}")
         for name in self.panels:
             if not re.fullmatch(r"[A-Za-z0-9_-]+", name) or name == SHARED:
                 raise ValueError(f"panels: {name!r} is not a valid name (letters, digits, - and _; not {SHARED!r})")
+        return self
+
+    @model_validator(mode="after")
+    def _methods_share_what_they_build_on(self) -> Config:
+        reward_models = [entry.reward_model for entry in self.policy if hasattr(entry, "reward_model")]
+        if any(other != reward_models[0] for other in reward_models):
+            raise ValueError("policy: the methods of one config train on one reward model; give all the same settings")
+        if sum(entry.method == "best_of_n" for entry in self.policy) > 1:
+            raise ValueError("policy: best_of_n stands twice; the curve of the larger n has the smaller ones in it")
+        lengths = {entry.max_length for entry in self.policy if isinstance(entry, DPOSettings)}
+        if len(lengths) > 1:
+            raise ValueError(f"policy: the DPO methods of one config share one max_length, got {sorted(lengths)}")
         return self
 
 
@@ -183,7 +217,7 @@ def load_section(name: str, overrides: Sequence[str], schema: type[SectionT]) ->
     path = find_config(name)
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
-    except (yaml.YAMLError, UnicodeDecodeError, ConfigError, RecursionError) as error:
+    except (*NOT_YAML, UnicodeDecodeError, ConfigError) as error:
         raise ConfigError(f"{path}: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected a mapping of sections, got {type(content).__name__}")
@@ -192,7 +226,7 @@ def load_section(name: str, overrides: Sequence[str], schema: type[SectionT]) ->
     try:
         return schema.model_validate(content)
     except ValidationError as error:
-        raise ConfigError(f"{path}:\n" + "\n".join(_explain(error, schema))) from error
+        raise ConfigError(f"{path}:\n" + "\n".join(_explain(error, schema, content))) from error
 
 
 def _apply(content: dict[str, Any], override: str) -> None:
@@ -206,7 +240,7 @@ def _apply(content: dict[str, Any], override: str) -> None:
             raise ConfigError(f"override {override!r}: {parent!r} is not a section")
     try:
         content[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except NOT_YAML as error:
         raise ConfigError(f"override {override!r}: the value is not valid YAML") from error
 
 
@@ -214,9 +248,11 @@ _METHODS = {member.model_fields["method"].default for member in typing.get_args(
 """Where a policy section is wrong, pydantic puts the method into the location; it is no key of the config."""
 
 
-def _explain(error: ValidationError, schema: type[BaseModel]) -> Iterator[str]:
+def _explain(error: ValidationError, schema: type[BaseModel], content: dict[str, Any]) -> Iterator[str]:
     for problem in error.errors(include_url=False):
         location = [part for part in problem["loc"] if part not in _METHODS]
+        if location[:2] == ["policy", 0] and isinstance(content["policy"], dict):
+            del location[1]  # the only method was given without a list
         key = ".".join(str(part) for part in location)
         if problem["type"] == "extra_forbidden":
             valid = sorted(_fields_at(schema, problem["loc"][:-1]))

@@ -44,7 +44,7 @@ def reference_log_probabilities(model_folder: str | Path, pairs: pd.DataFrame, s
         processes.wait()
         trainer = SoftDPOTrainer(
             model=load_model(str(model_folder)),
-            args=_trl_config(settings, scratch, seed=0, precompute=True),
+            args=_trl_config(settings.model_copy(update={"report_to": []}), scratch, seed=0, precompute=True),
             train_dataset=load_from_disk(f"{scratch}/pairs"),
             processing_class=load_tokenizer(str(model_folder)),
         )
@@ -125,9 +125,8 @@ def _trl_config(settings: DPOSettings, folder: str, seed: int, precompute: bool)
 
     from pipeline.device import training_arguments
 
-    arguments: dict[str, Any] = training_arguments(settings.batch_size)
+    arguments: dict[str, Any] = training_arguments(folder, settings.batch_size, report_to=settings.report_to)
     return DPOConfig(
-        output_dir=folder,
         seed=seed,
         beta=settings.beta,
         learning_rate=settings.learning_rate,

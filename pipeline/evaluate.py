@@ -71,19 +71,20 @@ def kl_to_base(
         sequences = [p + list(r.token_ids) for p, r in zip(prompt_ids, responses[rows], strict=True)]
         width = max(len(sequence) for sequence in sequences)
         input_ids = torch.full((len(sequences), width), tokenizer.pad_token_id)
-        mask = torch.zeros((len(sequences), width))
+        mask = torch.zeros((len(sequences), width), dtype=torch.bool)
         attention = torch.zeros((len(sequences), width), dtype=torch.long)
         for k, sequence in enumerate(sequences):
             input_ids[k, : len(sequence)] = torch.tensor(sequence)
             attention[k, : len(sequence)] = 1
-            mask[k, len(prompt_ids[k]) - 1 : len(sequence) - 1] = 1  # position t predicts token t + 1
+            mask[k, len(prompt_ids[k]) - 1 : len(sequence) - 1] = True  # position t predicts token t + 1
         arguments: dict[str, Any] = {
             "input_ids": input_ids.to(policy.device),
             "attention_mask": attention.to(policy.device),
         }
-        with torch.no_grad():
-            log_policy = policy(**arguments).logits.log_softmax(dim=-1)
-            log_base = base(**arguments).logits.log_softmax(dim=-1)
-        divergence = (log_policy.exp() * (log_policy - log_base)).sum(dim=-1).cpu()
-        values.extend((divergence * mask).sum(dim=-1).tolist())
+        with torch.no_grad():  # the softmax over the vocabulary is what costs: at the positions of the response only
+            log_policy = policy(**arguments).logits[mask].log_softmax(dim=-1)
+            log_base = base(**arguments).logits[mask].log_softmax(dim=-1)
+        divergence = torch.zeros(mask.shape)
+        divergence[mask] = (log_policy.exp() * (log_policy - log_base)).sum(dim=-1).cpu()
+        values.extend(divergence.sum(dim=-1).tolist())
     return np.array(values, dtype=np.float64)

@@ -45,7 +45,7 @@ def opened(
         config = load_config(name, [*overrides, *([] if seed is None else [f"seeds=[{seed}]"])])
         reporter = StageReporter()
         with RunFolder(out or Path("runs") / find_config(name).stem, reporter).locked() as folder:
-            _quiet_libraries()
+            quiet_libraries()
             if processes.is_first():
                 _write_provenance(config, folder.root)
             yield Experiment(config, folder, layout)
@@ -53,14 +53,14 @@ def opened(
 
 
 def _write_provenance(config: Config, root: Path) -> None:
-    from pipeline.report import write_environment
+    from pipeline.environment import write_environment
 
     resolved = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     write_text_atomically(root / "config.yaml", resolved)
     write_environment(root / "environment.json")
 
 
-def _quiet_libraries() -> None:
+def quiet_libraries() -> None:
     """Keep the libraries' own progress bars and advice out of the way: the stages have bars of their own.
 
     Their deprecation warnings are about calls between the libraries, which the pins in ``pyproject.toml`` settle.

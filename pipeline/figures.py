@@ -111,32 +111,70 @@ def gap_forest(rows: Sequence[Mapping[str, Any]]) -> bytes:
 
 
 def gap_heat_map(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """Draw the normalised alignment gap as a grid of panels and rules.
+    """Draw the normalised alignment gap as a grid of panels (and methods) and rules.
 
     Args:
-        rows: of rules, with ``panel, rule, normalised_gap`` (may be None: left white).
+        rows: of rules, with ``panel, rule, method, normalised_gap`` (may be None: left white).
     """
-    panels, rules = (list(dict.fromkeys(row[key] for row in rows)) for key in ("panel", "rule"))
-    grid = np.full((len(panels), len(rules)), np.nan)
-    for row in rows:
+    lines = _names(rows, ("panel", "method"))
+    names, rules = list(dict.fromkeys(lines)), list(dict.fromkeys(row["rule"] for row in rows))
+    grid = np.full((len(names), len(rules)), np.nan)
+    for name, row in zip(lines, rows, strict=True):
         if row["normalised_gap"] is not None:
-            grid[panels.index(row["panel"]), rules.index(row["rule"])] = row["normalised_gap"]
-    figure, axes = new_figure(width=2.2 + 1.1 * len(rules), height=1.6 + 0.5 * len(panels))
+            grid[names.index(name), rules.index(row["rule"])] = row["normalised_gap"]
+    figure, axes = new_figure(width=2.2 + 1.1 * len(rules), height=1.6 + 0.5 * len(names))
     image = axes.imshow(grid, cmap="cividis", vmin=0.0, vmax=1.2, aspect="auto")
     for (row_index, column), value in np.ndenumerate(grid):
         if not np.isnan(value):
             colour = "black" if value > 0.6 else "white"
             axes.text(column, row_index, f"{value:.2f}", ha="center", va="center", color=colour)
     axes.set_xticks(range(len(rules)), rules, rotation=30, ha="right")
-    axes.set_yticks(range(len(panels)), panels)
+    axes.set_yticks(range(len(names)), names)
     axes.spines[:].set_visible(False)
     figure.colorbar(image, ax=axes, label="normalised gap", extend="both")
     return as_png(figure)
 
 
-def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    several_panels = len({row["panel"] for row in rows} - {"shared"}) > 1
-    return [f"{row['panel']}: {row['rule']}" if several_panels else row["rule"] for row in rows]
+def _names(rows: Sequence[Mapping[str, Any]], keys: Sequence[str] = ("panel", "method", "rule")) -> list[str]:
+    """Return a name per row from the keys that tell rows apart; what a row shares with all others is left out."""
+    varying = [key for key in keys if key == "rule" or len({row[key] for row in rows} - {"shared", None}) > 1]
+    return [
+        ": ".join(str(row[key]) for key in varying if row[key] not in ("shared", None)) or str(row["rule"])
+        for row in rows
+    ]
+
+
+def kl_frontier(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Draw gold reward against the square root of the KL: a colour per rule, a marker per panel (and method).
+
+    Args:
+        rows: with ``panel, rule, method, gold, kl``; the base policy first, joined with the truth by dotted lines.
+    """
+    figure, axes = new_figure(width=8.0, height=4.4)
+    rules = list(dict.fromkeys(row["rule"] for row in rows if row["panel"] != "shared"))
+    judged = [row for row in rows if row["panel"] != "shared"]
+    settings = list(dict.fromkeys((row["panel"], row["method"]) for row in judged))
+    markers = "osD^vP*X<>hp"
+    for row in rows:
+        if row["panel"] == "shared":
+            axes.plot(np.sqrt(row["kl"]), row["gold"], "o", color="black", markersize=8, fillstyle="none")
+            axes.annotate(
+                _names([row])[0], (np.sqrt(row["kl"]), row["gold"]), xytext=(6, 5), textcoords="offset points"
+            )
+            ends = [(rows[0]["kl"], rows[0]["gold"]), (row["kl"], row["gold"])]
+            axes.plot(*zip(*((np.sqrt(kl), gold) for kl, gold in ends), strict=True), ":", color="black", linewidth=1)
+            continue
+        marker = markers[settings.index((row["panel"], row["method"])) % len(markers)]
+        colour = COLOURS[rules.index(row["rule"]) % len(COLOURS)]
+        axes.plot(np.sqrt(row["kl"]), row["gold"], marker, color=colour, alpha=0.85)
+    for rule in rules:
+        axes.plot([], [], "o", color=COLOURS[rules.index(rule) % len(COLOURS)], label=rule)
+    if len(settings) > 1:
+        for k, name in enumerate(dict.fromkeys(_names(judged, ("panel", "method")))):
+            axes.plot([], [], markers[k % len(markers)], color=COLOURS[6], fillstyle="none", label=name)
+    axes.set(xlabel="square root of KL to the base policy (nats)", ylabel="gold reward on held-out prompts")
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return as_png(figure)
 
 
 def weights_over_rounds(weights: Mapping[str, FloatArray], title: str) -> bytes:

@@ -101,6 +101,34 @@ def label_quality(soft_labels: FloatArray, p_truth: FloatArray, audited: NDArray
     }
 
 
+def mechanism_quality(labels: Labels, reports: FloatArray, outcomes: FloatArray) -> dict[str, float | None]:
+    """Measure what a rule made of its labelers, on all outcomes, revealed or not; None where there are none.
+
+    ``regret``: cumulative squared loss of the stated labels minus that of the best fixed labeler. ``best_weight``: the
+    final weight of that labeler. ``minority_loss``: mean squared distance of the soft label from the reports of those
+    who were outvoted (on the other side of 1/2 than most of the pair's labelers): what accuracy weighting, which takes
+    one truth for granted, may cost those who see it otherwise.
+
+    Args:
+        labels: of the campaign.
+        reports: shape ``(T, N)``, NaN where a labeler did not judge.
+        outcomes: shape ``(T,)``, 0 or 1.
+    """
+    if reports.shape[1] == 0:
+        return {"regret": None, "best_weight": None, "minority_loss": None}
+    from aggregation import regret
+
+    losses = np.nanmean((reports - outcomes[:, None]) ** 2, axis=0)
+    sides = np.sign(np.where(np.isnan(reports), 0.0, reports - 0.5))
+    outvoted = sides * np.sign(sides.sum(axis=1, keepdims=True)) < 0
+    distances = (reports - labels.soft_labels[:, None]) ** 2
+    return {
+        "regret": float(regret(labels.stated, reports, outcomes)[-1]),
+        "best_weight": float(labels.weights[-1][np.nanargmin(losses)]),
+        "minority_loss": float(distances[outvoted].mean()) if outvoted.any() else None,
+    }
+
+
 def truth_labels(p_truth: FloatArray) -> Labels:
     """Return the reference: the true preference probabilities, without any labeler."""
     return Labels(p_truth, p_truth, np.empty((len(p_truth) + 1, 0)))

@@ -49,9 +49,9 @@ class MethodSection:
 def method_section(
     experiment: Experiment, panel: str, conditions: Sequence[Condition], images: dict[str, bytes]
 ) -> MethodSection:
-    """Describe what the config's method did in some conditions, drawing into ``images``."""
+    """Describe what the method of some conditions did, drawing into ``images``."""
     section = MethodSection()
-    for describe in _DESCRIPTIONS[experiment.config.policy.method]:
+    for describe in _DESCRIPTIONS[conditions[0].method.method]:
         describe(experiment, panel, conditions, images, section)
     return section
 
@@ -68,7 +68,7 @@ def _reward_models(
 ) -> None:
     rows = []
     for condition in conditions:
-        path = experiment.path(experiment.layout.of_condition(condition, "calibration.parquet"))
+        path = experiment.path(experiment.layout.of_labels(condition, "calibration.parquet"))
         for measured in read_table(path, ["target"]).to_dict("records"):
             numbers = [f"{measured[name]:.3f}" for name in ("accuracy", "brier", "log_loss", "ece")]
             rows.append([condition.title, str(measured["target"]), str(measured["n_pairs"]), *numbers])
@@ -82,7 +82,7 @@ def _reward_models(
     )
     for condition in conditions:
         name = f"reliability_{panel}_{condition.title}"
-        path = experiment.path(experiment.layout.of_condition(condition, "reliability.png"))
+        path = experiment.path(experiment.layout.of_labels(condition, "reliability.png"))
         images[name] = path.read_bytes()
         section.side_by_side.append((name, f"Reliability of the reward model trained on {condition.title}."))
 
@@ -105,7 +105,7 @@ def _training_curves(metrics: Mapping[str, tuple[str, str | None]]) -> Describe:
                     lines[rule] = (known["step"], known[metric] * (known[factor] if factor else 1.0))
             if lines:
                 panels[title] = lines
-        name = f"training_{panel}"
+        name = f"training_{panel}_{conditions[0].method.title}"
         images[name] = figures.lines(panels, "update")
         section.figures.append((name, "Every update: mean over the batch of responses that it was computed from."))
 
@@ -135,7 +135,7 @@ def _iterations(
         }
         for title, column in shown.items()
     }
-    name = f"online_{panel}"
+    name = f"online_{panel}_{conditions[0].method.title}"
     images[name] = figures.lines(panels, "iteration", whole_numbers=True)
     section.figures.append(
         (
@@ -191,7 +191,7 @@ _DESCRIPTIONS: dict[str, tuple[Describe, ...]] = {
 
 def campaign_outcomes(experiment: Experiment, condition: Condition) -> Any:
     """Return the outcomes of a condition's whole campaign, shape ``(T,)``: audited or not, over all its iterations."""
-    layout, policy = experiment.layout, experiment.config.policy
+    layout, policy = experiment.layout, condition.method
     if isinstance(policy, OnlineDPOSettings):
         paths = [layout.of_condition(condition, f"online/{k}/outcomes.parquet") for k in range(policy.iterations)]
     else:

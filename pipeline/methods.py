@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from pipeline import processes
 from pipeline.artifacts import write_bytes_atomically
-from pipeline.best_of_n import best_of_n_kl, choose, chosen
+from pipeline.best_of_n import best_of_n_kl, candidates, choose, chosen
 from pipeline.evaluate import kl_to_base
 from pipeline.generate import Response, sample_responses
 from pipeline.model import load_model, resolve_model
 from pipeline.online import train_online
 from pipeline.pairs import PAIR_COLUMNS, part_rng
-from pipeline.settings import BestOfNSettings, DPOSettings
+from pipeline.settings import BestOfNSettings, DPOSettings, PolicySettings
 from pipeline.tables import read_table, write_table
 
 if TYPE_CHECKING:
@@ -37,20 +37,28 @@ FloatArray = NDArray[np.float64]
 class Method:
     """What a method does in an experiment."""
 
+    share: Callable[[Experiment, int, Any], object]
+    """Builds what all conditions of a seed share, given the method's settings."""
     train: Callable[[Experiment, Condition], str]
     """Builds the policy's artefacts; returns the fingerprint of the stage."""
     respond: Callable[[Experiment, Condition, list[str], int], tuple[list[Response], FloatArray]]
     """Samples one response per prompt with a seed; returns them and their KL to the base policy, shape ``(n,)``."""
 
 
-def _settings(experiment: Experiment) -> dict[str, Any]:
-    settings: dict[str, Any] = experiment.config.policy.model_dump(mode="json")
-    settings.pop("reward_model", None)  # belongs to the stage before
-    return settings
+_NOT_TRAINED_ON = {
+    "called",
+    "report_to",
+    "reward_model",
+}  # names and trackers change nothing; the last has its own stage
+
+
+def _inputs(settings: PolicySettings) -> dict[str, Any]:
+    """Return the settings that the trained policy depends on."""
+    return settings.model_dump(mode="json", exclude=_NOT_TRAINED_ON)
 
 
 def _soft_labels(experiment: Experiment, condition: Condition) -> pd.DataFrame:
-    path = experiment.path(experiment.layout.of_condition(condition, "soft_labels.parquet"))
+    path = experiment.path(experiment.layout.of_labels(condition, "soft_labels.parquet"))
     return read_table(path, ["pair_id", "prompt", "chosen", "rejected", "soft_label", "chosen_is_a"])
 
 
@@ -79,13 +87,13 @@ def train_with_dpo(experiment: Experiment, condition: Condition) -> str:
     """Build ``policy/`` with DPO on the soft labels."""
     from pipeline.dpo import preference_dataset, train_dpo
 
-    settings = experiment.config.policy
-    assert isinstance(settings, DPOSettings)
+    assert isinstance(condition.method, DPOSettings)
+    settings = condition.method
     output = experiment.layout.of_condition(condition, "policy")
     inputs = {
         "labels": experiment.labels(condition),
         "reference": reference(experiment, condition.seed, settings),
-        "policy": _settings(experiment),
+        "policy": _inputs(settings),
     }
 
     def build(scratch: Path) -> None:
@@ -116,16 +124,16 @@ def _train_on_reward_model(experiment: Experiment, condition: Condition, train: 
     output = experiment.layout.of_condition(condition, "policy")
     inputs = {
         "reward_model": reward_model(experiment, condition),
-        "policy": _settings(experiment),
+        "policy": _inputs(condition.method),
         "sampling": experiment.config.sampling.model_dump(mode="json"),
     }
 
     def build(scratch: Path) -> None:
         train(
             _base(experiment),
-            experiment.path(experiment.layout.of_condition(condition, "reward_model")),
+            experiment.path(experiment.layout.of_labels(condition, "reward_model")),
             [prompt.text for prompt in experiment.prompts(condition.seed)[0]],
-            experiment.config.policy,
+            condition.method,
             experiment.config.sampling,
             scratch / output,
             condition.seed,
@@ -146,10 +154,10 @@ def reward_model(experiment: Experiment, condition: Condition) -> str:
     from pipeline.dpo import preference_dataset
     from pipeline.reward import train_reward_model
 
-    assert not isinstance(experiment.config.policy, DPOSettings)
-    settings = experiment.config.policy.reward_model
+    assert not isinstance(condition.method, DPOSettings)
+    settings = condition.method.reward_model
     names = ("reward_model", "calibration.parquet", "reliability.png")
-    output, table, figure = (experiment.layout.of_condition(condition, name) for name in names)
+    output, table, figure = (experiment.layout.of_labels(condition, name) for name in names)
     inputs = {"labels": experiment.labels(condition), "settings": settings.model_dump(mode="json")}
 
     def build(scratch: Path) -> None:
@@ -160,7 +168,7 @@ def reward_model(experiment: Experiment, condition: Condition) -> str:
         if processes.is_first():
             _calibrate(experiment, condition, labels[held_out], scratch / output, scratch / table, scratch / figure)
 
-    stage = experiment.layout.of_condition(condition, "reward_model")
+    stage = experiment.layout.of_labels(condition, "reward_model")
     return experiment.folder.stage(stage, inputs, [output, table, figure], build, together=True)
 
 
@@ -194,8 +202,8 @@ def _calibrate(
 
 def choose_by_reward_model(experiment: Experiment, condition: Condition) -> str:
     """Train the reward model and let it score the candidates."""
-    assert isinstance(experiment.config.policy, BestOfNSettings)
-    return choose(experiment, condition, reward_model(experiment, condition), experiment.config.policy.n)
+    assert isinstance(condition.method, BestOfNSettings)
+    return choose(experiment, condition, reward_model(experiment, condition), condition.method.n)
 
 
 def respond_with_adapter(
@@ -213,15 +221,23 @@ def respond_with_best_of_n(
     experiment: Experiment, condition: Condition, prompts: list[str], seed: int
 ) -> tuple[list[Response], FloatArray]:
     """Let the reward model pick among n responses of the base policy; the KL is exact."""
-    assert isinstance(experiment.config.policy, BestOfNSettings)
-    n = experiment.config.policy.n
+    assert isinstance(condition.method, BestOfNSettings)
+    n = condition.method.n
     return chosen(experiment, condition, n), np.full(len(prompts), best_of_n_kl(n))
 
 
+def _nothing(experiment: Experiment, seed: int, settings: PolicySettings) -> None:
+    """Share nothing beside the pairs, their outcomes and the base policy's responses."""
+
+
+def _candidates(experiment: Experiment, seed: int, settings: BestOfNSettings) -> str:
+    return candidates(experiment, seed, settings.n)
+
+
 METHODS: dict[str, Method] = {
-    "dpo": Method(train_with_dpo, respond_with_adapter),
-    "online_dpo": Method(train_online, respond_with_adapter),
-    "ppo": Method(train_with_ppo, respond_with_adapter),
-    "rloo": Method(train_with_rloo, respond_with_adapter),
-    "best_of_n": Method(choose_by_reward_model, respond_with_best_of_n),
+    "dpo": Method(reference, train_with_dpo, respond_with_adapter),
+    "online_dpo": Method(_nothing, train_online, respond_with_adapter),
+    "ppo": Method(_nothing, train_with_ppo, respond_with_adapter),
+    "rloo": Method(_nothing, train_with_rloo, respond_with_adapter),
+    "best_of_n": Method(_candidates, choose_by_reward_model, respond_with_best_of_n),
 }

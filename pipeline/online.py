@@ -153,7 +153,7 @@ class OnlineLoop:
         inputs = {
             "reports": self._reports(k),
             "reference": self._reference(k),
-            "policy": self.settings.model_dump(mode="json", exclude={"iterations"}),
+            "policy": self.settings.model_dump(mode="json", exclude={"iterations", "called", "report_to"}),
         }
 
         def build(scratch: Path) -> None:
@@ -213,6 +213,5 @@ class OnlineLoop:
 
 def train_online(experiment: Experiment, condition: Condition) -> str:
     """Run the online loop of a condition; return the fingerprint of its last stage."""
-    settings = experiment.config.policy
-    assert isinstance(settings, OnlineDPOSettings)
-    return OnlineLoop(experiment, condition, settings).run()
+    assert isinstance(condition.method, OnlineDPOSettings)
+    return OnlineLoop(experiment, condition, condition.method).run()

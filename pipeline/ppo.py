@@ -132,9 +132,10 @@ def _trl_config(settings: PPOSettings, sampling: SamplingSettings, folder: str, 
 
     from pipeline.device import training_arguments
 
-    arguments: dict[str, Any] = training_arguments(settings.batch_size, settings.micro_batch_size)
+    arguments: dict[str, Any] = training_arguments(
+        folder, settings.batch_size, settings.micro_batch_size, settings.report_to
+    )
     return PPOConfig(
-        output_dir=folder,
         seed=seed,
         total_episodes=settings.updates * settings.batch_size,
         learning_rate=settings.learning_rate,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,18 @@ import numpy as np
 
 from pipeline import figures
 from pipeline.artifacts import write_bytes_atomically, write_json, write_text_atomically
-from pipeline.compare import COLUMNS, Group, cells, groups, markdown_table, read_json, results_csv
+from pipeline.compare import read_labels
 from pipeline.config import SHARED, TRUTH, RuleSection
+from pipeline.gap_table import (
+    COLUMNS,
+    MECHANISM_COLUMNS,
+    cells,
+    columns,
+    markdown_tables,
+    mechanism_table,
+    results_csv,
+)
+from pipeline.grid import Group, groups
 from pipeline.html import render
 from pipeline.method_report import campaign_outcomes, method_section
 from pipeline.stages import BASE, Condition, Experiment
@@ -19,8 +28,10 @@ from pipeline.tables import read_table
 
 _CAPTIONS = {
     "gold_reward": "Dotted lines: the base policy and the policy trained on the true preferences.",
+    "kl_frontier": "Gold reward against the square root of the KL to the base policy; the dotted line joins the base"
+    " policy and the truth. Low and far right: much moved, little gained.",
     "gaps": "Normalised alignment gap, 95 % interval. Dotted lines: as good as the truth, as bad as no training.",
-    "gap_grid": "Normalised alignment gap by panel and rule.",
+    "gap_grid": "Normalised alignment gap by panel and rule; white where training on the truth gained nothing.",
 }
 
 
@@ -28,15 +39,8 @@ def write_report(experiment: Experiment, rows: list[dict[str, Any]], command: st
     """Write ``report.html``, ``figures/*.png``, ``results.csv``, ``results.md`` and ``evaluation.json``."""
     folder = experiment.folder.root
     seed = experiment.config.seeds[0]
-    images = {"gold_reward": figures.gold_by_condition(rows)}
-    gaps = [row for row in rows if row["panel"] != SHARED and row["normalised_gap"] is not None]
-    shown = ["gold_reward"]
-    if gaps:
-        images["gaps"] = figures.gap_forest(gaps)
-        shown.append("gaps")
-    if len(experiment.config.panels) > 1 and gaps:
-        images["gap_grid"] = figures.gap_heat_map(gaps)
-        shown.append("gap_grid")
+    images = _overview(rows)
+    shown = list(images)
     panels = {}
     for panel in experiment.config.panels:
         panel_groups = [group for group in groups(experiment.config) if group.panel == panel]
@@ -51,8 +55,11 @@ def write_report(experiment: Experiment, rows: list[dict[str, Any]], command: st
         title="What the aggregation rule costs the policy",
         setting=_setting(experiment),
         findings=findings(rows),
-        columns=list(COLUMNS.values()),
-        table=[{"cells": cells(row), "reference": row["panel"] == SHARED} for row in rows],
+        columns=[COLUMNS[name] for name in columns(rows)],
+        n_text=sum(name in ("panel", "rule", "method") for name in columns(rows)),
+        table=[{"cells": cells(row, columns(rows)), "reference": row["panel"] == SHARED} for row in rows],
+        mechanism_columns=MECHANISM_COLUMNS,
+        mechanism=mechanism_table(rows),
         interval_over=over,
         error_over=f"{n_seeds} seeds" if n_seeds > 1 else "held-out prompts",
         overview=[(name, _CAPTIONS[name]) for name in shown],
@@ -66,60 +73,92 @@ def write_report(experiment: Experiment, rows: list[dict[str, Any]], command: st
     for name, image in images.items():
         write_bytes_atomically(folder / "figures" / f"{name}.png", image)
     write_text_atomically(folder / "results.csv", results_csv(rows))
-    write_text_atomically(folder / "results.md", markdown_table(rows))
+    write_text_atomically(folder / "results.md", markdown_tables(rows))
     write_json(folder / "evaluation.json", rows)
     write_text_atomically(folder / "report.html", page)
     return folder / "report.html"
 
 
+def _overview(rows: list[dict[str, Any]]) -> dict[str, bytes]:
+    """Draw what concerns all panels together; the names are those of ``_CAPTIONS``."""
+    images = {"gold_reward": figures.gold_by_condition(rows), "kl_frontier": figures.kl_frontier(rows)}
+    gaps = [row for row in rows if row["panel"] != SHARED and row["normalised_gap"] is not None]
+    if gaps:
+        images["gaps"] = figures.gap_forest(gaps)
+    if len({(row["panel"], row["method"]) for row in gaps}) > 1:
+        images["gap_grid"] = figures.gap_heat_map(gaps)
+    return images
+
+
 def findings(rows: list[dict[str, Any]]) -> list[str]:
     """Return one sentence per rule on what was lost, from the table alone."""
-    base, truth = rows[0]["gold"], rows[1]["gold"]
-    sentences = [f"Training on the true preferences moved the gold reward from {base:.3f} to {truth:.3f}."]
-    for row in rows[2:]:
-        gap = row["normalised_gap"]
-        if gap is None:
-            return [*sentences, "That is no gain, so nothing could be lost and the normalised gap is unknown."]
-        verb = "lost" if gap >= 0 else "gained"
-        where = f" with the panel {row['panel']}" if len({r["panel"] for r in rows}) > 2 else ""
-        interval = row["normalised_gap_interval"]
-        worse = ", which is worse than not training" if interval is not None and interval[0] > 1 else ""
-        sentences.append(f"The labels of {row['rule']}{where} {verb} {abs(gap):.0%} of that{worse}.")
+    base, truths = rows[0], {row["method"]: row for row in rows if row["rule"] == TRUTH}
+    several_panels = len({row["panel"] for row in rows} - {SHARED}) > 1
+    sentences = []
+    for method, truth in truths.items():
+        by = f" with {method}" if len(truths) > 1 else ""
+        moved = f"Training on the true preferences{by} moved the gold reward from {base['gold']:.3f} to"
+        sentences.append(f"{moved} {truth['gold']:.3f}.")
+        if truth["normalised_gap"] is None:
+            sentences.append("That is no gain, so nothing could be lost and the normalised gap is unknown.")
+            continue
+        for row in rows:
+            if row["method"] == method and row["panel"] != SHARED:
+                where = f" with the panel {row['panel']}" if several_panels else ""
+                sentences.append(_finding(row, where))
     return sentences
+
+
+def _finding(row: dict[str, Any], where: str) -> str:
+    gap, interval = row["normalised_gap"], row["normalised_gap_interval"]
+    verb = "lost" if gap >= 0 else "gained"
+    worse = ", which is worse than not training" if interval is not None and interval[0] > 1 else ""
+    return f"The labels of {row['rule']}{where} {verb} {abs(gap):.0%} of that{worse}."
 
 
 def _setting(experiment: Experiment) -> str:
     config = experiment.config
-    n_pairs = len(campaign_outcomes(experiment, _truth(config.seeds[0])))
+    n_pairs = len(campaign_outcomes(experiment, _truths(experiment)[0]))
+    methods = ", ".join(entry.title.upper() for entry in config.policy)
     return (
-        f"Model {config.model.name_or_path}, {config.policy.method.upper()} on {n_pairs} pairs,"
+        f"Model {config.model.name_or_path}, {methods} on {n_pairs} pairs,"
         f" {config.audit_rate:.0%} of them audited,"
         f" {config.prompts.n_held_out} held-out prompts, gold reward {config.gold.name},"
         f" seed{'s' if len(config.seeds) > 1 else ''} {', '.join(map(str, config.seeds))}."
     )
 
 
-def _truth(seed: int) -> Condition:
-    return Condition(seed, SHARED, RuleSection(name=TRUTH))
+def _truths(experiment: Experiment) -> list[Condition]:
+    """Return the truth of the first seed under every method."""
+    truth, seed = RuleSection(name=TRUTH), experiment.config.seeds[0]
+    return [Condition(seed, SHARED, truth, policy) for policy in experiment.config.policy]
 
 
 def _panel_section(
     experiment: Experiment, panel: str, panel_groups: list[Group], images: dict[str, bytes]
 ) -> dict[str, Any]:
-    """Draw a panel's figures for the first seed into ``images`` and return the section's content."""
+    """Draw a panel's figures for the first seed into ``images`` and return the section's content.
+
+    Labels and weights are shown for the first method: those after it share them.
+    """
     from aggregation import regret
 
-    firsts = [group.conditions[0] for group in panel_groups]
+    truths = _truths(experiment)
+    by_method = {
+        truth.method.title: [group.conditions[0] for group in panel_groups if group.method == truth.method.title]
+        for truth in truths
+    }
+    firsts = by_method[truths[0].method.title]
     curves, final_weights, drawn = {}, {}, []
     for condition in firsts:
-        labels = read_json(experiment, condition, "labels.json")
-        reports = read_table(experiment.path(experiment.layout.of_condition(condition, "reports.parquet")), ["report"])
+        labels = read_labels(experiment, condition)
+        reports = read_table(experiment.path(experiment.layout.of_labels(condition, "reports.parquet")), ["report"])
         wide = reports.pivot(index="round", columns="labeler_id", values="report")
         outcomes = campaign_outcomes(experiment, condition)
         matrix = wide.reindex(range(len(outcomes))).to_numpy()  # a round that nobody judged has no row
         curves[condition.title] = regret(np.array(labels["stated"]), matrix, outcomes)
         final_weights[condition.title] = labels["final_weights"]
-        weights = read_table(experiment.path(experiment.layout.of_condition(condition, "weights.parquet")), [])
+        weights = read_table(experiment.path(experiment.layout.of_labels(condition, "weights.parquet")), [])
         if np.ptp(weights.to_numpy(), axis=0).max() > 0:  # rules that never learn have nothing to show
             name = f"weights_{panel}_{condition.title}"
             series = {str(column): weights[column].to_numpy() for column in weights}
@@ -137,7 +176,9 @@ def _panel_section(
     )
     labelers = list(next(iter(final_weights.values())))
     return {
-        "method": method_section(experiment, panel, [_truth(firsts[0].seed), *firsts], images),
+        "methods": [
+            method_section(experiment, panel, [truth, *by_method[truth.method.title]], images) for truth in truths
+        ],
         "figures": drawn,
         "description": "; ".join(spec.describe() for spec in experiment.config.panels[panel]),
         "rules": list(final_weights),
@@ -164,38 +205,8 @@ def _samples(experiment: Experiment) -> dict[str, Any]:
         }
         for k in chosen
     ]
-    names = ["before (base)" if g.title == BASE else f"after ({g.title})" for g in shown]
+    several = len(experiment.config.policy) > 1
+    names = [
+        "before (base)" if g.title == BASE else f"after ({g.title}{f', {g.method}' if several else ''})" for g in shown
+    ]
     return {"samples": rows, "sample_names": names}
-
-
-def write_environment(path: Path) -> None:
-    """Write the versions, the device and the commit that a run uses, and the commits that it was begun with."""
-    import importlib.metadata
-    import os
-    import platform
-    import subprocess
-
-    import torch
-
-    packages = ("truthful-rlhf", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "numpy")
-    here = Path(__file__).parent
-    commit = subprocess.run(["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    content: dict[str, Any] = {
-        "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in packages},
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "threads": torch.get_num_threads(),
-        "cores": os.cpu_count(),
-        "commit": commit.stdout.strip() or None,
-    }
-    content["earlier_commits"] = [earlier for earlier in _commits(path) if earlier != content["commit"]]
-    write_text_atomically(path, json.dumps(content, indent=2) + "\n")
-
-
-def _commits(path: Path) -> list[str]:
-    """Return the commits in an environment file, oldest first; none if there is no readable file."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
-    return [commit for commit in (*content.get("earlier_commits", []), content.get("commit")) if commit]

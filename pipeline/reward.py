@@ -121,9 +121,8 @@ def _trl_config(settings: RewardModelSettings, folder: str, seed: int) -> Reward
 
     from pipeline.device import training_arguments
 
-    arguments: dict[str, Any] = training_arguments(settings.batch_size)
+    arguments: dict[str, Any] = training_arguments(folder, settings.batch_size)
     return RewardConfig(
-        output_dir=folder,
         seed=seed,
         learning_rate=settings.learning_rate,
         num_train_epochs=settings.epochs,

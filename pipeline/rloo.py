@@ -88,9 +88,10 @@ def _trl_config(
 
     from pipeline.device import training_arguments
 
-    arguments: dict[str, Any] = training_arguments(settings.batch_size, settings.micro_batch_size)
+    arguments: dict[str, Any] = training_arguments(
+        folder, settings.batch_size, settings.micro_batch_size, settings.report_to
+    )
     return RLOOConfig(
-        output_dir=folder,
         seed=seed,
         max_steps=settings.updates,
         learning_rate=settings.learning_rate,

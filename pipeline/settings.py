@@ -6,24 +6,53 @@ SmolLM2-135M on two CPU cores.
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from reward_model.losses import LOSSES
 
-SoftLabelLoss = Literal["soft_bce", "gdpo", "redraw"]
+SoftLabelLoss = Literal["soft_bce", "gdpo", "hard", "robust", "redraw"]
 assert set(SoftLabelLoss.__args__) == set(LOSSES)  # type: ignore[attr-defined]
+
+
+NAME = r"^[A-Za-z0-9_][A-Za-z0-9_=+. -]*$"
+"""What an entry of a config may be called: it becomes the name of a folder."""
 
 
 class Settings(BaseModel):
     """Settings refuse keys that they do not know."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class LoRASettings(Settings):
+class MethodSettings(Settings):
+    """What every method shares."""
+
+    method: str
+    called: str | None = Field(None, pattern=NAME, description="name in tables and folders; default: the method")
+
+    @property
+    def title(self) -> str:
+        """Return the name that tells this entry from the config's others."""
+        return self.called or self.method
+
+
+class LoRASettings(MethodSettings):
     """What every policy training shares: a LoRA adapter on all linear layers."""
+
+    report_to: list[Literal["tensorboard", "trackio", "wandb"]] = Field(
+        [], description="trackers that TRL logs the training to; they must be installed"
+    )
+
+    @field_validator("report_to")
+    @classmethod
+    def _is_installed(cls, value: list[str]) -> list[str]:
+        missing = [tracker for tracker in value if importlib.util.find_spec(tracker) is None]
+        if missing:
+            raise ValueError(f"{missing[0]} is not installed; pip install {missing[0]}")
+        return value
 
     learning_rate: float = Field(3e-4, gt=0)
     lora_rank: int = Field(16, ge=1, description="LoRA rank on all linear layers (alpha is twice the rank)")
@@ -97,7 +126,7 @@ class RLOOSettings(LoRASettings):
         return self
 
 
-class BestOfNSettings(Settings):
+class BestOfNSettings(MethodSettings):
     """No training of the policy: the best of n responses of the base policy, as judged by the reward model."""
 
     method: Literal["best_of_n"] = "best_of_n"

@@ -1,10 +1,11 @@
 """The stages of an experiment, each building one artefact from earlier ones and skipped when it is there already.
 
-    pairs -> outcomes -> labels(panel, rule) -> policy(panel, rule) -> evaluation(panel, rule)
+    pairs -> outcomes -> labels(panel, rule) -> policy(panel, rule, method) -> evaluation(panel, rule, method)
       '----> reference log-probabilities ---------^
 
 Everything of one seed is shared as far as it can be: all panels and rules see the same pairs, outcomes, audited pairs,
-reference log-probabilities, held-out prompts and sampling seeds, so that conditions differ in their labels only.
+reference log-probabilities, held-out prompts and sampling seeds, so that conditions differ in their labels only; and
+the methods of one panel and rule share its labels and its reward model.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ from pipeline.artifacts import RunFolder, checksum, write_json
 from pipeline.config import SHARED, TRUTH, Config, ConfigError, RuleSection
 from pipeline.evaluate import Estimate, FloatArray, win_rate
 from pipeline.generate import sample_responses
-from pipeline.labels import Labels, apply_rule, label_quality, orient, truth_labels
+from pipeline.labels import Labels, apply_rule, label_quality, mechanism_quality, orient, truth_labels
 from pipeline.methods import METHODS
 from pipeline.model import load_model, load_tokenizer, resolve_model
 from pipeline.pairs import PAIR_COLUMNS, as_labelers_see_them, draw_outcomes, pair_off, part_rng
 from pipeline.prompts import BUNDLED, Prompt, load_prompts
+from pipeline.settings import DPOSettings, OnlineDPOSettings, PolicySettings
 from pipeline.tables import read_table, write_table
 from reward_model.gold import GoldReward, make_gold
 
@@ -42,38 +44,62 @@ BASE = "base"
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the artefacts of a seed and of a condition lie below the run folder."""
+    """Where the artefacts of a seed, of a panel and rule, and of a condition lie below the run folder."""
 
     seed: str
+    judged: str
     condition: str
 
     def of_seed(self, seed: int, name: str) -> str:
         """Return the path of an artefact that all conditions of a seed share."""
         return self.seed.format(seed=seed) + name
 
+    def of_labels(self, condition: Condition, name: str) -> str:
+        """Return the path of an artefact that the methods of a panel and rule share: labels, the reward model.
+
+        The online loop shares none: which pairs are judged depends on its policy.
+        """
+        if isinstance(condition.method, OnlineDPOSettings):
+            return self.of_condition(condition, name)
+        return self.judged.format(seed=condition.seed, panel=condition.panel, rule=condition.title) + name
+
     def of_condition(self, condition: Condition, name: str) -> str:
         """Return the path of an artefact of one condition; the base policy belongs to the seed."""
         if condition.rule is None:
             return self.of_seed(condition.seed, f"{BASE}/{name}")
-        return self.condition.format(seed=condition.seed, panel=condition.panel, rule=condition.title) + name
+        parts = {"panel": condition.panel, "rule": condition.title, "method": condition.method.title}
+        return self.condition.format(seed=condition.seed, **parts) + name
 
 
-GRID = Layout("seed-{seed}/", "seed-{seed}/{panel}/{rule}/")
-SINGLE = Layout("", "")  # one condition: design, section 8
+GRID = Layout("seed-{seed}/", "seed-{seed}/{panel}/{rule}/", "seed-{seed}/{panel}/{rule}/{method}/")
+SINGLE = Layout("", "", "")  # one condition: design, section 8
 
 
 @dataclass(frozen=True)
 class Condition:
-    """One cell of the grid: a seed, a panel, and a rule; without a rule it is the base policy (nothing trained)."""
+    """One cell of the grid: a seed, a panel, a rule and a method; without a rule it is the base policy (untrained)."""
 
     seed: int
     panel: str
     rule: RuleSection | None
+    policy: PolicySettings | None
 
     @property
     def title(self) -> str:
         """Return the rule's title, or ``base``."""
         return BASE if self.rule is None else self.rule.title
+
+    @property
+    def method(self) -> PolicySettings:
+        """Return how the policy is trained, with the rule's own loss if it has one; the base policy is not trained."""
+        assert self.policy is not None
+        assert self.rule is not None
+        if self.rule.loss is None:
+            return self.policy
+        loss = {"loss": self.rule.loss}
+        if isinstance(self.policy, DPOSettings):
+            return self.policy.model_copy(update=loss)
+        return self.policy.model_copy(update={"reward_model": self.policy.reward_model.model_copy(update=loss)})
 
 
 class Experiment:
@@ -130,7 +156,7 @@ class Experiment:
     @staticmethod
     def base(seed: int) -> Condition:
         """Return the condition of the base policy, which all panels and rules share."""
-        return Condition(seed, SHARED, None)
+        return Condition(seed, SHARED, None, None)
 
     def pairs(self, seed: int) -> str:
         """Build ``pairs/pairs.parquet``: sampled responses, paired off, with their gold rewards."""
@@ -162,6 +188,13 @@ class Experiment:
 
         return self.folder.stage(self.layout.of_seed(seed, "outcomes"), inputs, [output], build)
 
+    def share(self, seed: int) -> None:
+        """Build what all conditions of a seed share, so that they can then be built in any order, or side by side."""
+        self.outcomes(seed)
+        self.evaluation(self.base(seed))
+        for policy in self.config.policy:
+            METHODS[policy.method].share(self, seed, policy)
+
     # --- one condition ------------------------------------------------------------------------------------------------
 
     def labels(self, condition: Condition) -> str:
@@ -172,14 +205,15 @@ class Experiment:
             pairs, outcomes = self._campaign(condition.seed)
             self.write_labels(scratch, condition, pairs, outcomes, self.reports(condition, pairs))
 
-        outputs = [self.layout.of_condition(condition, name) for name in LABEL_ARTEFACTS]
-        return self.folder.stage(self.layout.of_condition(condition, "labels"), inputs, outputs, build)
+        outputs = [self.layout.of_labels(condition, name) for name in LABEL_ARTEFACTS]
+        return self.folder.stage(self.layout.of_labels(condition, "labels"), inputs, outputs, build)
 
     def judgement(self, condition: Condition) -> dict[str, Any]:
         """Return what the labels of a condition depend on beside its pairs: the rule, and the panel if it needs one."""
         assert condition.rule is not None
         specs = [] if condition.rule.name == TRUTH else self.config.panels[condition.panel]
-        return {"rule": condition.rule.model_dump(), "panel": [spec.model_dump(mode="json") for spec in specs]}
+        rule = condition.rule.model_dump(exclude={"called", "loss"})
+        return {"rule": rule, "panel": [spec.model_dump(mode="json") for spec in specs]}
 
     def reports(
         self, condition: Condition, pairs: pd.DataFrame, first_round: int = 0, weights: FloatArray | None = None
@@ -227,7 +261,7 @@ class Experiment:
         reports: pd.DataFrame,
     ) -> None:
         """Write ``LABEL_ARTEFACTS`` of a whole campaign into a stage's scratch folder."""
-        here = {name: scratch / self.layout.of_condition(condition, name) for name in LABEL_ARTEFACTS}
+        here = {name: scratch / self.layout.of_labels(condition, name) for name in LABEL_ARTEFACTS}
         labels = self.aggregate(condition, pairs, outcomes, reports)
         labeler_ids, audited = tuple(reports.columns), outcomes["audited"].to_numpy(dtype=bool)
         matrix = reports.to_numpy(dtype=np.float64)
@@ -236,13 +270,14 @@ class Experiment:
         write_table(here["soft_labels.parquet"], orient(pairs, labels.soft_labels, n_labelers, audited))
         write_table(here["weights.parquet"], pd.DataFrame(labels.weights, columns=list(labeler_ids)))
         quality = label_quality(labels.soft_labels, outcomes["p_truth"].to_numpy(), audited)
+        mechanism = mechanism_quality(labels, matrix, outcomes["outcome"].to_numpy(dtype=np.float64))
         final_weights = dict(zip(labeler_ids, labels.weights[-1].tolist(), strict=True))
         stated = {"stated": labels.stated.tolist(), "final_weights": final_weights}
-        write_json(here["labels.json"], {**quality, **stated})
+        write_json(here["labels.json"], {**quality, **mechanism, **stated})
 
     def policy(self, condition: Condition) -> str:
         """Train the policy of a condition on its soft labels, with the config's method."""
-        return METHODS[self.config.policy.method].train(self, condition)
+        return METHODS[condition.method.method].train(self, condition)
 
     def evaluation(self, condition: Condition) -> str:
         """Measure a policy on the held-out prompts: ``evaluation.json`` and ``samples.parquet``."""
@@ -276,7 +311,7 @@ class Experiment:
             sampling = self.config.sampling
             responses = sample_responses(self.base_model, self.tokenizer, prompts, sampling, seed, "Held-out responses")
         else:
-            responses, kl = METHODS[self.config.policy.method].respond(self, condition, prompts, seed)
+            responses, kl = METHODS[condition.method.method].respond(self, condition, prompts, seed)
         texts = [response.text for response in responses]
         return pd.DataFrame(
             {
@@ -337,8 +372,8 @@ def summarise(samples: pd.DataFrame, responses_per_prompt: int) -> Mapping[str, 
     }
 
 
-def choose_condition(config: Config, panel: str | None, rule: str | None) -> Condition:
-    """Return one cell of a config's grid, by the names of its panel and rule; the only one needs no name.
+def choose_condition(config: Config, panel: str | None, rule: str | None, method: str | None = None) -> Condition:
+    """Return one cell of a config's grid, by the names of its panel, rule and method; the only one needs no name.
 
     Raises:
         ConfigError: the name is not in the config, or there are several and none was named.
@@ -346,9 +381,11 @@ def choose_condition(config: Config, panel: str | None, rule: str | None) -> Con
     seed = _only("seeds", [str(s) for s in config.seeds], None, "--seed")
     panel_name = _only("panels", list(config.panels), panel, "--panel")
     rules = {entry.title: entry for entry in config.rules}
+    methods = {entry.title: entry for entry in config.policy}
+    policy = methods[_only("methods", list(methods), method, "--method")]
     if rule == TRUTH:
-        return Condition(int(seed), SHARED, RuleSection(name=TRUTH))
-    return Condition(int(seed), panel_name, rules[_only("rules", list(rules), rule, "--rule")])
+        return Condition(int(seed), SHARED, RuleSection(name=TRUTH), policy)
+    return Condition(int(seed), panel_name, rules[_only("rules", list(rules), rule, "--rule")], policy)
 
 
 def _only(what: str, names: list[str], wanted: str | None, option: str) -> str:

@@ -51,6 +51,31 @@ def gdpo(z: Tensor, q: Tensor) -> Tensor:
     return logsigmoid(z) - logsigmoid((2.0 * q - 1.0) * z)
 
 
+def hard(z: Tensor, q: Tensor) -> Tensor:
+    """Return the soft BCE term of the labels' directions, 1 from q = 1/2 on: TRL's own loss where q >= 1/2."""
+    return soft_bce(z, _direction(q))
+
+
+ROBUST_FLIP_RATE = 0.1
+"""The share of flipped labels that ``robust`` assumes: one number for all pairs."""
+
+
+def robust(z: Tensor, q: Tensor) -> Tensor:
+    """Return the term of hard labels d with a known flip rate e: the total is TRL's ``robust`` loss.
+
+    ((1 - e) l(z, d) - e l(z, 1 - d)) / (1 - 2e), where l is the hard loss: linear in the label, so it is the soft BCE
+    term of the label (d - e) / (1 - 2e), outside [0, 1], whose expectation over flips is the label without flips.
+
+    References:
+        Provably robust DPO, arXiv 2403.00409.
+    """
+    return soft_bce(z, (_direction(q) - ROBUST_FLIP_RATE) / (1.0 - 2.0 * ROBUST_FLIP_RATE))
+
+
+def _direction(q: Tensor) -> Tensor:
+    return (q >= 0.5).to(q.dtype)
+
+
 class Redraw:
     """The soft BCE term of hard labels drawn from Bernoulli(q) each time a pair is seen.
 
@@ -69,6 +94,8 @@ class Redraw:
 LOSSES: dict[str, Callable[[np.random.Generator], Term]] = {
     "soft_bce": lambda rng: soft_bce,
     "gdpo": lambda rng: gdpo,
+    "hard": lambda rng: hard,
+    "robust": lambda rng: robust,
     "redraw": Redraw,
 }
 """Name -> maker of the term; the generator is used by the losses that draw."""

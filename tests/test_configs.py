@@ -42,7 +42,7 @@ def test_every_method_has_a_config_and_a_fast_variant() -> None:
     for method in ("ppo", "rloo", "online_dpo", "best_of_n"):
         assert {method, f"fast_{method}"} <= names
         full, fast = (load_config(str(CONFIGS / f"{name}.yaml")) for name in (method, f"fast_{method}"))
-        assert full.policy.method == fast.policy.method == method
+        assert full.policy[0].method == fast.policy[0].method == method
         assert full.panels == fast.panels
         assert full.rules == fast.rules
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -17,10 +18,26 @@ OutOption = Annotated[Optional[Path], typer.Option(help="Run folder; default run
 SeedOption = Annotated[Optional[int], typer.Option(help="Run this seed alone instead of the config's.")]  # noqa: UP045
 
 
+class Engine(StrEnum):
+    """Who runs the cells of the grid."""
+
+    local = "local"
+    ray = "ray"
+
+
 def compare(
-    config: ConfigArgument, overrides: OverridesArgument = None, out: OutOption = None, seed: SeedOption = None
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    out: OutOption = None,
+    seed: SeedOption = None,
+    engine: Annotated[Engine, typer.Option(help="local: one cell after another; ray: side by side.")] = Engine.local,
+    ray_address: Annotated[
+        Optional[str], typer.Option(help="A Ray cluster that sees the run folder; default: Ray on this machine.")  # noqa: UP045
+    ] = None,
+    cpus_per_cell: Annotated[int, typer.Option(help="With ray: cores of one cell.")] = 2,
+    gpus_per_cell: Annotated[float, typer.Option(help="With ray: GPUs of one cell; 0.5 lets two share one.")] = 0,
 ) -> None:
-    r"""Train one policy per rule (and one on the truth), and measure the alignment gap of each rule.
+    r"""Train one policy per rule and method (and on the truth), and measure the alignment gap of each rule.
 
     A killed run goes on where it was when the same command is given again.
 
@@ -29,20 +46,28 @@ def compare(
         truthful-rlhf compare configs/quickstart.yaml --out runs/quickstart
 
         truthful-rlhf compare quickstart audit_rate=0.1 "rules=\[mean, online_weighted]" --seed 3
+
+        truthful-rlhf compare evidence --engine ray --cpus-per-cell 1
     """
     from pipeline import processes
-    from pipeline.compare import run_grid, summarise_grid, terminal_table
+    from pipeline.compare import summarise_grid
     from pipeline.console import console, print_table
     from pipeline.experiment import opened
+    from pipeline.gap_table import terminal_table
+    from pipeline.grid import run_grid
+    from pipeline.ray_engine import RayEngine
     from pipeline.report import write_report
     from pipeline.stages import GRID
 
     with opened(config, overrides or [], out, seed, GRID) as experiment:
-        run_grid(experiment)
+        if engine is Engine.ray:
+            RayEngine(ray_address, cpus_per_cell, gpus_per_cell).run(experiment)
+        else:
+            run_grid(experiment)
         if not processes.is_first():
             return
         rows = summarise_grid(experiment)
         report = write_report(experiment, rows, shlex.join(["truthful-rlhf", *sys.argv[1:]]))
         columns, table = terminal_table(rows)
-        print_table("Alignment gaps", columns, table, n_text=1 if columns[0] == "rule" else 2)
+        print_table("Alignment gaps", columns, table, n_text=columns.index("label acc."))
         console.print(f"Report: {report}")

@@ -14,6 +14,7 @@ def run(
     overrides: OverridesArgument = None,
     rule: Annotated[Optional[str], typer.Option(help="Which of the config's rules (default: its only one).")] = None,  # noqa: UP045
     panel: Annotated[Optional[str], typer.Option(help="Which of its panels (default: its only one).")] = None,  # noqa: UP045
+    method: Annotated[Optional[str], typer.Option(help="Which of its methods (default: its only one).")] = None,  # noqa: UP045
     out: OutOption = None,
     seed: SeedOption = None,
 ) -> None:
@@ -34,7 +35,7 @@ def run(
     from pipeline.stages import SINGLE, choose_condition
 
     with opened(config, overrides or [], out, seed, SINGLE) as experiment:
-        condition = choose_condition(experiment.config, panel, rule)
+        condition = choose_condition(experiment.config, panel, rule, method)
         experiment.evaluation(condition)
         if not processes.is_first():
             return

@@ -14,10 +14,10 @@ def validate(config: ConfigArgument, overrides: OverridesArgument = None) -> Non
 
         truthful-rlhf validate quickstart policy.beta=0.5
     """
-    from pipeline.compare import groups
     from pipeline.config import load_config
     from pipeline.console import clear_errors, console
     from pipeline.experiment import EXPECTED_ERRORS
+    from pipeline.grid import groups
     from pipeline.model import resolve_model
     from pipeline.pairs import part_rng
     from pipeline.prompts import load_prompts
@@ -30,4 +30,5 @@ def validate(config: ConfigArgument, overrides: OverridesArgument = None) -> Non
         grid = groups(checked)
         console.print(f"{config} is valid: {len(checked.seeds)} seed(s) x {len(grid)} conditions")
         for group in grid:
-            console.print(f"  {group.panel}: {group.title}", highlight=False)
+            method = f", {group.method}" if group.method else ""
+            console.print(f"  {group.panel}: {group.title}{method}", highlight=False)

@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.cli import app
-from pipeline.report import write_environment
+from pipeline.environment import write_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = [
@@ -69,7 +69,7 @@ def test_the_report_stands_alone(finished: Path) -> None:
         assert (finished / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert page.count("data:image/png;base64,") >= 3
     assert "online_weighted" in page
-    assert (finished / "results.md").read_text(encoding="utf-8").count("\n") == 7
+    assert (finished / "results.md").read_text(encoding="utf-8").count("\n") == 7 + 1 + 5  # two tables
 
 
 def test_a_second_start_builds_nothing(finished: Path, tiny_model_folder: Path) -> None:

@@ -76,7 +76,7 @@ def test_a_mistaken_override_is_explained(tmp_path: Path, override: str, message
 
 def test_overrides_reach_nested_keys(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, MINIMAL), ["policy.beta=0.5", "rules=[mean, {name: median}]", "seeds=[1, 2]"])
-    assert config.policy.beta == 0.5
+    assert config.policy[0].beta == 0.5
     assert [rule.name for rule in config.rules] == ["mean", "median"]
     assert config.seeds == [1, 2]
 

@@ -6,7 +6,7 @@ from pipeline import figures
 from pipeline.report import findings
 
 ROWS = [
-    {"panel": panel, "rule": rule, "normalised_gap": gap, "normalised_gap_interval": interval}
+    {"panel": panel, "rule": rule, "method": "dpo", "normalised_gap": gap, "normalised_gap_interval": interval}
     for panel, rule, gap, interval in (
         ("honest", "mean", 0.02, [-0.1, 0.2]),
         ("honest", "online_weighted", 0.03, None),
@@ -25,12 +25,23 @@ def test_the_same_rows_give_the_same_bytes() -> None:
 
 def test_panels_are_named_only_where_there_are_several() -> None:
     assert figures._names(ROWS)[0] == "honest: mean"
-    assert figures._names([{"panel": "shared", "rule": "truth"}, *ROWS[:2]]) == ["truth", "mean", "online_weighted"]
+    assert figures._names([{"panel": "shared", "rule": "truth", "method": "dpo"}, *ROWS[:2]]) == [
+        "truth",
+        "mean",
+        "online_weighted",
+    ]
 
 
 def test_worse_than_no_training_needs_the_whole_interval() -> None:
-    references = [{"panel": "shared", "rule": rule, "gold": gold} for rule, gold in (("base", 0.1), ("truth", 0.5))]
-    unsure = {"panel": "p", "rule": "mean", "normalised_gap": 1.01, "normalised_gap_interval": [0.84, 1.22]}
+    base = {"panel": "shared", "rule": "base", "method": None, "gold": 0.1}
+    references = [base, {**base, "rule": "truth", "method": "dpo", "gold": 0.5, "normalised_gap": 0.0}]
+    unsure = {
+        "panel": "p",
+        "rule": "mean",
+        "method": "dpo",
+        "normalised_gap": 1.01,
+        "normalised_gap_interval": [0.84, 1.22],
+    }
     sure = {**unsure, "rule": "median", "normalised_gap": 1.2, "normalised_gap_interval": [1.1, 1.3]}
     _, mean, median = findings([*references, unsure, sure])
     assert "worse than not training" not in mean

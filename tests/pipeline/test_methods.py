@@ -12,9 +12,10 @@ import yaml
 
 from pipeline.artifacts import RunFolder
 from pipeline.best_of_n import best_of_n_kl
-from pipeline.config import RuleSection, load_config
+from pipeline.config import load_config
 from pipeline.methods import METHODS
-from pipeline.stages import SINGLE, Condition, Experiment
+from pipeline.settings import RLOOSettings
+from pipeline.stages import SINGLE, Condition, Experiment, choose_condition
 
 REWARD_MODEL = {"epochs": 1, "lora_rank": 4}
 POLICIES = {
@@ -45,6 +46,10 @@ def experiment(tiny_model_folder: Path, folder: Path, method: str) -> tuple[Expe
     return Experiment(load_config(str(config)), run, SINGLE), seen
 
 
+def mean_of(one: Experiment) -> Condition:
+    return choose_condition(one.config, None, None)
+
+
 def test_every_method_is_tried() -> None:
     assert set(POLICIES) == set(METHODS)
 
@@ -52,7 +57,7 @@ def test_every_method_is_tried() -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_from_prompts_to_evaluation(method: str, tiny_model_folder: Path, tmp_path: Path) -> None:
     one, _ = experiment(tiny_model_folder, tmp_path, method)
-    condition = Condition(0, "all", RuleSection(name="mean"))
+    condition = mean_of(one)
     one.evaluation(condition)
     measures = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert set(measures) == {"gold", "n_tokens", "kl", "win_rate"}
@@ -88,13 +93,12 @@ def check_that_the_best_was_chosen(run: Path, measures: dict[str, dict[str, floa
 
 
 def test_a_change_of_the_policy_keeps_the_reward_model(tiny_model_folder: Path, tmp_path: Path) -> None:
-    condition = Condition(0, "all", RuleSection(name="mean"))
     one, _ = experiment(tiny_model_folder, tmp_path, "rloo")
-    one.policy(condition)
+    one.policy(mean_of(one))
     for change, kept in (({"updates": 1}, True), ({"reward_model": {"epochs": 2, "lora_rank": 4}}, False)):
         other, seen = experiment(tiny_model_folder, tmp_path, "rloo")
-        policy = type(other.config.policy).model_validate(POLICIES["rloo"] | change)
-        other.config = other.config.model_copy(update={"policy": policy})
-        other.policy(condition)
+        policy = RLOOSettings.model_validate(POLICIES["rloo"] | change)
+        other.config = other.config.model_copy(update={"policy": [policy]})
+        other.policy(mean_of(other))
         assert dict(seen)["reward_model"] is kept
         assert dict(seen)["policy"] is False
