@@ -57,9 +57,12 @@ class PromptsSection(Section):
 
 
 class PairsSection(Section):
-    """How many responses are sampled per prompt; they are paired off, each used once."""
+    """Where the pairs come from: responses sampled per prompt and paired off, each used once, or an annotation file."""
 
     responses_per_prompt: int = Field(4, ge=2, multiple_of=2)
+    file: Path | None = Field(
+        None, description="an annotation file: its pairs are trained on, its outcomes are the truth where it has them"
+    )
 
 
 class GoldSection(Section):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from labelers import Pairs
+from labelers.annotations import read_annotations
+from labelers.records import AnnotationError
 from pipeline.config import Config
 from pipeline.prompts import Prompt
 from reward_model.gold import GoldReward, true_preference
@@ -52,8 +55,27 @@ def pair_off(prompts: list[Prompt], responses: list[list[str]], gold: GoldReward
     )
 
 
+def recorded_pairs(path: Path, gold: GoldReward) -> pd.DataFrame:
+    """Return the pairs of an annotation file, each once: ``PAIR_COLUMNS``, and ``recorded_outcome`` (NaN: not known).
+
+    Raises:
+        AnnotationError: the file is not readable, or a pair lacks its texts.
+    """
+    annotations = read_annotations(path)
+    if not annotations.has_texts:
+        raise AnnotationError(f"{path}: a policy is trained on texts: every pair needs prompt, response_a, response_b")
+    table = annotations.texts.take(annotations.text_row).to_pandas()
+    topics = annotations.topic or [""] * annotations.n_pairs
+    table = table.assign(pair_id=annotations.pair_ids, topic=topics, recorded_outcome=annotations.outcome)
+    for side in "ab":
+        table[f"gold_{side}"] = gold.score(table["prompt"].tolist(), table[f"response_{side}"].tolist())
+    return table[[*PAIR_COLUMNS, "recorded_outcome"]]
+
+
 def draw_outcomes(pairs: pd.DataFrame, config: Config, rng: np.random.Generator) -> pd.DataFrame:
     """Draw every pair's outcome from the true preference, and which pairs are audited.
+
+    A recorded outcome is taken as it is: it is then the true preference.
 
     Returns:
         Columns ``pair_id``, ``p_truth`` (true P(A better)), ``outcome`` (drawn for all pairs), ``audited``: exactly
@@ -61,6 +83,9 @@ def draw_outcomes(pairs: pd.DataFrame, config: Config, rng: np.random.Generator)
     """
     p_truth = true_preference(pairs["gold_a"].to_numpy(), pairs["gold_b"].to_numpy(), config.gold.kappa)
     outcomes = (rng.random(len(pairs)) < p_truth).astype(np.float64)
+    if "recorded_outcome" in pairs:
+        recorded = pairs["recorded_outcome"].to_numpy(dtype=np.float64)
+        p_truth, outcomes = (np.where(np.isnan(recorded), drawn, recorded) for drawn in (p_truth, outcomes))
     audited = np.zeros(len(pairs), dtype=bool)
     audited[rng.permutation(len(pairs))[: round(config.audit_rate * len(pairs))]] = True
     return pd.DataFrame({"pair_id": pairs["pair_id"], "p_truth": p_truth, "outcome": outcomes, "audited": audited})

@@ -28,7 +28,7 @@ from pipeline.generate import sample_responses
 from pipeline.labels import Labels, apply_rule, label_quality, mechanism_quality, orient, truth_labels
 from pipeline.methods import METHODS
 from pipeline.model import load_model, load_tokenizer, resolve_model
-from pipeline.pairs import PAIR_COLUMNS, as_labelers_see_them, draw_outcomes, pair_off, part_rng
+from pipeline.pairs import PAIR_COLUMNS, as_labelers_see_them, draw_outcomes, pair_off, part_rng, recorded_pairs
 from pipeline.prompts import BUNDLED, Prompt, load_prompts
 from pipeline.settings import DPOSettings, OnlineDPOSettings, PolicySettings
 from pipeline.tables import read_table, write_table
@@ -132,6 +132,8 @@ class Experiment:
         sources = {"model": self.config.model.name_or_path, "prompts": self.config.prompts.source}
         if Path(sources["prompts"]).is_file():
             sources["prompts_sha256"] = checksum(Path(sources["prompts"]))
+        if self.config.pairs.file is not None and self.config.pairs.file.is_file():
+            sources["pairs_sha256"] = checksum(self.config.pairs.file)
         if sources["model"] != BUNDLED and Path(resolve_model(sources["model"])).is_dir():
             sources["model_sha256"] = checksum(Path(sources["model"]))
         return sources
@@ -159,12 +161,15 @@ class Experiment:
         return Condition(seed, SHARED, None, None)
 
     def pairs(self, seed: int) -> str:
-        """Build ``pairs/pairs.parquet``: sampled responses, paired off, with their gold rewards."""
+        """Build ``pairs/pairs.parquet``: sampled responses, paired off, or recorded ones, with their gold rewards."""
         output = self.layout.of_seed(seed, "pairs/pairs.parquet")
         inputs = {**self._sources, **self._sections("prompts", "sampling", "pairs", "gold"), "seed": seed}
         del inputs["gold"]["kappa"]
 
         def build(scratch: Path) -> None:
+            if self.config.pairs.file is not None:
+                write_table(scratch / output, recorded_pairs(self.config.pairs.file, self.gold))
+                return
             prompts, _ = self.prompts(seed)
             n = self.config.pairs.responses_per_prompt
             repeated = [prompt.text for prompt in prompts for _ in range(n)]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.config import RuleSection
+from labelers.records import AnnotationError
+from pipeline.config import RuleSection, load_config
 from pipeline.labels import apply_rule, label_quality, orient
+from pipeline.pairs import draw_outcomes, recorded_pairs
+from reward_model.gold import VaderGold
 
 
 def test_online_labels_are_stated_before_the_outcome_and_final_labels_after() -> None:
@@ -46,3 +51,31 @@ def test_pairs_of_equally_good_responses_have_no_direction() -> None:
     assert quality["label_accuracy"] == quality["label_accuracy_unaudited"] == 1.0
     assert quality["brier"] == pytest.approx((0.01 + 0.16) / 2)
     assert label_quality(np.array([0.9]), np.array([0.5]), np.array([False]))["label_accuracy"] is None
+
+
+def test_recorded_pairs_take_their_outcomes_as_the_truth_and_the_gold_reward_where_there_is_none(
+    tmp_path: Path,
+) -> None:
+    rows = [
+        ("p1", "Hello", " good", " bad", "ann", 0.9, 0.0),  # the recorded outcome contradicts the gold reward
+        ("p1", "Hello", " good", " bad", "bob", 0.2, 0.0),
+        ("p2", "Bye", " awful", " wonderful", "ann", 0.4, None),
+    ]
+    names = ["pair_id", "prompt", "response_a", "response_b", "labeler_id", "report", "outcome"]
+    file = tmp_path / "people.csv"
+    pd.DataFrame(rows, columns=names).to_csv(file, index=False)
+    pairs = recorded_pairs(file, VaderGold())
+    assert pairs["pair_id"].tolist() == ["p1", "p2"]
+    assert (pairs["gold_a"] > pairs["gold_b"]).tolist() == [True, False]
+    config = load_config("quickstart", ["audit_rate=1.0"])
+    outcomes = draw_outcomes(pairs, config, np.random.default_rng(0))
+    assert outcomes["p_truth"][0] == outcomes["outcome"][0] == 0.0
+    assert outcomes["p_truth"][1] < 0.1
+    assert outcomes["audited"].all()
+
+
+def test_recorded_pairs_need_texts(tmp_path: Path) -> None:
+    file = tmp_path / "people.csv"
+    pd.DataFrame({"pair_id": ["p1"], "labeler_id": ["ann"], "report": [0.9]}).to_csv(file, index=False)
+    with pytest.raises(AnnotationError, match=r"people\.csv.*needs prompt, response_a, response_b"):
+        recorded_pairs(file, VaderGold())
