@@ -140,6 +140,9 @@ class RunFolder:
         Returns:
             The fingerprint of the inputs, to be put into the inputs of later stages.
         """
+        for path in (f"{STAGES}/{name}.json", *outputs):
+            if not (self.root / path).resolve().is_relative_to(self.root.resolve()):
+                raise RunFolderError(f"stage {name!r} would write {path!r}, which is outside {self.root}")
         key = fingerprint({"stage": name, **inputs})
         done = processes.from_first(processes.is_first() and self.is_done(name, key, outputs))
         if processes.is_first():

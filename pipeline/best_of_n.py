@@ -25,7 +25,8 @@ from pipeline.tables import read_table, write_table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from pipeline.stages import Condition, Experiment
+    from pipeline.conditions import Condition
+    from pipeline.stages import Experiment
 
 FloatArray = NDArray[np.float64]
 CANDIDATES = "candidates.parquet"

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.conditions import Condition
 from pipeline.config import TRUTH
 from pipeline.evaluate import Estimate, alignment_gap
 from pipeline.grid import Group, groups
-from pipeline.stages import Condition, Experiment
+from pipeline.stages import Experiment
 from pipeline.tables import read_table
 
 FloatArray = NDArray[np.float64]

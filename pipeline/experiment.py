@@ -14,11 +14,12 @@ from labelers.records import AnnotationError
 from labelers.remote_judge import JudgeError
 from pipeline import processes
 from pipeline.artifacts import RunFolder, RunFolderError, write_text_atomically
+from pipeline.conditions import Layout
 from pipeline.config import Config, ConfigError, find_config, load_config
 from pipeline.console import StageReporter, clear_errors
 from pipeline.model import ModelNotFoundError
 from pipeline.prompts import PromptsError
-from pipeline.stages import Experiment, Layout
+from pipeline.stages import Experiment
 from pipeline.tables import ArtefactError
 from pipeline.vllm_engine import EngineNotFoundError
 

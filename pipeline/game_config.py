@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, field_validator, model_validator
@@ -14,6 +14,7 @@ from aggregation.base import Aggregator
 from aggregation.best_response import STRATEGY_CLASSES
 from aggregation.population import Population, population_from_mapping, unknown
 from pipeline.config import Section
+from pipeline.settings import NAME
 
 SPSA = "spsa"
 NEXT_SHARE = "next_share"
@@ -52,7 +53,9 @@ class GameSection(Section):
     seed: int = Field(0, ge=0)
     rules: list[RuleSpec] = Field(min_length=1)
     populations: list[str] = Field(min_length=1, description="built in (aggregation/populations.yaml) or defined below")
-    define: dict[str, dict[str, Any]] = Field(default_factory=dict, description="own populations: name -> groups")
+    define: dict[Annotated[str, Field(pattern=NAME)], dict[str, Any]] = Field(
+        default_factory=dict, description="own populations: name (also of a folder) -> groups"
+    )
     audit_rate: float = Field(1.0, ge=0, le=1, description="chance that a pair's outcome is revealed to the rule")
 
     @model_validator(mode="after")
@@ -99,7 +102,9 @@ class SimulateConfig(GameSection):
 
     seeds: int = Field(5, ge=1, description="independent campaigns per point")
     rounds: list[int] = Field(min_length=1, description="campaign lengths T")
-    max_rounds: dict[str, int] = Field(default_factory=dict, description="rule -> longest campaign that it is run on")
+    max_rounds: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        default_factory=dict, description="rule -> longest campaign that it is run on"
+    )
     equilibrium: EquilibriumSection = EquilibriumSection()
 
     @field_validator("rounds")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class SamplingSettings(BaseModel):
     """How responses are sampled; the same for the training pairs and for the evaluation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     max_new_tokens: int = Field(24, ge=1, description="longest response, in tokens")
     temperature: float = Field(1.0, gt=0, description="1 samples from the policy itself")

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pipeline.conditions import Condition
 from pipeline.config import SHARED, TRUTH, Config, RuleSection
 from pipeline.settings import PolicySettings
-from pipeline.stages import Condition, Experiment
+from pipeline.stages import Experiment
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pipeline.config import RuleSection
 
 FloatArray = NDArray[np.float64]
+LABEL_ARTEFACTS = ("reports.parquet", "soft_labels.parquet", "weights.parquet", "labels.json")
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,11 @@ def apply_rule(rule: RuleSection, reports: FloatArray, outcomes: FloatArray, top
         last_weights = aggregator.weights_
     labels = run.soft_labels if rule.labels == "online" else final
     return Labels(labels, run.soft_labels, np.vstack([run.weights, last_weights]))
+
+
+def revealed(outcomes: pd.DataFrame) -> FloatArray:
+    """Return the outcomes of audited pairs and NaN for the others, shape ``(T,)``."""
+    return np.where(outcomes["audited"], outcomes["outcome"], np.nan).astype(np.float64)
 
 
 def orient(

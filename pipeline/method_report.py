@@ -15,8 +15,9 @@ import pandas as pd
 
 from pipeline import figures
 from pipeline.best_of_n import CURVE, over_optimisation_figure
+from pipeline.conditions import Condition
 from pipeline.settings import OnlineDPOSettings
-from pipeline.stages import Condition, Experiment
+from pipeline.stages import Experiment
 from pipeline.tables import read_table
 
 ONLINE = "online.parquet"

@@ -28,7 +28,8 @@ from pipeline.settings import BestOfNSettings, DPOSettings, PolicySettings
 from pipeline.tables import read_table, write_table
 
 if TYPE_CHECKING:
-    from pipeline.stages import Condition, Experiment
+    from pipeline.conditions import Condition
+    from pipeline.stages import Experiment
 
 FloatArray = NDArray[np.float64]
 

@@ -19,14 +19,15 @@ import numpy as np
 import pandas as pd
 
 from pipeline import processes
-from pipeline.labels import Labels, label_quality, orient
+from pipeline.labels import LABEL_ARTEFACTS, Labels, label_quality, orient, revealed
 from pipeline.model import load_model, resolve_model
 from pipeline.pairs import PAIR_COLUMNS, draw_outcomes, pair_off, part_rng
 from pipeline.settings import OnlineDPOSettings
 from pipeline.tables import read_table, write_table
 
 if TYPE_CHECKING:
-    from pipeline.stages import Condition, Experiment
+    from pipeline.conditions import Condition
+    from pipeline.stages import Experiment
 
 _OUTCOMES = ["pair_id", "p_truth", "outcome", "audited"]
 
@@ -41,8 +42,6 @@ class OnlineLoop:
 
     def run(self) -> str:
         """Run all iterations; build ``policy/``, the labels of the whole campaign, and ``online.parquet``."""
-        from pipeline.stages import LABEL_ARTEFACTS
-
         layout, last = self.experiment.layout, self.settings.iterations - 1
         names = ("policy", "online.parquet", *LABEL_ARTEFACTS)
         outputs = [layout.of_condition(self.condition, name) for name in names]
@@ -185,7 +184,6 @@ class OnlineLoop:
         are of the labels as stated before the outcomes; regret and weights are those at the iteration's end.
         """
         from aggregation import regret
-        from pipeline.stages import revealed
 
         pairs, outcomes, reports = self._campaign(self.settings.iterations)
         labels = self._labels(self.settings.iterations)

@@ -77,7 +77,7 @@ def _file_rows(path: Path) -> Iterator[tuple[int, Any]]:
             for number, line in enumerate(file, 1):
                 if line.strip():
                     yield number, json.loads(line)
-        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, a number of 5000 digits
             raise PromptsError(f"{path}: a row is not valid UTF-8 JSON: {error}") from error
 
 
@@ -108,4 +108,12 @@ def _parse(rows: Iterable[tuple[int, Any]], column: str, source: str) -> Iterato
             raise PromptsError(f"{source} row {number}: {column!r} must be a text that is not empty")
         if split not in ("", *SPLITS):
             raise PromptsError(f"{source} row {number}: split {split!r} is not one of {', '.join(SPLITS)}")
-        yield Prompt(text.rstrip(), str(row.get("topic") or "")), split
+        topic = row.get("topic") or ""
+        if not isinstance(topic, str | int | float):
+            raise PromptsError(f"{source} row {number}: topic must be a text, got {topic!r:.60}")
+        prompt = Prompt(text.rstrip(), str(topic))
+        try:
+            f"{prompt.text}{prompt.topic}".encode()
+        except UnicodeEncodeError:
+            raise PromptsError(f"{source} row {number}: half of a surrogate pair, which is not text") from None
+        yield prompt, split

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import RunFolder
+from pipeline.conditions import Condition, Layout
 from pipeline.config import Config, ConfigError
 from pipeline.grid import cells
-from pipeline.stages import Condition, Experiment, Layout
+from pipeline.stages import Experiment
 
 
 @dataclasses.dataclass(frozen=True)

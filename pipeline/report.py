@@ -10,6 +10,7 @@ import numpy as np
 from pipeline import figures
 from pipeline.artifacts import write_bytes_atomically, write_json, write_text_atomically
 from pipeline.compare import read_labels
+from pipeline.conditions import BASE, Condition
 from pipeline.config import SHARED, TRUTH, RuleSection
 from pipeline.gap_table import (
     COLUMNS,
@@ -23,7 +24,7 @@ from pipeline.gap_table import (
 from pipeline.grid import Group, groups
 from pipeline.html import render
 from pipeline.method_report import campaign_outcomes, method_section
-from pipeline.stages import BASE, Condition, Experiment
+from pipeline.stages import Experiment
 from pipeline.tables import read_table
 
 _CAPTIONS = {

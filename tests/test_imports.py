@@ -6,6 +6,7 @@ import ast
 import json
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,55 @@ def test_direction_of_dependence(package: str) -> None:
     assert modules
     for module in modules:
         assert not imported_by(module.read_text()) & FORBIDDEN[package], module.relative_to(ROOT)
+
+
+def modules_imported_by(source: str, known: set[str]) -> set[str]:
+    """Return which of the known modules a module imports when it runs, also inside functions (not for types alone)."""
+    names: set[str] = set()
+    waiting: list[ast.AST] = [ast.parse(source)]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= whole & known or {node.module}
+        waiting.extend(ast.iter_child_nodes(node))
+    return names & known
+
+
+def import_graph() -> dict[str, set[str]]:
+    """Return module -> the project's modules that it imports."""
+    files = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for package in ("aggregation", "labelers", "reward_model", "pipeline")
+        for path in (ROOT / package).rglob("*.py")
+    }
+    return {name: modules_imported_by(path.read_text(), set(files)) - {name} for name, path in files.items()}
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    graph = import_graph()
+    assert len(graph) > 100
+    order = list(TopologicalSorter(graph).static_order())  # raises CycleError
+    assert order.index("aggregation.base") < order.index("pipeline.labels") < order.index("pipeline.report")
+
+
+def test_the_check_of_cycles_sees_imports_inside_functions() -> None:
+    known = {"a", "b", "b.c"}
+    assert modules_imported_by("def f():\n    from b import c\n    import a", known) == {"a", "b.c"}
+    assert modules_imported_by("if TYPE_CHECKING:\n    import a", known) == set()
+    with pytest.raises(CycleError):
+        list(TopologicalSorter({"a": {"b"}, "b": {"a"}}).static_order())
+
+
+def test_every_package_says_what_it_is_for() -> None:
+    for init in ROOT.glob("*/**/__init__.py"):
+        package = init.parent.relative_to(ROOT)
+        if package.parts[0] in (*FORBIDDEN, "pipeline", "benchmarks", "configs"):
+            assert ast.get_docstring(ast.parse(init.read_text())), f"{package}/__init__.py has no sentence"
 
 
 def test_the_check_sees_imports_inside_functions() -> None:

@@ -49,6 +49,12 @@ class Settings:
     per_topic: bool = False
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.labels not in ("final", "online"):
+            raise AnnotationError(f"labels {self.labels!r}: valid are final and online")
+        if self.seed < 0:
+            raise AnnotationError(f"the seed must be >= 0, got {self.seed}")
+
 
 @dataclass(frozen=True)
 class CampaignResult:

@@ -78,12 +78,10 @@ def aggregate(
 
     with clear_errors(AnnotationError, OSError):
         columns = column_mapping(column, outcome=gold_column, round=order, topic=topic_column)
-        if labels not in ("final", "online"):
-            raise AnnotationError(f"--labels {labels}: valid are final and online")
         annotations = read_with_progress(file, format, columns, duplicates, pairs_by_text)
         settings = Settings(
             rule=rule,
-            labels="online" if labels == "online" else "final",
+            labels=labels,  # type: ignore[arg-type]  # checked there
             audit_rate=audit_rate,
             eta=eta,
             per_topic=topic_column is not None,

@@ -61,11 +61,9 @@ def read_with_progress(
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
     from labelers.annotations import read_annotations
-    from labelers.records import AnnotationError, is_file
+    from labelers.records import is_file
     from pipeline.console import error_console
 
-    if duplicates not in ("error", "last"):
-        raise AnnotationError(f"--duplicates {duplicates}: valid are error and last")
     total = os.path.getsize(source) if is_file(source) and os.path.isfile(source) else None
     shown = [TextColumn("reading"), BarColumn(), DownloadColumn(), TimeRemainingColumn()]
     with Progress(*shown, console=error_console, transient=True) as bar:
@@ -74,7 +72,7 @@ def read_with_progress(
             source,
             format=format,
             columns=columns,
-            duplicates="last" if duplicates == "last" else "error",
+            duplicates=duplicates,  # type: ignore[arg-type]  # checked there
             pairs_by_text=pairs_by_text,
             progress=lambda n: bar.advance(task, n),
         )

@@ -51,13 +51,13 @@ def compare(
     """
     from pipeline import processes
     from pipeline.compare import summarise_grid
+    from pipeline.conditions import GRID
     from pipeline.console import console, print_table
     from pipeline.experiment import opened
     from pipeline.gap_table import terminal_table
     from pipeline.grid import run_grid
     from pipeline.ray_engine import RayEngine
     from pipeline.report import write_report
-    from pipeline.stages import GRID
 
     with opened(config, overrides or [], out, seed, GRID) as experiment:
         if engine is Engine.ray:

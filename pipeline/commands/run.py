@@ -30,9 +30,9 @@ def run(
     """
     from pipeline import processes
     from pipeline.compare import read_json
+    from pipeline.conditions import SINGLE, choose_condition
     from pipeline.console import console, print_table
     from pipeline.experiment import opened
-    from pipeline.stages import SINGLE, choose_condition
 
     with opened(config, overrides or [], out, seed, SINGLE) as experiment:
         condition = choose_condition(experiment.config, panel, rule, method)

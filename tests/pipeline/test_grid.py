@@ -12,9 +12,10 @@ from typer.testing import CliRunner
 
 from pipeline.artifacts import RunFolder
 from pipeline.cli import app
+from pipeline.conditions import GRID
 from pipeline.config import Config, load_config
 from pipeline.grid import cells, groups
-from pipeline.stages import GRID, Experiment
+from pipeline.stages import Experiment
 
 REWARD_MODEL = {"epochs": 1, "lora_rank": 4}
 CONTENT = {

@@ -12,10 +12,11 @@ import yaml
 
 from pipeline.artifacts import RunFolder
 from pipeline.best_of_n import best_of_n_kl
+from pipeline.conditions import SINGLE, Condition, choose_condition
 from pipeline.config import load_config
 from pipeline.methods import METHODS
 from pipeline.settings import RLOOSettings
-from pipeline.stages import SINGLE, Condition, Experiment, choose_condition
+from pipeline.stages import Experiment
 
 REWARD_MODEL = {"epochs": 1, "lora_rank": 4}
 POLICIES = {
