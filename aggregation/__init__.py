@@ -45,7 +45,7 @@ class UnknownOptionError(TypeError, ValueError):
     """A rule was given an option that it does not have."""
 
 
-def make_aggregator(name: str, n_labelers: int, **options: Any) -> Aggregator:
+def make_aggregator(name: str, n_labelers: int, /, **options: Any) -> Aggregator:
     """Return a fresh rule by name, with its options.
 
     Raises:

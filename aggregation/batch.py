@@ -51,7 +51,7 @@ class BatchRule(ABC):
         """Take a panel of ``n_labelers`` >= 1; the model makes at most ``n_iter`` EM iterations."""
         self.n_labelers = n_labelers
         self.weights_ = uniform(n_labelers)
-        if n_iter < 1:
+        if not isinstance(n_iter, int) or n_iter < 1:
             raise ValueError(f"n_iter must be >= 1, got {n_iter!r}")
         self.n_iter = n_iter
         self.vote_chances_: FloatArray | None = None

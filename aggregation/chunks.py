@@ -78,7 +78,7 @@ def run_parquet(
     _refuse_batch(aggregator)
     target = Path(target)
     n_rounds = 0
-    with pq.ParquetFile(source) as table:
+    with _opened(source) as table:
         names = table.schema_arrow.names
         if OUTCOME not in names:
             raise ValueError(f"{source}: no column {OUTCOME!r}; columns: {', '.join(names)}")
@@ -104,16 +104,31 @@ def run_parquet(
 def _run_batch(aggregator: Aggregator, batch: Any, labelers: list[str], where: str) -> OnlineRun:
     reports = np.empty((batch.num_rows, len(labelers)))
     for column, name in enumerate(labelers):
-        reports[:, column] = _floats(batch.column(name))
+        reports[:, column] = _floats(batch, name, where)
     try:
-        return run_online(aggregator, reports, _floats(batch.column(OUTCOME)))
+        return run_online(aggregator, reports, _floats(batch, OUTCOME, where))
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
 
 
-def _floats(column: Any) -> FloatArray:
-    """Return an Arrow column as floats, null as NaN."""
-    values: FloatArray = column.cast("float64").to_numpy(zero_copy_only=False)
+def _opened(source: str | os.PathLike[str]) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.ParquetFile(source)
+    except pa.ArrowException as error:
+        raise ValueError(f"{source}: not a readable Parquet file ({error})") from None
+
+
+def _floats(batch: Any, name: str, where: str) -> FloatArray:
+    """Return a column of an Arrow batch as floats, null as NaN."""
+    import pyarrow as pa
+
+    try:
+        values: FloatArray = batch.column(name).cast("float64").to_numpy(zero_copy_only=False)
+    except pa.ArrowException as error:
+        raise ValueError(f"{where}: column {name!r} does not hold numbers ({error})") from None
     return values
 
 

@@ -46,6 +46,8 @@ class Elf:
         self.weights_ = uniform(n_labelers)
         self.rng = rng
         self.tickets_ = np.zeros(n_labelers)
+        if not isinstance(rng, np.random.Generator) and (not isinstance(rng, int | np.integer) or rng < 0):
+            raise ValueError(f"rng must be a numpy Generator or a seed >= 0, got {rng!r}")
         self._rng = np.random.default_rng(rng)
 
     def predict_one(self, reports: FloatArray) -> float:

@@ -9,7 +9,8 @@ tests/aggregation/test_theorems.py).
 
 from __future__ import annotations
 
-import math
+import sys
+from numbers import Real
 
 import numpy as np
 
@@ -30,7 +31,7 @@ class Hedge(MultiplicativeRule):
     def __init__(self, n_labelers: int, eta: float = 0.5) -> None:
         """Start with equal weights; ``eta`` > 0, up to 1/2 for the bound above (up to 2 is mixable)."""
         super().__init__(n_labelers)
-        if not isinstance(eta, int | float) or not (eta > 0.0 and math.isfinite(eta)):
+        if not isinstance(eta, Real) or not 0.0 < eta <= sys.float_info.max:
             raise ValueError(f"eta must be a finite number > 0, got {eta!r}")
         self.eta = eta
 

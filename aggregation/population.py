@@ -99,8 +99,8 @@ class Population:
     def __post_init__(self) -> None:
         if not self.groups:
             raise ValueError(f"population {self.name!r} has no groups")
-        if not self.spread >= 0:
-            raise ValueError(f"population {self.name!r}: spread must be >= 0, got {self.spread}")
+        if not 0 <= self.spread < math.inf:
+            raise ValueError(f"population {self.name!r}: spread must be >= 0 and finite, got {self.spread}")
         if self.topics < 1:
             raise ValueError(f"population {self.name!r}: topics must be >= 1, got {self.topics}")
         for group in self.groups:
@@ -164,7 +164,7 @@ def group_from_mapping(where: str, mapping: Mapping[str, Any]) -> Group:
         raise ValueError(f"{where}: every group is a mapping with a 'kind', one of: {', '.join(sorted(KINDS))}")
     types = {field.name: field.type for field in fields(Group)}
     _refuse_unknown_keys(where, mapping, types)
-    if mapping["kind"] not in KINDS:
+    if not isinstance(mapping["kind"], str) or mapping["kind"] not in KINDS:
         raise ValueError(unknown(f"kind in {where}:", str(mapping["kind"]), KINDS))
     values = {**KINDS[mapping["kind"]], **mapping}
     for key, value in values.items():

@@ -104,7 +104,7 @@ def regret_bound(n_labelers: int, n_updates: int) -> float:
 
 def make_schedule(n_labelers: int, eta: float | Literal["auto"], fixed_share: float) -> Schedule:
     """Return the schedule that the options of a rule describe, or raise ``ValueError``."""
-    if not 0.0 <= fixed_share < 1.0:
+    if not isinstance(fixed_share, Real) or not 0.0 <= fixed_share < 1.0:
         raise ValueError(f"fixed_share must be in [0, 1), got {fixed_share!r}")
     if eta == "auto":
         return AnytimeStep(n_labelers, fixed_share)

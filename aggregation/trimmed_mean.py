@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Real
+
 import numpy as np
 
 from aggregation.base import BoolArray, FloatArray
@@ -26,7 +28,7 @@ class TrimmedMean(FixedRule):
             trim: share of the reports dropped at each end, in [0, 0.5); 0 is the mean.
         """
         super().__init__(n_labelers)
-        if not 0.0 <= trim < 0.5:
+        if not isinstance(trim, Real) or not 0.0 <= trim < 0.5:
             raise ValueError(f"trim must be in [0, 0.5), got {trim!r}")
         self.trim = trim
 

@@ -120,6 +120,8 @@ def read_annotations(
         raise AnnotationError(
             f"format {format!r}: not known{nearest(format, FORMATS)}; valid: auto, {', '.join(FORMATS)}"
         )
+    if duplicates not in ("error", "last"):
+        raise AnnotationError(f"duplicates {duplicates!r}: valid are error and last")
     builder = _Builder(name, pairs_by_text)
     seen: set[str] = set()
     for batch in read_records(source, progress):

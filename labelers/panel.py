@@ -9,6 +9,7 @@ import numpy as np
 
 from labelers.context import Labeler, Peer, ReportContext, Setting
 from labelers.pairs import FloatArray, Pairs
+from labelers.records import AnnotationError
 from labelers.simulated import batch_rng
 from labelers.sources import make_labelers
 from labelers.spec import LabelerSpec
@@ -59,7 +60,9 @@ class Panel:
         self.labeler_ids: tuple[str, ...] = tuple(member.labeler.labeler_id for member in members)
         for labeler_id in self.labeler_ids:
             if self.labeler_ids.count(labeler_id) > 1:
-                raise ValueError(f"panel: two labelers are called {labeler_id!r}; give the entries different names")
+                raise AnnotationError(
+                    f"panel: two labelers are called {labeler_id!r}; give the entries different names"
+                )
 
     @classmethod
     def from_specs(cls, specs: Sequence[LabelerSpec], rng: np.random.Generator) -> Panel:

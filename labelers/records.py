@@ -306,6 +306,10 @@ def _table_records(table: Any) -> Iterator[Record]:
         for values in table.itertuples(index=False, name=None):
             yield dict(zip(names, values, strict=True))
         return
+    if not isinstance(table, Iterable):
+        raise AnnotationError(
+            f"<table>: expected a DataFrame, a data set or an iterable of dicts, found {type(table).__name__}"
+        )
     for number, record in enumerate(table, start=1):
         if not isinstance(record, dict):
             raise AnnotationError(f"<table>: row {number}: expected a dict, found {type(record).__name__}")

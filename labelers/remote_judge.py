@@ -35,6 +35,8 @@ MAX_TOKENS = 4
 TOP_LOGPROBS = 5
 """What servers commonly allow; the two letters are nearly always among them."""
 MOST_PROBES = 5
+_ROUNDING = 1e-3
+"""Servers in half precision state log-probabilities a little above 0."""
 _LETTER = re.compile(r"[\W_]*([ABab])(?![^\W\d_])")
 
 
@@ -286,19 +288,33 @@ def _api_key(variable: str | None) -> str:
 
 
 def _plain_reply(completion: Any) -> dict[str, Any]:
-    """Return what is kept of a completion: text, top log-probabilities of the first token, usage; tolerant of gaps."""
-    choices = getattr(completion, "choices", None) or []
-    message = getattr(choices[0], "message", None) if choices else None
-    text = getattr(message, "content", None)
-    content = getattr(getattr(choices[0], "logprobs", None), "content", None) if choices else None
-    top: Sequence[Any] = (getattr(content[0], "top_logprobs", None) or [content[0]]) if content else []
+    """Return what is kept of a completion: text, top log-probabilities of the first token, usage; nothing is trusted."""
+    choice = _first(getattr(completion, "choices", None))
+    text = getattr(getattr(choice, "message", None), "content", None)
+    token = _first(getattr(getattr(choice, "logprobs", None), "content", None))
+    top = getattr(token, "top_logprobs", None)
+    entries = [(getattr(e, "token", None), getattr(e, "logprob", None)) for e in top or ()] if _first(top) else []
+    if not entries:
+        entries = [(getattr(token, "token", None), getattr(token, "logprob", None))]
     usage = getattr(completion, "usage", None)
     return {
         "text": text if isinstance(text, str) else "",
-        "logprobs": [[str(entry.token), float(entry.logprob)] for entry in top],
-        "prompt_tokens": int(getattr(usage, "prompt_tokens", 0) or 0),
-        "completion_tokens": int(getattr(usage, "completion_tokens", 0) or 0),
+        "logprobs": [[name, float(p)] for name, p in entries if isinstance(name, str) and _is_log_probability(p)],
+        "prompt_tokens": _count(getattr(usage, "prompt_tokens", None)),
+        "completion_tokens": _count(getattr(usage, "completion_tokens", None)),
     }
+
+
+def _first(values: Any) -> Any:
+    return values[0] if isinstance(values, list | tuple) and values else None
+
+
+def _is_log_probability(value: Any) -> bool:
+    return isinstance(value, int | float) and -math.inf < value <= _ROUNDING
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and value > 0 else 0
 
 
 def _softmax_of_letters(logprobs: Sequence[tuple[str, float]]) -> float | None:

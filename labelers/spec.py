@@ -43,7 +43,7 @@ class LabelerSpec(BaseModel):
         ({'gold': -1.0}, 4)
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description="labeler id, numbered where count > 1")
     kind: str = Field("simulated", description=f"one of {', '.join(_KEYS)}")
@@ -144,3 +144,14 @@ class LabelerSpec(BaseModel):
             return Peer(scale=scale)
         other = sum(weight**2 for name, weight in self.persona.taste.items() if name != GOLD) ** 0.5
         return Peer(self.persona.taste.get(GOLD, 0.0), other, self.persona.noise, scale)
+
+
+def distinct(specs: list[LabelerSpec]) -> list[LabelerSpec]:
+    """Return the entries of a panel if no two labelers have the same name (recorded ones are known later)."""
+    seen: set[str] = set()
+    for spec in specs:
+        for name in () if spec.kind == "recorded" else spec.labeler_ids:
+            if name in seen:
+                raise ValueError(f"two labelers are called {name!r}; give the entries different names")
+            seen.add(name)
+    return specs

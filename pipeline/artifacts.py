@@ -110,9 +110,11 @@ class RunFolder:
         """Whether the stage's manifest is there, was made from the same inputs, and every output is intact."""
         try:
             manifest = json.loads((self.root / STAGES / f"{name}.json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+        except (FileNotFoundError, ValueError, RecursionError):
             return False
-        if manifest.get("fingerprint") != key or sorted(manifest.get("outputs", {})) != sorted(outputs):
+        if not isinstance(manifest, dict) or not isinstance(manifest.get("outputs"), dict):
+            return False
+        if manifest.get("fingerprint") != key or sorted(manifest["outputs"]) != sorted(outputs):
             return False
         return all(
             (self.root / output).exists() and checksum(self.root / output) == expected

@@ -25,7 +25,7 @@ def check_soft_labels(dataset: Dataset | IterableDataset, name: str) -> None:
 
     A streamed data set is checked by its first row here and by every batch in ``SoftLabelCollator``.
     """
-    columns = list(dataset.column_names or next(iter(dataset)))
+    columns = list(dataset.column_names or next(iter(dataset), ()))
     if SOFT_LABEL not in columns:
         near = difflib.get_close_matches(SOFT_LABEL, columns, n=1)
         hint = f"; rename {near[0]!r}?" if near else ""
