@@ -288,7 +288,7 @@ def _api_key(variable: str | None) -> str:
 
 
 def _plain_reply(completion: Any) -> dict[str, Any]:
-    """Return what is kept of a completion: text, top log-probabilities of the first token, usage; nothing is trusted."""
+    """Return what is kept of a completion: text, log-probabilities of the first token, usage; nothing is trusted."""
     choice = _first(getattr(completion, "choices", None))
     text = getattr(getattr(choice, "message", None), "content", None)
     token = _first(getattr(getattr(choice, "logprobs", None), "content", None))

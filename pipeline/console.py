@@ -54,9 +54,9 @@ def shown(text: str) -> str:
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], n_text: int = 2) -> None:
     """Print a table whose first ``n_text`` columns are text and whose others are numbers."""
-    table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, collapse_padding=True)
+    table = Table(title=shown(title), title_justify="left", header_style="bold", box=SIMPLE_HEAD, collapse_padding=True)
     for k, column in enumerate(columns):
-        table.add_column(column, justify="left" if k < n_text else "right", no_wrap=k < n_text)
+        table.add_column(shown(column), justify="left" if k < n_text else "right", no_wrap=k < n_text)
     for row in rows:
         table.add_row(*(shown(cell) for cell in row))
     console.print(table)

@@ -14,6 +14,7 @@ from aggregation.incentives import describe
 from aggregation.recorded_gains import FEWEST_REPORTS, gains_on_recorded
 from labelers.annotations import read_annotations
 from labelers.records import AnnotationError
+from pipeline.annotations.audit_plan import harmless_cell
 from pipeline.artifacts import write_text_atomically
 from pipeline.console import console, print_table
 from pipeline.game_config import NEXT_SHARE, AuditConfig
@@ -73,7 +74,8 @@ def _report(gains: pd.DataFrame, path: Path, config: AuditConfig, out: Path, not
             f"{path.name}: no labeler has {FEWEST_REPORTS} reports on pairs with an outcome: there is nothing to"
             " audit on"
         )
-    write_text_atomically(out / "gains.csv", gains.to_csv(index=False))
+    cells = gains.assign(labeler_id=gains["labeler_id"].map(harmless_cell))
+    write_text_atomically(out / "gains.csv", cells.to_csv(index=False))
     pages = []
     summary = []
     for (rule, objective), rows in audited.groupby(["rule", "objective"], sort=False):

@@ -13,7 +13,7 @@ from aggregation.statistics import log_log_slope
 from pipeline.artifacts import write_bytes_atomically, write_text_atomically
 from pipeline.console import console, print_table
 from pipeline.figures import COLOURS, as_png
-from pipeline.game_console import markdown_table
+from pipeline.game_console import markdown_table, markdown_text
 from pipeline.pairs import part_rng
 from pipeline.simulation import Simulation
 
@@ -87,7 +87,8 @@ def report_simulation(simulation: Simulation) -> None:
     for population in populations:
         columns, rows = _growth_table(population, regrets, grown)
         print_table(f"{population.name}: {population.about}", columns, rows, n_text=1)
-        pages.append(f"**{population.name}**: {population.about}\n\n{markdown_table(columns, rows)}")
+        about = markdown_text(f"**{population.name}**: {population.about}")
+        pages.append(f"{about}\n\n{markdown_table(columns, rows)}")
     notes = [*_reading(simulation, grown), *_how_they_played(plays)]
     for note in notes:
         console.print(note, markup=False)

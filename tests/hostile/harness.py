@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import matplotlib.font_manager  # noqa: F401  # its cache of fonts belongs into the real home
 import pytest
 from typer.testing import CliRunner, Result
 
