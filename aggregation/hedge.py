@@ -33,7 +33,7 @@ class Hedge(MultiplicativeRule):
         super().__init__(n_labelers)
         if not isinstance(eta, Real) or not 0.0 < eta <= sys.float_info.max:
             raise ValueError(f"eta must be a finite number > 0, got {eta!r}")
-        self.eta = eta
+        self.eta: float = eta
 
     def _moved(self, weights: FloatArray, losses: FloatArray) -> FloatArray:
         moved = weights * np.exp(-self.eta * losses)

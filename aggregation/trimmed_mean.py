@@ -30,7 +30,7 @@ class TrimmedMean(FixedRule):
         super().__init__(n_labelers)
         if not isinstance(trim, Real) or not 0.0 <= trim < 0.5:
             raise ValueError(f"trim must be in [0, 0.5), got {trim!r}")
-        self.trim = trim
+        self.trim: float = trim
 
     def _aggregate(self, reports: FloatArray, present: BoolArray) -> FloatArray:
         ordered = np.sort(reports, axis=1)  # NaN goes last

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -309,7 +309,7 @@ def _first(values: Any) -> Any:
     return values[0] if isinstance(values, list | tuple) and values else None
 
 
-def _is_log_probability(value: Any) -> bool:
+def _is_log_probability(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and -math.inf < value <= _ROUNDING
 
 
