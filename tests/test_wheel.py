@@ -1,0 +1,70 @@
+"""The wheel works outside the checkout: its command finds configs, prompts, personas and templates in the package."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.test_compare import SMALL
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder into which the freshly built wheel is installed, without its dependencies."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    # built in a copy: setuptools leaves build/ and an egg-info behind, and an old build/ would get into the wheel
+    source = folder / "source"
+    for name in ("aggregation", "labelers", "reward_model", "pipeline", "configs"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    subprocess.run(
+        [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(source)], check=True
+    )
+    (wheel,) = folder.glob("truthful_rlhf-*.whl")
+    subprocess.run([*pip, "install", "--no-deps", "--target", str(folder / "site"), str(wheel)], check=True)
+    return folder / "site"
+
+
+def command(installed: Path, cwd: Path, *arguments: str) -> str:
+    """Run the installed command in a folder that is not the checkout and return what it prints."""
+    environment = {**os.environ, "PYTHONPATH": str(installed), "COLUMNS": "200"}
+    line = [sys.executable, str(installed / "bin/truthful-rlhf"), *arguments]
+    result = subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def test_every_package_comes_from_the_wheel(installed: Path, tmp_path: Path) -> None:
+    names = "aggregation labelers reward_model pipeline pipeline.configs pipeline.annotations pipeline.commands"
+    code = (
+        f"import importlib as i\nfor n in {names.split()!r}: print(*i.import_module(n).__path__)\nimport pipeline.cli"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    run = [sys.executable, "-c", code]
+    result = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    folders = result.stdout.split()
+    assert len(folders) == 7
+    assert all(folder.startswith(str(installed)) for folder in folders), folders
+
+
+def test_every_config_of_the_checkout_travels_and_is_valid(installed: Path, tmp_path: Path) -> None:
+    for config in sorted((ROOT / "configs").glob("*.yaml")):
+        assert (installed / "pipeline/configs" / config.name).read_bytes() == config.read_bytes()
+    command(installed, tmp_path, "validate", "quickstart")
+
+
+@pytest.mark.slow
+def test_the_main_job_runs_from_the_wheel(installed: Path, tmp_path: Path, tiny_model_folder: Path) -> None:
+    model = f"model.name_or_path={tiny_model_folder}"
+    command(installed, tmp_path, "compare", "quickstart", "--out", "out", model, *SMALL)
+    assert "online_weighted" in (tmp_path / "out/results.md").read_text(encoding="utf-8")
+    assert (tmp_path / "out/report.html").stat().st_size > 10_000
