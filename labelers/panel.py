@@ -45,7 +45,7 @@ class Panel:
     Args:
         members: at least one; their labeler ids must differ.
 
-    Example:
+    Examples:
         >>> pairs = Pairs(["p"], ["2+2?"], ["4"], ["5"], np.array([2.0]), np.array([0.0]))
         >>> specs = [LabelerSpec(name="expert", persona="expert"), LabelerSpec(name="loud", count=2, persona="noisy")]
         >>> panel = Panel.from_specs(specs, np.random.default_rng(0))

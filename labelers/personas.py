@@ -79,7 +79,7 @@ def make_persona(entry: Any) -> Persona:
     Raises:
         ValueError: an unknown name, field or feature (the nearest valid one is named), or a value out of range.
 
-    Example:
+    Examples:
         >>> make_persona({"like": "expert", "noise": 0.7}).describe()
         'custom (gold +1, noise 0.7)'
     """

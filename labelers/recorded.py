@@ -24,7 +24,7 @@ class RecordedLabeler:
         annotations: the table.
         labeler_id: one of its labelers.
 
-    Example:
+    Examples:
         >>> from labelers.annotations import read_annotations
         >>> rows = [{"pair_id": "p1", "prompt": "2+2?", "response_a": "4", "response_b": "5",
         ...          "labeler_id": "ann", "report": 0.9}]

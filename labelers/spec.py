@@ -37,7 +37,7 @@ _NEEDED = {
 class LabelerSpec(BaseModel):
     """One entry of a panel: ``count`` labelers of one kind, persona and strategy.
 
-    Example:
+    Examples:
         >>> spec = LabelerSpec(name="bloc", count=6, persona="contrarian", strategy={"name": "exaggerate", "scale": 4})
         >>> spec.persona.taste, spec.make_strategy().scale
         ({'gold': -1.0}, 4)

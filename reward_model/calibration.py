@@ -85,7 +85,7 @@ def calibrate(stated: FloatArray, target: FloatArray) -> Calibration:
     Raises:
         ValueError: shapes differ, no pair, or values outside [0, 1].
 
-    Example:
+    Examples:
         >>> result = calibrate(np.array([0.8, 0.8]), np.array([1.0, 0.6]))  # too low, too high: right on average
         >>> round(result.ece, 6), round(result.brier, 6)
         (0.0, 0.04)

@@ -36,8 +36,7 @@ class AggregatedTable:
     """The soft labels of an annotation table."""
 
     soft_labels: pd.DataFrame
-    """``prompt, chosen, rejected, soft_label`` (>= 0.5), ``pair_id, n_labelers, audited, chosen_is_a``, in round "
-    "order."""
+    """``prompt, chosen, rejected, soft_label`` (>= 0.5), ``pair_id, n_labelers, audited, chosen_is_a``, in round order."""
     weights: pd.DataFrame
     """``labeler_id, weight`` after the last round, heaviest first."""
     campaign: CampaignResult
@@ -72,7 +71,9 @@ def aggregate_table(
     Args:
         table: a DataFrame, a ``datasets.Dataset``, a path, a Hub id, or any iterable of dicts; one report per row.
         rule: a key of ``aggregation.AGGREGATORS``; by default ``online_weighted`` if any outcome is known, else
-        ``mean``. labels: ``final`` or ``online`` (see `pipeline.annotations.campaign.Settings`).
+            ``mean``.
+        labels: ``final`` re-aggregates every pair with the last weights and labels audited pairs with their outcome;
+            ``online`` keeps what was stated before each outcome.
         columns: canonical name -> the table's name, e.g. ``{"labeler_id": "annotator", "outcome": "gold"}``.
         format: ``auto`` or a key of `labelers.importers.FORMATS`.
         duplicates: ``error`` or ``last``, when a labeler judged a pair twice.
@@ -84,7 +85,7 @@ def aggregate_table(
     Raises:
         AnnotationError: with the row, the key and the nearest valid choice.
 
-    Example:
+    Examples:
         >>> rows = [("p1", "ann", 0.9, 1), ("p1", "bob", 0.4, 1), ("p2", "ann", 0.2, None), ("p2", "bob", 0.6, None)]
         >>> table = pd.DataFrame(rows, columns=["pair_id", "labeler_id", "report", "outcome"])
         >>> result = aggregate_table(table)

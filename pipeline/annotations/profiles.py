@@ -70,7 +70,7 @@ def labeler_profiles(annotations: Annotations, revealed: FloatArray) -> Profiles
 def wilson(share: FloatArray, n: NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
     """Return Wilson's 95 % interval of shares out of ``n`` (NaN where n is 0).
 
-    Example:
+    Examples:
         >>> low, high = wilson(np.array([0.9]), np.array([10]))
         >>> round(float(low[0]), 3), round(float(high[0]), 3)
         (0.596, 0.982)
