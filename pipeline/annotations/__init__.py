@@ -36,7 +36,7 @@ class AggregatedTable:
     """The soft labels of an annotation table."""
 
     soft_labels: pd.DataFrame
-    """``prompt, chosen, rejected, soft_label`` (>= 0.5), ``pair_id, n_labelers, audited, chosen_is_a``, in round order."""
+    """``prompt, chosen, rejected, soft_label`` (>= 0.5), ``pair_id, n_labelers, audited, chosen_is_a``, by round."""
     weights: pd.DataFrame
     """``labeler_id, weight`` after the last round, heaviest first."""
     campaign: CampaignResult
