@@ -72,23 +72,9 @@ def lines(panels: Mapping[str, Mapping[str, Points]], xlabel: str, whole_numbers
 
 def gold_by_condition(rows: Sequence[Mapping[str, Any]]) -> bytes:
     """Draw the gold reward of every condition with 95 % bars; the base policy and the truth are the two lines."""
-    figure, axes = new_figure(height=1.0 + 0.42 * len(rows))
-    for position, row in enumerate(reversed(rows)):
-        reference = row["rule"] in ("base", "truth")
-        axes.errorbar(
-            row["gold"],
-            position,
-            xerr=1.96 * row["gold_se"],
-            fmt="o",
-            color=COLOURS[6] if reference else COLOURS[0],
-            capsize=3,
-        )
-    for row in rows:
-        if row["rule"] in ("base", "truth"):
-            axes.axvline(row["gold"], color=COLOURS[6], linestyle=":", linewidth=1)
-    axes.set_yticks(range(len(rows)), _names(list(reversed(rows))))
-    axes.set_xlabel("gold reward on held-out prompts (mean, 95 % interval)")
-    return as_png(figure)
+    spans = [(row["gold"] - 1.96 * row["gold_se"], row["gold"] + 1.96 * row["gold_se"]) for row in rows]
+    references = [row["gold"] for row in rows if row["rule"] in ("base", "truth")]
+    return _forest(rows, "gold", spans, references, "gold reward on held-out prompts (mean, 95 % interval)")
 
 
 def gap_forest(rows: Sequence[Mapping[str, Any]]) -> bytes:
@@ -97,16 +83,28 @@ def gap_forest(rows: Sequence[Mapping[str, Any]]) -> bytes:
     Args:
         rows: of rules, with ``panel, rule, normalised_gap, normalised_gap_interval`` (the interval may be None).
     """
-    figure, axes = new_figure(height=1.1 + 0.36 * len(rows))
-    for position, row in enumerate(reversed(rows)):
-        gap, interval = row["normalised_gap"], row["normalised_gap_interval"]
-        if interval is not None:
-            axes.plot(interval, [position, position], color=COLOURS[0], linewidth=1.6)
-        axes.plot(gap, position, "o", color=COLOURS[0])
-    for level in (0.0, 1.0):
+    label = "normalised alignment gap (0: nothing lost, 1: all that training gained)"
+    return _forest(rows, "normalised_gap", [row["normalised_gap_interval"] for row in rows], [0.0, 1.0], label)
+
+
+def _forest(
+    rows: Sequence[Mapping[str, Any]], key: str, spans: Sequence[Points | None], references: Sequence[float], label: str
+) -> bytes:
+    """Draw a point and its interval per row, first row on top; panels are set apart by colour, base and truth grey."""
+    crowded = len(rows) > 12
+    figure, axes = new_figure(width=9.0 if crowded else 7.0, height=1.1 + (0.26 if crowded else 0.38) * len(rows))
+    panels = list(dict.fromkeys(row["panel"] for row in rows if row["rule"] not in ("base", "truth")))
+    for position, (row, span) in enumerate(zip(rows, spans, strict=True)):
+        reference = row["rule"] in ("base", "truth")
+        colour = COLOURS[6] if reference else COLOURS[panels.index(row["panel"]) % 6]
+        if span is not None:
+            axes.plot(span, [position, position], color=colour, linewidth=1.6)
+        axes.plot(row[key], position, "o", color=colour)
+    for level in references:
         axes.axvline(level, color=COLOURS[6], linestyle=":", linewidth=1)
-    axes.set_yticks(range(len(rows)), _names(list(reversed(rows))))
-    axes.set_xlabel("normalised alignment gap (0: nothing lost, 1: all that training gained)")
+    axes.set_yticks(range(len(rows)), _names(rows))
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlabel(label)
     return as_png(figure)
 
 

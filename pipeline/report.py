@@ -82,19 +82,19 @@ def write_report(experiment: Experiment, rows: list[dict[str, Any]], command: st
 
 def _overview(rows: list[dict[str, Any]]) -> dict[str, bytes]:
     """Draw what concerns all panels together; the names are those of ``_CAPTIONS``."""
-    images = {"gold_reward": figures.gold_by_condition(rows), "kl_frontier": figures.kl_frontier(rows)}
     gaps = [row for row in rows if row["panel"] != SHARED and row["normalised_gap"] is not None]
-    if gaps:
-        images["gaps"] = figures.gap_forest(gaps)
+    images = {}
     if len({(row["panel"], row["method"]) for row in gaps}) > 1:
         images["gap_grid"] = figures.gap_heat_map(gaps)
-    return images
+    if gaps:
+        images["gaps"] = figures.gap_forest(gaps)
+    return {**images, "gold_reward": figures.gold_by_condition(rows), "kl_frontier": figures.kl_frontier(rows)}
 
 
 def findings(rows: list[dict[str, Any]]) -> list[str]:
-    """Return one sentence per rule on what was lost, from the table alone."""
+    """Return what was lost, in sentences, from the table alone: one per rule, or one per panel where there are many."""
     base, truths = rows[0], {row["method"]: row for row in rows if row["rule"] == TRUTH}
-    several_panels = len({row["panel"] for row in rows} - {SHARED}) > 1
+    panels = list(dict.fromkeys(row["panel"] for row in rows if row["panel"] != SHARED))
     sentences = []
     for method, truth in truths.items():
         by = f" with {method}" if len(truths) > 1 else ""
@@ -103,18 +103,27 @@ def findings(rows: list[dict[str, Any]]) -> list[str]:
         if truth["normalised_gap"] is None:
             sentences.append("That is no gain, so nothing could be lost and the normalised gap is unknown.")
             continue
-        for row in rows:
-            if row["method"] == method and row["panel"] != SHARED:
-                where = f" with the panel {row['panel']}" if several_panels else ""
-                sentences.append(_finding(row, where))
+        for panel in panels:
+            judged = [row for row in rows if row["method"] == method and row["panel"] == panel]
+            sentences += [_panel_finding(panel, judged)] if len(panels) > 1 else map(_finding, judged)
     return sentences
 
 
-def _finding(row: dict[str, Any], where: str) -> str:
+def _finding(row: dict[str, Any]) -> str:
+    return f"The labels of {row['rule']} {_loss(row)}."
+
+
+def _panel_finding(panel: str, rows: list[dict[str, Any]]) -> str:
+    """Return the two ends of a panel's rules; whether they differ is what the intervals of the table say."""
+    ordered = sorted(rows, key=lambda row: row["normalised_gap"])
+    sentence = f"With the panel {panel}, the labels of {ordered[0]['rule']} {_loss(ordered[0])}"
+    return f"{sentence}; those of {ordered[-1]['rule']} {_loss(ordered[-1])}." if len(rows) > 1 else f"{sentence}."
+
+
+def _loss(row: dict[str, Any]) -> str:
     gap, interval = row["normalised_gap"], row["normalised_gap_interval"]
-    verb = "lost" if gap >= 0 else "gained"
     worse = ", which is worse than not training" if interval is not None and interval[0] > 1 else ""
-    return f"The labels of {row['rule']}{where} {verb} {abs(gap):.0%} of that{worse}."
+    return f"{'lost' if gap >= 0 else 'gained'} {abs(gap):.0%} of that{worse}"
 
 
 def _setting(experiment: Experiment) -> str:

@@ -46,3 +46,18 @@ def test_worse_than_no_training_needs_the_whole_interval() -> None:
     _, mean, median = findings([*references, unsure, sure])
     assert "worse than not training" not in mean
     assert "worse than not training" in median
+
+
+def test_several_panels_get_one_sentence_each_that_names_both_ends() -> None:
+    base = {"panel": "shared", "rule": "base", "method": None, "gold": 0.1}
+    truth = {**base, "rule": "truth", "method": "dpo", "gold": 0.5, "normalised_gap": 0.0}
+    gaps = {("a", "mean"): 1.4, ("a", "median"): 0.3, ("a", "majority"): 0.9, ("b", "mean"): -0.1, ("b", "median"): 0.2}
+    rows = [
+        {**truth, "panel": panel, "rule": rule, "normalised_gap": gap, "normalised_gap_interval": [gap - 0.2, gap + 0.2]}
+        for (panel, rule), gap in gaps.items()
+    ]
+    _, first, second = findings([base, truth, *rows])
+    assert "panel a, the labels of median lost 30%" in first
+    assert "those of mean lost 140% of that, which is worse than not training" in first
+    assert "majority" not in first
+    assert "mean gained 10%" in second
