@@ -54,11 +54,10 @@ def make_aggregator(name: str, n_labelers: int, /, **options: Any) -> Aggregator
     Examples:
         >>> make_aggregator("online_weighted", 3, eta=0.3).weights_.round(3).tolist()
         [0.333, 0.333, 0.333]
-        >>> make_aggregator("online_wieghted", 3)
+        >>> make_aggregator("online_wieghted", 3)  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ...
-        ValueError: unknown rule 'online_wieghted': did you mean 'online_weighted'? valid: mean, median, trimmed_mean, \
-majority, online_weighted, linear_weighted, hedge, elf, dawid_skene, glad, mace
+        ValueError: unknown rule 'online_wieghted': did you mean 'online_weighted'? valid: mean, median, ...
     """
     if name not in AGGREGATORS:
         raise ValueError(_unknown("rule", str(name), AGGREGATORS))

@@ -35,6 +35,8 @@ PACKAGE = "aggregation"
 TESTS = ("tests/aggregation", "tests/test_contracts.py")
 TIMEOUT = 60.0
 """Seconds after which a mutant counts as noticed: it made something endless or far slower."""
+OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-W", "ignore::RuntimeWarning")
+"""Of pytest. Uncompiled loops warn of infinite reports where compiled ones are silent."""
 PRELOADED = ("numpy", "pandas", "scipy.optimize", "scipy.stats", "hypothesis", "pytest", "numba", "yaml", "pydantic")
 
 
@@ -98,7 +100,7 @@ def tests_by_line(folder: Path) -> dict[str, dict[int, list[str]]]:
 
     data_file, settings = folder / ".coverage", folder / ".coveragerc"
     settings.write_text(f"[run]\ndata_file={data_file}\nsource={PACKAGE}\ndynamic_context=test_function\n")
-    command = [sys.executable, "-m", "coverage", "run", f"--rcfile={settings}", "-m", "pytest", "-q", *TESTS]
+    command = [sys.executable, "-m", "coverage", "run", f"--rcfile={settings}", "-m", "pytest", *OPTIONS, *TESTS]
     result = subprocess.run(command, cwd=folder, env=_environment(folder), capture_output=True, text=True, check=False)
     if result.returncode:
         sys.exit("the tests fail without any mutant:\n" + result.stdout[-3000:])
@@ -156,8 +158,7 @@ def _run_in_a_fork(folder: Path, nodes: list[str]) -> bool:
             del sys.modules[name]
         import pytest
 
-        options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--no-header"]
-        os._exit(int(pytest.main([*options, *nodes])))
+        os._exit(int(pytest.main([*OPTIONS, *nodes])))
     deadline = time.monotonic() + TIMEOUT
     while time.monotonic() < deadline:
         done, status = os.waitpid(child, os.WNOHANG)

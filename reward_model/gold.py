@@ -31,7 +31,7 @@ class VaderGold:
     """VADER's compound sentiment of prompt + response, in [-1, 1]; higher is more positive.
 
     >>> VaderGold().score(["The film was"], [" a wonderful surprise."]).round(2)
-    array([0.71])
+    array([0.7])
     """
 
     def __init__(self) -> None:
