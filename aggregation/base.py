@@ -154,3 +154,21 @@ def uniform(n_labelers: int) -> FloatArray:
     if n_labelers < 1:
         raise ValueError(f"a panel needs at least one labeler, got {n_labelers}")
     return np.full(n_labelers, 1.0 / n_labelers)
+
+
+def check_initial_weights(initial_weights: ArrayLike, n_labelers: int) -> FloatArray:
+    """Return initial weights divided by their sum, shape ``(N,)``, or raise ``ValueError`` naming the bad entry."""
+    try:
+        vector = np.asarray(initial_weights, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"initial_weights must be numbers, one per labeler, got {initial_weights!r:.80}") from None
+    if vector.shape != (n_labelers,):
+        raise ValueError(f"initial_weights must have one entry per labeler ({n_labelers}), got shape {vector.shape}")
+    bad = ~((vector > 0.0) & (vector < np.inf))
+    if bad.any():
+        column = int(np.argmax(bad))
+        raise ValueError(f"initial_weights must be finite and > 0: labeler {column} has {float(vector[column])!r}")
+    shares = vector / vector.max()
+    if not (shares > 0.0).all():
+        raise ValueError(f"initial_weights are too unequal: labeler {int(np.argmin(shares))} would start with 0")
+    return shares / shares.sum()

@@ -35,7 +35,7 @@ class Hedge(MultiplicativeRule):
             raise ValueError(f"eta must be a finite number > 0, got {eta!r}")
         self.eta: float = eta
 
-    def _moved(self, weights: FloatArray, losses: FloatArray) -> FloatArray:
+    def _moved(self, weights: FloatArray, losses: FloatArray, initial: FloatArray) -> FloatArray:
         moved = weights * np.exp(-self.eta * losses)
         return moved * (weights.sum() / moved.sum()) + SMALLEST_WEIGHT
 

@@ -14,17 +14,31 @@ from numba import njit
 from aggregation.base import FloatArray
 from aggregation.multiplicative import ROUNDS_PER_SUM, SMALLEST_WEIGHT
 
-
 # Sums may be reordered (SIMD), but NaN keeps its meaning: the flags leave out "nnan" and "ninf".
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
+_REORDERED = {"reassoc", "contract", "nsz", "arcp"}
+
+
+@njit(cache=True, nogil=True, fastmath=_REORDERED)
+def mix_in(reports: FloatArray, initial: FloatArray, mass: float, weights: FloatArray) -> None:
+    """Spread ``mass`` over the labelers present like their initial weights."""
+    initial_mass = 0.0
+    for i in range(len(reports)):
+        initial_mass += initial[i] if reports[i] == reports[i] else 0.0
+    scale = mass / initial_mass
+    for i in range(len(reports)):
+        weights[i] += scale * initial[i] if reports[i] == reports[i] else 0.0
+
+
+@njit(cache=True, nogil=True, fastmath=_REORDERED)
 def centred_updates(
     reports: FloatArray,
     outcomes: FloatArray,
     weights: FloatArray,
+    initial: FloatArray,
+    n_updates: int,
     etas: FloatArray,
     shares: FloatArray,
     linear: float,
-    n_updates: int,
     soft_labels: FloatArray,
     history: FloatArray,
 ) -> tuple[int, int]:
@@ -53,12 +67,13 @@ def centred_updates(
         mean_loss = loss / mass
         eta, share = etas[n_updates - first], shares[n_updates - first]
         step = eta / (1.0 - linear * eta * mean_loss)
-        mixed_in = max(share * mass / n_present, SMALLEST_WEIGHT)
         for i in range(n_labelers):
             report = reports[t, i]
             distance = report - outcome
-            moved = (1.0 - share) * weights[i] * (1.0 - step * (distance * distance - mean_loss)) + mixed_in
+            moved = (1.0 - share) * weights[i] * (1.0 - step * (distance * distance - mean_loss)) + SMALLEST_WEIGHT
             weights[i] = moved if report == report else weights[i]
+        if share > 0.0:
+            mix_in(reports[t], initial, share * mass, weights)
         n_updates += 1
         if n_updates % ROUNDS_PER_SUM == 0:
             weights /= weights.sum()

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Literal
 
 from aggregation.base import FloatArray
-from aggregation.multiplicative import SMALLEST_WEIGHT, MultiplicativeRule
+from aggregation.multiplicative import MultiplicativeRule, mixed
 from aggregation.step_size import make_schedule
 
 
@@ -32,12 +32,10 @@ class LinearWeighted(MultiplicativeRule):
         self.eta = eta
         self._schedule = make_schedule(n_labelers, eta, fixed_share=0.0)
 
-    def _moved(self, weights: FloatArray, losses: FloatArray) -> FloatArray:
+    def _moved(self, weights: FloatArray, losses: FloatArray, initial: FloatArray) -> FloatArray:
         (eta,), (share,) = self._schedule.steps(self.n_updates_, 1)
-        mass = weights.sum()
         moved = weights * (1.0 - eta * losses)
-        moved *= mass / moved.sum()
-        return (1.0 - share) * moved + max(share * mass / len(weights), SMALLEST_WEIGHT)
+        return mixed(moved * (weights.sum() / moved.sum()), share, initial)
 
     def _compiled(
         self,
@@ -50,4 +48,5 @@ class LinearWeighted(MultiplicativeRule):
         from aggregation.kernels import centred_updates
 
         etas, shares = self._schedule.steps(self.n_updates_, len(outcomes))
-        return centred_updates(reports, outcomes, weights, etas, shares, 1.0, self.n_updates_, soft_labels, history)
+        state = weights, self._initial, self.n_updates_
+        return centred_updates(reports, outcomes, *state, etas, shares, 1.0, soft_labels, history)

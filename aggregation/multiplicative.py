@@ -17,11 +17,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from aggregation.base import (
     NOTHING_KNOWN,
     FloatArray,
     OnlineRun,
+    check_initial_weights,
     check_outcome,
     check_round,
     raise_bad_report,
@@ -35,6 +37,11 @@ ROUNDS_PER_SUM = 1024
 """Updates between two divisions of the weights by their sum, so that rounding cannot add up."""
 
 
+def mixed(moved: FloatArray, share: float, initial: FloatArray) -> FloatArray:
+    """Return (1 - share) of the moved weights, and ``share`` of their sum spread like the initial weights."""
+    return (1.0 - share) * moved + share * moved.sum() * initial / initial.sum() + SMALLEST_WEIGHT
+
+
 class MultiplicativeRule(ABC):
     """State the weighted mean of the present reports; scale weights when an outcome is revealed.
 
@@ -43,10 +50,13 @@ class MultiplicativeRule(ABC):
         n_updates_: number of rounds so far in which weights could move: outcome revealed, at least two present.
     """
 
-    def __init__(self, n_labelers: int) -> None:
-        """Start with equal weights for N >= 1 labelers."""
+    def __init__(self, n_labelers: int, initial_weights: ArrayLike | None = None) -> None:
+        """Start with equal weights for N >= 1 labelers, or with the given ones (divided by their sum)."""
         self.n_labelers = n_labelers
         self.weights_ = uniform(n_labelers)
+        if initial_weights is not None:
+            self.weights_ = check_initial_weights(initial_weights, n_labelers)
+        self._initial = self.weights_.copy()
         self.n_updates_ = 0
 
     @abstractmethod
@@ -64,8 +74,14 @@ class MultiplicativeRule(ABC):
         """
 
     @abstractmethod
-    def _moved(self, weights: FloatArray, losses: FloatArray) -> FloatArray:
-        """Return new weights of the labelers present, shape ``(m,)``, with the same sum."""
+    def _moved(self, weights: FloatArray, losses: FloatArray, initial: FloatArray) -> FloatArray:
+        """Return new weights of the labelers present, shape ``(m,)``, with the same sum.
+
+        Args:
+            weights: of the labelers present, shape ``(m,)``; ``losses`` and ``initial`` alike.
+            losses: (r_i - y)^2.
+            initial: the weights that they started with, towards which some rules mix.
+        """
 
     def predict_one(self, reports: FloatArray) -> float:
         """Return the weighted mean of the present reports, shape ``(N,)``; 0.5 if nobody judged."""
@@ -89,7 +105,7 @@ class MultiplicativeRule(ABC):
         if np.isnan(outcome) or present.sum() < 2:
             return
         weights = self.weights_.copy()
-        weights[present] = self._moved(weights[present], (reports[present] - outcome) ** 2)
+        weights[present] = self._moved(weights[present], (reports[present] - outcome) ** 2, self._initial[present])
         self.n_updates_ += 1
         if self.n_updates_ % ROUNDS_PER_SUM == 0:
             weights /= weights.sum()

@@ -21,15 +21,27 @@ ahead, or who want the soft label near their own taste: what they can gain is me
     sum over those rounds of (Lbar_t - l_it)  <=  ln N / eta + eta T_i,
 
 and the loss of the weighted mean q_t is at most Lbar_t (convexity). With eta = sqrt(ln N / T): 2 sqrt(T ln N).
-``eta="auto"`` needs no T: ``aggregation.step_size`` has the schedule and its bound.
+``eta="auto"`` needs no T: ``aggregation.step_size`` has the schedule and its bound. From other initial weights
+pi_1, ln(1 / pi_1i) takes the place of ln N.
+
+**Sybils.** Labelers who report the same have the same score, so their weights keep their ratio and their sum moves as
+one labeler's: with u = sum of the copies' weights, u <- u (1 + eta (s - sbar)) with the same sbar. So a labeler that
+splits into k accounts with identical reports, whose initial weights add up to the one's, changes no soft label and
+nobody's weight. Mixing keeps this, because it goes back to the initial weights. The schedule of ``eta="auto"`` keeps it
+too if another labeler has the largest initial weight, on which it depends, and nobody judges alone (two accounts would
+count as an update). With *equal* weights per account the liar starts with k / (N + k - 1) in place of 1 / N. Accounts
+known to belong together are put right by ``initial_weights``; for the others the price is bounded: the regret bound
+against anybody else has ln(N + k - 1) in place of ln N. tests/aggregation/test_sybils.py holds all of this.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
+from numpy.typing import ArrayLike
+
 from aggregation.base import FloatArray
-from aggregation.multiplicative import SMALLEST_WEIGHT, MultiplicativeRule
+from aggregation.multiplicative import MultiplicativeRule, mixed
 from aggregation.step_size import make_schedule
 
 
@@ -45,27 +57,34 @@ class OnlineWeighted(MultiplicativeRule):
         [0.56, 0.44]
     """
 
-    def __init__(self, n_labelers: int, eta: float | Literal["auto"] = "auto", fixed_share: float = 0.0) -> None:
-        """Start with equal weights.
+    def __init__(
+        self,
+        n_labelers: int,
+        eta: float | Literal["auto"] = "auto",
+        fixed_share: float = 0.0,
+        initial_weights: ArrayLike | None = None,
+    ) -> None:
+        """Start with equal weights, or with ``initial_weights``.
 
         Args:
             n_labelers: N >= 1.
             eta: step size in (0, 1/2], or "auto": no horizon needed, O(sqrt(T ln N)) regret at every T.
-            fixed_share: share in [0, 1) of the weight of those present that is spread evenly over them at every
-                update, so that a labeler that becomes good can rise again (drift). The next weight stays an increasing
-                linear function of the own score, so the belief still maximises it, but it counts for less: influence
-                fades, and with it what a labeler can earn by accuracy.
+            fixed_share: share in [0, 1) of the weight of those present that is spread over them like their initial
+                weights at every update, so that a labeler that becomes good can rise again (drift). The next weight
+                stays an increasing linear function of the own score, so the belief still maximises it, but it counts
+                for less: influence fades, and with it what a labeler can earn by accuracy.
+            initial_weights: shape ``(N,)``, finite and > 0, divided by their sum; None: equal. Accounts that belong to
+                one person share one person's weight: ``[1, 1, 1/2, 1/2]`` for two persons and a third with two.
         """
-        super().__init__(n_labelers)
+        super().__init__(n_labelers, initial_weights)
         self.eta = eta
         self.fixed_share = fixed_share
-        self._schedule = make_schedule(n_labelers, eta, fixed_share)
+        self.initial_weights = initial_weights
+        self._schedule = make_schedule(1.0 / float(self._initial.max()), eta, fixed_share)
 
-    def _moved(self, weights: FloatArray, losses: FloatArray) -> FloatArray:
+    def _moved(self, weights: FloatArray, losses: FloatArray, initial: FloatArray) -> FloatArray:
         (eta,), (share,) = self._schedule.steps(self.n_updates_, 1)
-        mass = weights.sum()
-        moved = weights * (1.0 - eta * (losses - weights @ losses / mass))
-        return (1.0 - share) * moved + max(share * mass / len(weights), SMALLEST_WEIGHT)
+        return mixed(weights * (1.0 - eta * (losses - weights @ losses / weights.sum())), share, initial)
 
     def _compiled(
         self,
@@ -78,4 +97,5 @@ class OnlineWeighted(MultiplicativeRule):
         from aggregation.kernels import centred_updates
 
         etas, shares = self._schedule.steps(self.n_updates_, len(outcomes))
-        return centred_updates(reports, outcomes, weights, etas, shares, 0.0, self.n_updates_, soft_labels, history)
+        state = weights, self._initial, self.n_updates_
+        return centred_updates(reports, outcomes, *state, etas, shares, 0.0, soft_labels, history)

@@ -7,7 +7,8 @@ buried when it has made up for its losses: at steps that fall like 1 / sqrt(t) t
 **The schedule.** Count the rounds in which weights can move (outcome revealed, two labelers present). Epoch
 k = 1, 2, ... has n_k = n_1 4^(k-1) of them with the step eta_k = 2^-k, where n_1 = ceil(8 L) and L = ln(N / a). The
 last update of an epoch mixes the weights of the labelers present with their mean: pi <- (1 - a) pi + a mean, with
-a = 0.1. So knowledge is kept, and with all present nobody starts an epoch below a / N.
+a = 0.1 (from unequal initial weights: with their joint weight, spread like these). So knowledge is kept, and with all
+present nobody starts an epoch below a / N (below a times its initial weight, whose log then takes the place of L).
 
 **Bound** (all present, any reports and outcomes, no horizon). With x_t = Lbar_t - l_it in [-1, 1] and
 ln(1 + z) >= z - z^2 for |z| <= 1/2, n rounds of an epoch in which labeler i starts with the weight p >= a / N give
@@ -68,8 +69,11 @@ class ConstantStep:
 class AnytimeStep:
     """The schedule of the module's docstring."""
 
-    def __init__(self, n_labelers: int, fixed_share: float = 0.0) -> None:
-        """Prepare the schedule for N labelers, with an additional mixing share in every update."""
+    def __init__(self, n_labelers: float, fixed_share: float = 0.0) -> None:
+        """Prepare the schedule for N labelers, with an additional mixing share in every update.
+
+        With unequal initial weights N is 1 / the largest of them: the number of labelers if all had it.
+        """
         self.fixed_share = fixed_share
         self.log_ratio = math.log(n_labelers / MIXED_IN)
         self.first_epoch = math.ceil(8.0 * self.log_ratio)
@@ -102,7 +106,7 @@ def regret_bound(n_labelers: int, n_updates: int) -> float:
     return bound
 
 
-def make_schedule(n_labelers: int, eta: float | Literal["auto"], fixed_share: float) -> Schedule:
+def make_schedule(n_labelers: float, eta: float | Literal["auto"], fixed_share: float) -> Schedule:
     """Return the schedule that the options of a rule describe, or raise ``ValueError``."""
     if not isinstance(fixed_share, Real) or not 0.0 <= fixed_share < 1.0:
         raise ValueError(f"fixed_share must be in [0, 1), got {fixed_share!r}")

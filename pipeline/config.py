@@ -98,10 +98,17 @@ class RuleSection(Section):
     @model_validator(mode="after")
     def _exists(self) -> RuleSection:
         if self.name != TRUTH:
-            make_aggregator(self.name, 2, **self.options)  # names the nearest valid rule and option
+            # names the nearest valid rule and option
+            make_aggregator(self.name, self.n_initial_weights or 2, **self.options)
         elif self.model_fields_set - {"name", "labels"}:
             raise ValueError("the truth has no options: it is the reference of all rules")
         return self
+
+    @property
+    def n_initial_weights(self) -> int | None:
+        """How many labelers the option ``initial_weights`` is for, if it is given."""
+        given = self.options.get("initial_weights")
+        return len(given) if isinstance(given, list) else None
 
     @property
     def title(self) -> str:
@@ -159,6 +166,19 @@ class Config(Section):
         for name in self.panels:
             if not re.fullmatch(r"[A-Za-z0-9_-]+", name) or name == SHARED:
                 raise ValueError(f"panels: {name!r} is not a valid name (letters, digits, - and _; not {SHARED!r})")
+        return self
+
+    @model_validator(mode="after")
+    def _rules_fit_the_panels(self) -> Config:
+        for name, panel in self.panels.items():
+            n_labelers = sum(spec.count for spec in panel)
+            known = all(spec.kind != "recorded" for spec in panel)
+            for rule in self.rules:
+                if known and rule.n_initial_weights not in (None, n_labelers):
+                    raise ValueError(
+                        f"rules: {rule.title!r} has {rule.n_initial_weights} initial_weights,"
+                        f" panel {name!r} has {n_labelers} labelers"
+                    )
         return self
 
     @model_validator(mode="after")
