@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-BENCHMARKS = ("aggregation", "memory", "real_annotations", "correlated_judges", "attacks", "training")
+BENCHMARKS = ("aggregation", "memory", "real_annotations", "correlated_judges", "attacks", "audit_rates", "training")
 
 
 def main() -> None:
