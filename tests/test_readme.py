@@ -26,22 +26,22 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
 
 
-COMMANDS = [
-    line.split("#")[0].strip()
-    for block in blocks("sh")
-    for line in block.splitlines()
-    if line.startswith(("truthful-rlhf", "make"))
-]
+def commands(block: str) -> list[str]:
+    """Return the commands of a shell block, one per line, without comments."""
+    return [line.split("#")[0].strip() for line in block.replace("\\\n", " ").splitlines()]
 
 
-def small(arguments: list[str], model: Path) -> list[str]:
+COMMANDS = [line for block in blocks("sh") for line in commands(block) if line.startswith(("truthful-rlhf", "make"))]
+
+
+def small(arguments: list[str], model: Path | str) -> list[str]:
     """Return the arguments with sizes that take seconds."""
     name = arguments[0]
     if name in ("compare", "run", "validate"):
         fast = [argument.replace("configs/ppo", "configs/fast_ppo") for argument in arguments]
         return [*fast, f"model.name_or_path={model}", *(SMALL if fast == arguments else [])]
     if name in ("simulate", "audit"):
-        return [name, name, *arguments[1:], *(SIMULATION if name == "simulate" else SEARCH)]
+        return [*arguments, *(SIMULATION if name == "simulate" else SEARCH)]
     return [
         "2" if before == "--budget" else argument for before, argument in zip(["", *arguments], arguments, strict=False)
     ]
