@@ -42,13 +42,15 @@ SCALES = StrategyClass(
 
 def best_misreport(objective: str, setting: Setting) -> Misreport:
     """Return the best misreport for the labeler of a setting; searched once per rule, panel and position."""
-    context = setting.context
+    context, position = setting.context, setting.position
+    if "initial_weights" not in context.rule_options:
+        position = setting.peers.index(setting.peers[position])  # labelers of one kind share the search
     return _search(
         context.rule,
         json.dumps(dict(context.rule_options), sort_keys=True),
         context.audit_rate,
         setting.peers,
-        setting.peers.index(setting.peers[setting.position]),  # its likes share the search
+        position,
         objective,
     )
 

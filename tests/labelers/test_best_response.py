@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ from labelers.context import Peer, Setting
 LIKES = (Peer(noise=1.0),) * 5
 
 
-def respond(objective: str, rule: str, peers: tuple[Peer, ...], position: int = 0, **options: float) -> float:
+def respond(objective: str, rule: str, peers: tuple[Peer, ...], position: int = 0, **options: Any) -> float:
     """Return the scale of the best misreport."""
     setting = Setting(
         pairs=Pairs([], [], [], []),
@@ -55,6 +57,13 @@ def test_exaggerates_less_where_accuracy_is_paid() -> None:
 
 def test_labelers_of_one_kind_respond_alike() -> None:
     assert respond("taste", "mean", LIKES, position=0) == respond("taste", "mean", LIKES, position=4)
+
+
+def test_labelers_of_one_kind_with_unequal_initial_weights_respond_each_for_itself() -> None:
+    """Who starts with nearly all the weight has nothing to exaggerate for; the others have."""
+    unequal = {"initial_weights": [1e6, 1, 1, 1, 1], "eta": 1e-6}
+    assert respond("taste", "online_weighted", LIKES, position=0, **unequal) == 1.0
+    assert respond("taste", "online_weighted", LIKES, position=4, **unequal) > 1.5
 
 
 def test_imagined_campaigns_are_as_publicly_known() -> None:
