@@ -135,7 +135,7 @@ def test_make_docs_is_what_is_tested() -> None:
 
 def figures(text: str) -> set[str]:
     """Return decimal numbers and percentages of a text, without code and arXiv numbers."""
-    prose = re.sub(r"```.*?```|`[^`\n]*`|arXiv \d+\.\d+", "", text, flags=re.DOTALL)
+    prose = re.sub(r"```.*?```|`[^`\n]*`|arXiv\s\d+\.\d+", "", text, flags=re.DOTALL)
     return {re.sub(r"\s", "", number) for number in re.findall(r"\d+\.\d+|\d+ ?%", prose)}
 
 
