@@ -8,12 +8,14 @@ Ray or a GPU, and the second and later grids of a page, which differ from the fi
 from __future__ import annotations
 
 import contextlib
+import html
 import io
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+import typing
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -30,8 +32,9 @@ import labelers
 import pipeline
 import reward_model
 from pipeline.cli import COMMANDS, app
-from pipeline.config import Config, load_config
+from pipeline.config import Config, RuleSection, load_config
 from pipeline.game_config import SimulateConfig
+from pipeline.settings import PolicySettings, RewardModelSettings
 from tests.test_readme import COMMANDS as README_COMMANDS
 from tests.test_readme import README, ROOT, commands, small
 
@@ -126,6 +129,19 @@ def test_every_command_and_config_is_listed() -> None:
         assert f"| `{command.replace('_', '-')} " in page
     for config in (ROOT / "configs").glob("*.yaml"):
         assert f"`{config.stem}`" in page, config
+
+
+def test_every_config_key_is_listed_with_its_meaning(site: Path) -> None:
+    page = html.unescape((site / "reference/configs.html").read_text(encoding="utf-8"))
+    sections = [field.annotation for field in Config.model_fields.values() if hasattr(field.annotation, "model_fields")]
+    methods = typing.get_args(typing.get_args(PolicySettings)[0])
+    assert len(sections) == 6
+    assert len(methods) == 5
+    models: list[Any] = [Config, labelers.LabelerSpec, RuleSection, RewardModelSettings, *sections, *methods]
+    for model in models:
+        for key, field in model.model_fields.items():
+            assert f"<code>{key}</code>" in page
+            assert (field.description or "") in page
 
 
 def test_make_docs_is_what_is_tested() -> None:
