@@ -189,7 +189,7 @@ OUT_OF_REACH = ("--engine ray", "sampling.engine=vllm")
 """tests/pipeline/test_grid.py runs Ray, and vLLM wants a GPU."""
 RUN_ELSEWHERE = (*README_COMMANDS, "truthful-rlhf compare configs/quickstart.yaml --out runs/quickstart")
 """The last one is `make quickstart`."""
-SMALLER = {"compare": ["seeds=[0]"], "audit": ["strategies=[scale]"]}
+SMALLER = {"compare": ["seeds=[0]", "rules=[online_weighted]"], "audit": ["strategies=[scale]"]}
 NOT_OURS = ("make setup", "source .venv/bin/activate", "accelerate launch", "tensorboard --logdir")
 
 
