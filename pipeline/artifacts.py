@@ -10,6 +10,7 @@ is ever read.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -33,6 +34,18 @@ def fingerprint(inputs: Mapping[str, Any]) -> str:
     """Return a hash of JSON-able inputs that does not depend on the order of keys."""
     text = json.dumps(inputs, sort_keys=True, separators=(",", ":"), allow_nan=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error, or one that it came from, says that disk or quota are used up.
+
+    Libraries that write through Rust (safetensors) give the system's message without its number.
+    """
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if full or f"os error {errno.ENOSPC}" in str(error):
+        return True
+    cause = error.__cause__ or error.__context__
+    return cause is not None and is_disk_full(cause)
 
 
 def write_text_atomically(path: Path, text: str) -> None:
@@ -104,7 +117,8 @@ class RunFolder:
             for leftover in self.root.glob(".scratch-*"):
                 shutil.rmtree(leftover, ignore_errors=True)
             processes.wait()
-            yield self
+            with self._explaining_a_full_disk("a report"):
+                yield self
 
     def is_done(self, name: str, key: str, outputs: Sequence[str]) -> bool:
         """Whether the stage's manifest is there, was made from the same inputs, and every output is intact."""
@@ -167,26 +181,33 @@ class RunFolder:
     ) -> None:
         manifest = self.root / STAGES / f"{name}.json"
         manifest.unlink(missing_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".scratch-", dir=self.root))
+        with self._explaining_a_full_disk(f"stage {name!r}"):
+            scratch = Path(tempfile.mkdtemp(prefix=".scratch-", dir=self.root))
+            try:
+                if together:
+                    processes.from_first(str(scratch))
+                build(scratch)
+                for output in outputs:
+                    self._move_into_place(scratch / output, self.root / output)
+                sums = {output: checksum(self.root / output) for output in outputs}
+                write_json(
+                    manifest,
+                    {"fingerprint": key, "inputs": json.loads(json.dumps(inputs, default=str)), "outputs": sums},
+                )
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def _explaining_a_full_disk(self, what: str) -> Iterator[None]:
         try:
-            if together:
-                processes.from_first(str(scratch))
-            build(scratch)
-            for output in outputs:
-                self._move_into_place(scratch / output, self.root / output)
-            sums = {output: checksum(self.root / output) for output in outputs}
-            write_json(
-                manifest, {"fingerprint": key, "inputs": json.loads(json.dumps(inputs, default=str)), "outputs": sums}
-            )
-        except OSError as error:
-            if error.errno == 28:  # ENOSPC
-                raise RunFolderError(
-                    f"no space left on the disk while writing stage {name!r} to {self.root}; free some and start again:"
-                    " finished stages are kept"
-                ) from error
-            raise
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+            yield
+        except Exception as error:
+            if isinstance(error, RunFolderError) or not is_disk_full(error):
+                raise
+            raise RunFolderError(
+                f"no space left on the disk while writing {what} to {self.root}; free some and start again:"
+                " finished stages are kept"
+            ) from error
 
     @staticmethod
     def _move_into_place(source: Path, target: Path) -> None:
