@@ -30,13 +30,17 @@ from pathlib import Path
 from queue import Queue
 from typing import Any
 
+from benchmarks.coverage_plugin import DURATIONS
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "aggregation"
 TESTS = ("tests/aggregation", "tests/test_contracts.py")
-TIMEOUT = 60.0
-"""Seconds after which a mutant counts as noticed: it made something endless or far slower."""
+BUDGET = 30.0
+"""Seconds of tests that a mutant is tried on: slower tests are not asked, so the share killed is a lower bound."""
 OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-W", "ignore::RuntimeWarning")
 """Of pytest. Uncompiled loops warn of infinite reports where compiled ones are silent."""
+OUTCOMES = ("killed", "endless", "survived", "untested")
+NOTICED = OUTCOMES[:2]
 PRELOADED = ("numpy", "pandas", "scipy.optimize", "scipy.stats", "hypothesis", "pytest", "numba", "yaml", "pydantic")
 
 
@@ -54,7 +58,7 @@ class Mutant:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a mutant: ``killed``, ``survived``, or ``untested`` where no test runs its line."""
+    """What became of a mutant: ``killed``, ``endless`` (far slower than without it), ``survived``, ``untested``."""
 
     mutant: Mutant
     outcome: str
@@ -94,42 +98,55 @@ def _evaluated(source: str) -> str:
     return ast.dump(tree)
 
 
-def tests_by_line(folder: Path) -> dict[str, dict[int, list[str]]]:
-    """Run the tests once under coverage and return module -> line -> node ids of the tests that run it."""
+@dataclass(frozen=True)
+class Tests:
+    """Which tests run a line, quickest first, and how long they take without any mutant."""
+
+    by_line: dict[str, dict[int, list[str]]]
+    """Module -> line -> node ids."""
+    seconds: dict[str, float]
+
+    def of(self, mutant: Mutant) -> list[str]:
+        """Return the quickest tests of the mutant's line, as many as ``BUDGET`` seconds allow, at least one."""
+        chosen: list[str] = []
+        total = 0.0
+        for node in self.by_line.get(mutant.module, {}).get(mutant.line, []):
+            total += self.seconds[node]
+            if chosen and total > BUDGET:
+                break
+            chosen.append(node)
+        return chosen
+
+
+def find_tests(folder: Path) -> Tests:
+    """Run the tests once under coverage, uncompiled, and note which lines each of them runs."""
     import coverage
 
-    data_file, settings = folder / ".coverage", folder / ".coveragerc"
-    settings.write_text(f"[run]\ndata_file={data_file}\nsource={PACKAGE}\ndynamic_context=test_function\n")
-    command = [sys.executable, "-m", "coverage", "run", f"--rcfile={settings}", "-m", "pytest", *OPTIONS, *TESTS]
-    result = subprocess.run(command, cwd=folder, env=_environment(folder), capture_output=True, text=True, check=False)
+    data_file, settings, durations = folder / ".coverage", folder / ".coveragerc", folder / "durations.json"
+    settings.write_text(f"[run]\ndata_file={data_file}\nsource={PACKAGE}\n")
+    command = [sys.executable, "-m", "coverage", "run", f"--rcfile={settings}", "-m", "pytest"]
+    command += ["-p", "benchmarks.coverage_plugin", *OPTIONS, *TESTS]
+    environment = {**_environment(folder), DURATIONS: str(durations)}
+    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if result.returncode:
         sys.exit("the tests fail without any mutant:\n" + result.stdout[-3000:])
+    seconds = json.loads(durations.read_text(encoding="utf-8"))
     data = coverage.CoverageData(basename=str(data_file))
     data.read()
-    found: dict[str, dict[int, list[str]]] = {}
+    by_line: dict[str, dict[int, list[str]]] = {}
     for file in data.measured_files():
-        lines = data.contexts_by_lineno(file)
-        everything = sorted({_node_id(folder, c) for contexts in lines.values() for c in contexts if c})
-        found[str(Path(file).relative_to(folder.resolve()))] = {
-            # what runs when the module is imported belongs to no test: any test of the module may notice
-            line: sorted({_node_id(folder, c) for c in contexts if c}) or everything
-            for line, contexts in lines.items()
+        lines = {line: {c for c in contexts if c} for line, contexts in data.contexts_by_lineno(file).items()}
+        everything = set().union(*lines.values())
+        # what runs when the module is imported belongs to no test: any test of the module may notice
+        by_line[str(Path(file).relative_to(folder.resolve()))] = {
+            line: sorted(nodes or everything, key=lambda node: (seconds[node], node)) for line, nodes in lines.items()
         }
-    return found
+    return Tests(by_line, seconds)
 
 
-def _node_id(folder: Path, context: str) -> str:
-    """Return pytest's id of a test from coverage's context, ``package.module.Class.function``."""
-    parts = context.split(".")
-    for k in range(len(parts) - 1, 0, -1):
-        file = Path(*parts[:k]).with_suffix(".py")
-        if (folder / file).is_file():
-            return "::".join([str(file), *parts[k:]])
-    raise ValueError(f"no test file for {context}")
-
-
-def judge(mutant: Mutant, folder: Path, nodes: list[str]) -> Verdict:
+def judge(mutant: Mutant, folder: Path, tests: Tests) -> Verdict:
     """Plant the mutant in a copy of the project, run the tests of its line, and take it out again."""
+    nodes = tests.of(mutant)
     if not nodes:
         return Verdict(mutant, "untested", 0.0)
     path = folder / mutant.module
@@ -137,14 +154,14 @@ def judge(mutant: Mutant, folder: Path, nodes: list[str]) -> Verdict:
     start = time.monotonic()
     path.write_text(mutant.code, encoding="utf-8")
     try:
-        survived = _run_in_a_fork(folder, nodes)
+        outcome = _run_in_a_fork(folder, nodes, 20.0 + 4.0 * sum(tests.seconds[node] for node in nodes))
     finally:
         path.write_text(original, encoding="utf-8")
-    return Verdict(mutant, "survived" if survived else "killed", time.monotonic() - start)
+    return Verdict(mutant, outcome, time.monotonic() - start)
 
 
-def _run_in_a_fork(folder: Path, nodes: list[str]) -> bool:
-    """Whether all tests pass in a child process, which is killed when it takes too long."""
+def _run_in_a_fork(folder: Path, nodes: list[str], timeout: float) -> str:
+    """Run tests in a child process, which is killed when it takes too long, and return the verdict."""
     child = os.fork()
     if child == 0:
         os.setsid()
@@ -159,15 +176,15 @@ def _run_in_a_fork(folder: Path, nodes: list[str]) -> bool:
         import pytest
 
         os._exit(int(pytest.main([*OPTIONS, *nodes])))
-    deadline = time.monotonic() + TIMEOUT
+    deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
-            return os.waitstatus_to_exitcode(status) == 0
+            return "survived" if os.waitstatus_to_exitcode(status) == 0 else "killed"
         time.sleep(0.02)
     os.killpg(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    return False
+    return "endless"
 
 
 def _environment(folder: Path) -> dict[str, str]:
@@ -204,7 +221,7 @@ def run(sample: int | None, jobs: int, out: Path, seed: int) -> list[Verdict]:
         known = {_key(row): row for row in map(json.loads, journal.read_text().splitlines())}
     verdicts = []
     with copies(jobs) as folders, open(journal, "a", encoding="utf-8") as file:
-        lines = tests_by_line(folders[0])
+        tests = find_tests(folders[0])
         free: Queue[Path] = Queue()
         for folder in folders:
             free.put(folder)
@@ -215,7 +232,7 @@ def run(sample: int | None, jobs: int, out: Path, seed: int) -> list[Verdict]:
                 return Verdict(mutant, row["outcome"], row["seconds"])
             folder = free.get()
             try:
-                return judge(mutant, folder, lines.get(mutant.module, {}).get(mutant.line, []))
+                return judge(mutant, folder, tests)
             finally:
                 free.put(folder)
 
@@ -235,15 +252,15 @@ def _key(row: dict[str, Any]) -> tuple[Any, ...]:
 
 def report(verdicts: list[Verdict]) -> str:
     """Return a Markdown table by module, and every mutant that nothing noticed."""
-    lines = ["| module | mutants | killed | survived | untested |", "|---|---|---|---|---|"]
+    lines = ["| module | mutants | killed | endless | survived | untested |", "|---|---|---|---|---|---|"]
     for module in [*sorted({v.mutant.module for v in verdicts}), None]:
         counts = Counter(v.outcome for v in verdicts if module in (None, v.mutant.module))
-        numbers = [sum(counts.values()), *(counts[outcome] for outcome in ("killed", "survived", "untested"))]
+        numbers = [sum(counts.values()), *(counts[outcome] for outcome in OUTCOMES)]
         lines.append(f"| {module or '**all**'} | " + " | ".join(map(str, numbers)) + " |")
-    killed = sum(v.outcome == "killed" for v in verdicts)
+    killed = sum(v.outcome in NOTICED for v in verdicts)
     lines += ["", f"Killed: {killed} of {len(verdicts)} ({killed / len(verdicts):.1%}).", ""]
     for v in verdicts:
-        if v.outcome != "killed":
+        if v.outcome not in NOTICED:
             lines.append(f"- {v.mutant.module}:{v.mutant.line} {v.outcome}: `{v.mutant.before}` -> `{v.mutant.after}`")
     return "\n".join(lines) + "\n"
 

@@ -53,7 +53,13 @@ def test_several_panels_get_one_sentence_each_that_names_both_ends() -> None:
     truth = {**base, "rule": "truth", "method": "dpo", "gold": 0.5, "normalised_gap": 0.0}
     gaps = {("a", "mean"): 1.4, ("a", "median"): 0.3, ("a", "majority"): 0.9, ("b", "mean"): -0.1, ("b", "median"): 0.2}
     rows = [
-        {**truth, "panel": panel, "rule": rule, "normalised_gap": gap, "normalised_gap_interval": [gap - 0.2, gap + 0.2]}
+        {
+            **truth,
+            "panel": panel,
+            "rule": rule,
+            "normalised_gap": gap,
+            "normalised_gap_interval": [gap - 0.2, gap + 0.2],
+        }
         for (panel, rule), gap in gaps.items()
     ]
     _, first, second = findings([base, truth, *rows])
