@@ -158,19 +158,24 @@ class MaceRule(BatchRule):
         super().__init__(n_labelers, n_iter)
 
     def _fit(self, votes: Any) -> tuple[Any, dict[int, tuple[float, float]], float]:
+        import pandas as pd
         from crowdkit.aggregation import MACE
 
         if votes["label"].nunique() < 2:
             return _one_sided(votes)
+        # crowd-kit numbers labels and workers as they appear, but sums up their votes in sorted order: with any other
+        # names than 0, 1, ... by appearance it gives one labeler's habit to another
+        workers, labelers = pd.factorize(votes["worker"])
+        labels, directions = pd.factorize(votes["label"])
+        numbered = pd.DataFrame({"task": votes["task"], "worker": workers, "label": labels})
         # crowd-kit starts every restart from the same seed: more than one would repeat the same run
-        model = MACE(n_restarts=1, n_iter=self.n_iter).fit(votes)
-        a_column = 1 if votes["label"].iloc[0] == 0 else 0  # labels and workers are numbered as they appear
+        model = MACE(n_restarts=1, n_iter=self.n_iter).fit(numbered)
+        a_column = list(directions).index(1)
         chances = {}
-        for place, labeler in enumerate(votes["worker"].unique()):
-            guessing, knowing = model.spamming_[place]
-            habit = guessing * model.thetas_[place, a_column]
-            chances[int(labeler)] = (float(habit), float(habit + knowing))
-        return model.probas_, chances, 0.5
+        for labeler, (guessing, knowing), habits in zip(labelers, model.spamming_, model.thetas_, strict=True):
+            habit = float(guessing * habits[a_column])
+            chances[int(labeler)] = (habit, habit + float(knowing))
+        return model.probas_.rename(columns=dict(enumerate(directions))), chances, 0.5
 
 
 def _one_sided(votes: Any) -> tuple[Any, dict[int, tuple[float, float]], float]:

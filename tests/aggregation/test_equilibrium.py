@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aggregation import AGGREGATORS
-from aggregation.equilibrium import Equilibrium, find_equilibrium
+from aggregation.equilibrium import Equilibrium, _towards, find_equilibrium
 from aggregation.game import draw_campaigns
 from aggregation.misreport import Misreport
 from aggregation.population import Group, Population
@@ -66,3 +66,13 @@ def test_a_start_keeps_its_share_of_a_longer_campaign() -> None:
     (play,) = solved("mean", max_turns=1).plays
     late = type(play)(**{**vars(play), "misreport": Misreport(2.0, 0.5, start=60)})
     assert Equilibrium((late,), True, 120, 1).plan(10_000) == {1: Misreport(2.0, 0.5, start=5000)}
+
+
+def test_a_part_of_the_way_by_hand() -> None:
+    """A quarter from (scale 1, shift -1, start 100) to (3, 2, 20); the start of the truth means nothing."""
+    current, choice = Misreport(1.0, -1.0, 100), Misreport(3.0, 2.0, 20)
+    assert _towards(current, choice, 0.25) == Misreport(1.5, -0.25, 80)
+    assert _towards(current, choice, 1.0) == choice
+    assert _towards(current, choice, 0.0) == current
+    assert _towards(Misreport(), choice, 0.5) == Misreport(2.0, 1.0, 20)
+    assert _towards(choice, Misreport(), 0.5) == Misreport(2.0, 1.0, 20)

@@ -69,7 +69,12 @@ def test_batch_rules_are_the_peers(name: str, peer: str) -> None:
     votes, truth = crowd(np.random.default_rng(0))
     tasks, workers = np.nonzero(~np.isnan(votes))
     table = pd.DataFrame({"task": tasks, "worker": workers, "label": votes[tasks, workers].astype(int)})
-    expected = getattr(crowdkit, peer)().fit_predict_proba(table)[1]
+    vote_for_a = 1
+    if peer == "MACE":  # right only where names are numbers by appearance: see MaceRule
+        table["worker"] = pd.factorize(table["worker"])[0]
+        table["label"], directions = pd.factorize(table["label"])
+        vote_for_a = list(directions).index(1)
+    expected = getattr(crowdkit, peer)().fit_predict_proba(table)[vote_for_a]
     rule = AGGREGATORS[name](5)
     soft_labels = run_online(rule, votes, np.full(150, NAN)).soft_labels
     np.testing.assert_allclose(soft_labels[expected.index], expected, atol=1e-9)

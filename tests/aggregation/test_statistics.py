@@ -7,6 +7,7 @@ import math
 import krippendorff
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from aggregation import best_labeler, oracle_labels, regret
 from aggregation.bonuses import settle_bonuses
@@ -160,3 +161,44 @@ def test_bad_stakes_are_refused() -> None:
         settle_bonuses([[0.5, 0.5]], [1], [1.0])
     with pytest.raises(ValueError, match=">= 0"):
         settle_bonuses([[0.5, 0.5]], [1], [1.0, -1.0])
+
+
+@pytest.mark.parametrize("n_trials", [1, 7, 50])
+def test_wilson_interval_is_the_peers(n_trials: int) -> None:
+    for hits in range(n_trials + 1):
+        peer = binomtest(hits, n_trials).proportion_ci(method="wilson")
+        np.testing.assert_allclose(wilson_interval(hits / n_trials, n_trials), peer, atol=1e-12)
+
+
+def test_bins_are_equal_and_closed_at_one() -> None:
+    table = reliability([0.0, 0.24, 0.25, 0.99, 1.0], [0, 0, 1, 1, 1], n_bins=4)
+    assert table.edges.tolist() == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert table.counts.tolist() == [2, 1, 0, 2]
+    assert np.isnan(table.stated[2])
+    assert np.isnan(table.observed[2])
+    assert reliability([0.2, 0.9], [0, 1], n_bins=1).counts.tolist() == [2]
+    with pytest.raises(ValueError, match="n_bins must be >= 1, got 0"):
+        reliability([0.2], [0], n_bins=0)
+
+
+def test_smallest_numbers_of_resamples() -> None:
+    """One resample is an interval of no width; none is refused."""
+    (row,) = labeler_table([[0.9], [0.2]], [1, 1], np.random.default_rng(0), n_resamples=1)
+    assert row.brier_interval[0] == row.brier_interval[1]
+    with pytest.raises(ValueError, match="n_resamples must be >= 1, got 0"):
+        labeler_table([[0.9]], [1], np.random.default_rng(0), n_resamples=0)
+
+
+def test_a_mean_regret_of_zero_has_no_logarithm() -> None:
+    with pytest.raises(ValueError, match="mean regrets must be > 0"):
+        log_log_slope([10, 100], [[0.0, 1.0]], np.random.default_rng(0))
+
+
+def test_pairs_that_one_labeler_judged_say_nothing_about_agreement() -> None:
+    reports = np.random.default_rng(0).random((30, 3))
+    alone = np.full((300, 3), NAN)
+    alone[:, 0] = 0.5
+    together = krippendorff_alpha(reports, np.random.default_rng(1), n_resamples=20)
+    np.testing.assert_allclose(
+        krippendorff_alpha(np.vstack([reports, alone]), np.random.default_rng(1), n_resamples=20), together
+    )
