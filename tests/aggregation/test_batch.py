@@ -93,3 +93,10 @@ def test_labelers_who_tell_nothing_share_equally() -> None:
     rule: Any = make_aggregator("dawid_skene", 2)
     rule._keep({0: (0.3, 0.3), 1: (0.8, 0.8)})
     assert rule.weights_.tolist() == [0.5, 0.5]
+    rule._keep({0: (0.4, 0.6)})
+    np.testing.assert_allclose(rule.weights_, [1.0, 0.0])
+
+
+@pytest.mark.parametrize("name", BATCH)
+def test_one_vote_is_believed(name: str) -> None:
+    assert run_online(make_aggregator(name, 2), [[0.9, NAN], [NAN, 0.5]], [NAN, NAN]).soft_labels.tolist() == [1.0, 0.5]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aggregation import AGGREGATORS
-from aggregation.best_response import STRATEGY_CLASSES, best_response, grid_search, spsa_search
+from aggregation.best_response import SCALES, SHIFTS, STRATEGY_CLASSES, best_response, grid_search, spsa_search
 from aggregation.game import TRUTH, Objective, Seat, draw_campaigns
 from aggregation.misreport import Misreport
 from aggregation.population import Group, Population
@@ -82,3 +82,32 @@ def test_both_searchers_exaggerate_against_the_mean_and_agree_on_what_it_gains()
     assert by_spsa.scale > 1.2
     assert gain_spsa == pytest.approx(gain_grid, rel=0.1)
     assert gain_grid > 0
+
+
+def test_families_hold_what_they_say() -> None:
+    """Pushes go both ways alike, sleepers are honest first, and the widest family spans all of them."""
+    scale, shift, sleep, widest = (STRATEGY_CLASSES[name] for name in ("scale", "shift", "sleep", "any"))
+    assert (min(scale.scales), max(scale.scales)) == (0.0, SCALES[1])
+    assert (min(shift.shifts), max(shift.shifts)) == SHIFTS
+    for family in (shift, sleep):
+        assert sorted(-value for value in family.shifts) == sorted(family.shifts)
+    assert all(0.0 < start < 1.0 for start in sleep.starts)
+    assert set(sleep.starts) | {0.0} == set(widest.starts)
+    assert set(sleep.scales) <= set(widest.scales)
+    assert (min(widest.scales), max(widest.scales), max(widest.shifts)) == (-1.0, SCALES[1], SHIFTS[1])
+
+
+def test_spsa_begins_where_it_is_told_to() -> None:
+    tried: list[Misreport] = []
+
+    def flat(misreport: Misreport) -> np.ndarray:
+        tried.append(misreport)
+        return np.zeros(2)
+
+    start = Misreport(2.0, -1.0, 50)
+    assert spsa_search(flat, N_ROUNDS, np.random.default_rng(0), start=start, steps=5) == start
+    for misreport in tried:  # one width of every parameter at most
+        assert abs(misreport.scale - 2.0) <= 0.3 + 1e-9
+        assert abs(misreport.shift + 1.0) <= 0.3 + 1e-9
+        assert abs(misreport.start - 50) <= 10
+    assert {misreport.start for misreport in tried} > {50}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aggregation import AGGREGATORS
-from aggregation.equilibrium import Equilibrium, _towards, find_equilibrium
+from aggregation.equilibrium import Equilibrium, _mean_gain, _towards, find_equilibrium
 from aggregation.game import draw_campaigns
 from aggregation.misreport import Misreport
 from aggregation.population import Group, Population
@@ -76,3 +76,15 @@ def test_a_part_of_the_way_by_hand() -> None:
     assert _towards(current, choice, 0.0) == current
     assert _towards(Misreport(), choice, 0.5) == Misreport(2.0, 1.0, 20)
     assert _towards(choice, Misreport(), 0.5) == Misreport(2.0, 1.0, 20)
+
+
+def test_a_gain_over_nothing_is_finite_and_keeps_its_sign() -> None:
+    class Idle:
+        """A seat where the present play yields nothing."""
+
+        def payoffs(self, misreport: Misreport) -> np.ndarray:
+            return np.full(3, misreport.shift)
+
+    assert 0.0 < _mean_gain(Idle(), Misreport(shift=2.0), Misreport()) < np.inf  # type: ignore[arg-type]
+    assert -np.inf < _mean_gain(Idle(), Misreport(shift=-2.0), Misreport()) < 0.0  # type: ignore[arg-type]
+    assert _mean_gain(Idle(), Misreport(shift=3.0), Misreport(shift=2.0)) == pytest.approx(0.5)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from aggregation import AGGREGATORS, OnlineWeighted, PerTopic, final_labels, run_chunks, run_online, run_parquet
-from aggregation.base import FloatArray
+from aggregation.base import FloatArray, WholeCampaigns, check_reports
 from aggregation.statistics import accuracy
 
 NAN = float("nan")
@@ -188,3 +188,16 @@ def test_final_labels_follow_the_good_minority_with_a_tenth_audited() -> None:
     mechanism, majority = np.mean(scores, axis=0)
     assert majority < 0.68
     assert mechanism > 0.84
+
+
+@pytest.mark.parametrize("name", sorted(AGGREGATORS))
+def test_weights_before_every_round_are_kept_unless_refused(name: str) -> None:
+    reports, outcomes = np.random.default_rng(0).random((20, 3)), np.full(20, NAN)
+    assert run_online(AGGREGATORS[name](3), reports, outcomes).weights.shape == (20, 3)
+    if isinstance(rule := AGGREGATORS[name](3), WholeCampaigns):
+        assert rule.run(reports, outcomes).weights.shape == (20, 3)
+
+
+def test_a_panel_of_nobody_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one labeler"):
+        check_reports(np.empty((3, 0)))
