@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 OUT ?= runs/quickstart
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test check format bench docs clean
+.PHONY: help setup quickstart test check format docs bench mutation clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ check: $(STAMP) ## lint, format check and strict types
 format: $(STAMP) ## format and fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+mutation: $(STAMP) ## how many planted faults do the tests of aggregation/ notice? (about an hour)
+	$(BIN)/python -m benchmarks.mutation --sample 400
 
 bench: $(STAMP) ## speed, side by side with the peers
 	$(BIN)/python -m benchmarks

@@ -158,7 +158,7 @@ def _warnings(result: CampaignResult) -> list[str]:
         )
     elif audited < _FEW_OUTCOMES and result.rule in LEARNING_RULES:
         warnings.append(
-            f"Only {audited} pairs are audited: the weights have hardly moved from equal and the labelers' figures are "
+            f"Only {audited} pairs are audited: the weights rest on few outcomes and the labelers' figures are "
             "wide. truthful-rlhf audit-plan FILE --budget 50 draws the pairs whose outcome would teach most."
         )
     if not annotations.has_texts:
