@@ -24,6 +24,8 @@ from typing import Any
 from pipeline import processes
 
 STAGES = "stages"
+_SCRATCH = ".scratch-"
+"""How the names of unfinished files and folders begin."""
 
 
 class RunFolderError(RuntimeError):
@@ -55,18 +57,22 @@ def write_text_atomically(path: Path, text: str) -> None:
 
 def write_bytes_atomically(path: Path, content: bytes) -> None:
     """Write ``content`` so that a reader sees either the old file or the whole new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(scratch, 0o644)
-        os.replace(scratch, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(scratch)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f"{_SCRATCH}{path.name}-")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(scratch, 0o644)
+            os.replace(scratch, path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(scratch)
+            raise
+    except OSError as error:
+        error.filename = str(path)  # a full disk names no file, other errors the scratch file
         raise
 
 
@@ -104,7 +110,7 @@ class RunFolder:
             return
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            lock = open(self.root / ".lock", "w")  # noqa: SIM115 (held until the end of the run)
+            lock = open(self.root / ".lock", "a")  # noqa: SIM115 (held until the end of the run)
         except OSError as error:
             raise RunFolderError(f"cannot write to {self.root}: {error.strerror}; choose another --out") from error
         with lock:
@@ -114,11 +120,19 @@ class RunFolder:
                 raise RunFolderError(
                     f"another run is writing to {self.root}; wait for it or choose another --out"
                 ) from error
-            for leftover in self.root.glob(".scratch-*"):
-                shutil.rmtree(leftover, ignore_errors=True)
+            self._remove_leftovers()
             processes.wait()
-            with self._explaining_a_full_disk("a report"):
+            with self._explaining_the_disk():
                 yield self
+
+    def _remove_leftovers(self) -> None:
+        """Remove what a killed run had not finished: a stage's scratch folder, or a file before it got its name."""
+        places = (self.root.glob, (self.root / "figures").glob, (self.root / STAGES).rglob)
+        for leftover in [path for find in places for path in find(f"{_SCRATCH}*")]:
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
 
     def is_done(self, name: str, key: str, outputs: Sequence[str]) -> bool:
         """Whether the stage's manifest is there, was made from the same inputs, and every output is intact."""
@@ -181,8 +195,8 @@ class RunFolder:
     ) -> None:
         manifest = self.root / STAGES / f"{name}.json"
         manifest.unlink(missing_ok=True)
-        with self._explaining_a_full_disk(f"stage {name!r}"):
-            scratch = Path(tempfile.mkdtemp(prefix=".scratch-", dir=self.root))
+        with self._explaining_the_disk(f"stage {name!r}"):
+            scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=self.root))
             try:
                 if together:
                     processes.from_first(str(scratch))
@@ -198,16 +212,26 @@ class RunFolder:
                 shutil.rmtree(scratch, ignore_errors=True)
 
     @contextlib.contextmanager
-    def _explaining_a_full_disk(self, what: str) -> Iterator[None]:
+    def _explaining_the_disk(self, what: str | None = None) -> Iterator[None]:
+        """Explain a disk that is full, or that may not be written, while ``what`` (or the error's file) was written."""
         try:
             yield
+        except RunFolderError:
+            raise
         except Exception as error:
-            if isinstance(error, RunFolderError) or not is_disk_full(error):
-                raise
-            raise RunFolderError(
-                f"no space left on the disk while writing {what} to {self.root}; free some and start again:"
-                " finished stages are kept"
-            ) from error
+            named = Path(str(getattr(error, "filename", None) or self.root))
+            inside = named.is_relative_to(self.root)
+            file = named.relative_to(self.root) if inside and named != self.root else "a file"
+            if is_disk_full(error):
+                raise RunFolderError(
+                    f"no space left on the disk while writing {what or file} to {self.root}; free some and start again:"
+                    " finished stages are kept"
+                ) from error
+            if isinstance(error, OSError) and inside and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise RunFolderError(
+                    f"cannot write {what or file} to {self.root}: {error.strerror}; choose another --out"
+                ) from error
+            raise
 
     @staticmethod
     def _move_into_place(source: Path, target: Path) -> None:

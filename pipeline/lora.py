@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,5 +30,13 @@ def save_adapter(trainer: Any, policy: Any, out: Path) -> None:
     trainer.accelerator.wait_for_everyone()
     if trainer.is_world_process_zero():
         policy.save_pretrained(str(out), safe_serialization=True, selected_adapters=["default"])
+        _sort_layer_names(out / "adapter_config.json")
         trainer.processing_class.save_pretrained(str(out))
     trainer.accelerator.wait_for_everyone()
+
+
+def _sort_layer_names(path: Path) -> None:
+    """Write the names of the layers in order: PEFT holds a set, whose order is another one in every process."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["target_modules"] = sorted(config["target_modules"])
+    path.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")

@@ -89,10 +89,28 @@ def test_two_runs_into_one_folder_are_refused(tmp_path: Path) -> None:
         pass
 
 
-def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path) -> None:
-    (tmp_path / ".scratch-dead").mkdir()
+@pytest.mark.parametrize("place", [".", "figures", "stages/seed-0"])
+def test_leftovers_of_a_killed_run_are_removed(place: str, tmp_path: Path) -> None:
+    """Scratch folders of stages, and files that have no name yet; a folder of somebody else's below is not touched."""
+    folder, others = tmp_path / place, tmp_path / "inner-run"
+    for path in (folder, others):
+        path.mkdir(parents=True, exist_ok=True)
+        (path / ".scratch-dead").mkdir()
+        (path / ".scratch-report.html-x1").write_text("half a rep")
     with RunFolder(tmp_path).locked():
-        assert not (tmp_path / ".scratch-dead").exists()
+        assert not list(folder.glob(".scratch-*"))
+        assert len(list(others.iterdir())) == 2
+
+
+def test_a_file_killed_before_it_got_its_name_is_a_leftover(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(SystemExit))
+        patch.setattr(os, "unlink", lambda *_: None)  # a killed process does not clean up
+        with pytest.raises(SystemExit):
+            write_text_atomically(tmp_path / "report.html", "new")
+    (leftover,) = tmp_path.iterdir()
+    with RunFolder(tmp_path).locked():
+        assert not leftover.exists()
 
 
 def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
 import re
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -98,43 +95,3 @@ def test_a_continued_run_names_the_commits_that_it_was_begun_with(tmp_path: Path
     again = json.loads(path.read_text())
     assert again["earlier_commits"] == ["first", "second"]
     assert again["commit"] == here["commit"]
-
-
-def _compare_and_die(arguments: list[str], n_files: int) -> None:
-    """Run the command in this process, which kills itself when the ``n_files``-th file would be put in place."""
-    replace, count = os.replace, 0
-
-    def replace_or_die(source: str, target: str) -> None:
-        nonlocal count
-        count += 1
-        if count > n_files:
-            os.kill(os.getpid(), signal.SIGKILL)
-        replace(source, target)
-
-    os.replace = replace_or_die  # type: ignore[assignment]
-    raise SystemExit(CliRunner().invoke(app, arguments).exit_code)
-
-
-@pytest.mark.slow
-def test_kill_nine_at_every_stage_and_the_table_is_the_same(
-    finished: Path, tiny_model_folder: Path, tmp_path: Path
-) -> None:
-    """Each start dies a few files later than the one before it; the last one finishes what all of them began."""
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["pipeline.stages", "pipeline.dpo", "pipeline.compare", "pipeline.report"])
-    rng = np.random.default_rng(0)
-    deaths = 0
-    while True:
-        n_files = int(rng.integers(8, 24))
-        child = processes.Process(target=_compare_and_die, args=(command(tiny_model_folder, tmp_path / "run"), n_files))
-        child.start()
-        child.join(120)
-        if child.exitcode == 0:
-            break
-        assert child.exitcode == -signal.SIGKILL
-        deaths += 1
-        assert deaths < 40, "the run does not get on"
-    assert deaths >= 5
-    for name in ("results.csv", "seed-0/outcomes.parquet", "seed-0/pairs/pairs.parquet"):
-        assert (tmp_path / "run" / name).read_bytes() == (finished / name).read_bytes(), name
-    assert not list((tmp_path / "run").glob(".scratch-*"))
