@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -10,6 +11,20 @@ from pydantic import BaseModel, ValidationError
 from aggregation.population import unknown
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
+
+_short = reprlib.Repr()
+_short.maxlevel, _short.maxstring, _short.maxother = 2, 80, 80
+
+
+def abridged(value: Any) -> str:
+    """Return the ``repr`` of a value from outside in at most 80 characters, in no more time than these take.
+
+    YAML aliases make a value of 500 bytes whose whole ``repr`` has gigabytes.
+
+    >>> abridged([[["x"] * 10] * 10] * 10)
+    '[[[...], [...], [...], [...], [...], [...], ...], [[...], [...], [...], [...], ['
+    """
+    return _short.repr(value)[:80]
 
 
 def checked(model: type[ModelT], what: str, fields: Mapping[str, Any]) -> ModelT:
@@ -27,5 +42,5 @@ def checked(model: type[ModelT], what: str, fields: Mapping[str, Any]) -> ModelT
         problem = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in problem["loc"])
         text = problem["msg"].removeprefix("Value error, ")
-        got = "" if problem["type"] in ("missing", "value_error") else f", got {problem['input']!r:.80}"
+        got = "" if problem["type"] in ("missing", "value_error") else f", got {abridged(problem['input'])}"
         raise ValueError(f"{what}: {place}: {text}{got}" if place else f"{what}: {text}{got}") from None

@@ -16,7 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from aggregation.population import unknown
-from labelers.checked import checked
+from labelers.checked import abridged, checked
 from labelers.features import FEATURES, GOLD
 
 Noise = Annotated[float, Field(ge=0, le=1000)]
@@ -90,7 +90,7 @@ def make_persona(entry: Any) -> Persona:
             raise ValueError(unknown("persona", entry, persona_pool()))
         return persona_pool()[entry]
     if not isinstance(entry, Mapping):
-        raise ValueError(f"a persona is a name or a mapping, got {entry!r:.80}")
+        raise ValueError(f"a persona is a name or a mapping, got {abridged(entry)}")
     fields = dict(entry)
     if "like" in fields:
         fields = {**make_persona(fields.pop("like")).model_dump(exclude={"name", "about"}), **fields}

@@ -29,7 +29,7 @@ def test_names_are_shown_as_they_are(sandbox: Sandbox, command: str) -> None:
             row["outcome"] = None
     sandbox.write("[x]votes.jsonl", encoded(rows, "jsonl"))
     out = "out/[/y].csv" if command == "audit-plan" else "out"
-    options = ["rules=[mean]", "splits=1"] if command == "audit" else []
+    options = {"audit": ["rules=[mean]", "splits=1"], "audit-plan": ["--budget", "10"]}.get(command, [])
     result = sandbox.run(command, "[x]votes.jsonl", *options, "--out", out)
     assert result.exit_code == 0, result.output
     assert not set(result.output) & set("\x1b\x9b\r\x08\x07\u202e"), "control characters reach the terminal"
