@@ -18,6 +18,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from aggregation import AGGREGATORS, make_aggregator
+from labelers.checked import abridged
 from labelers.spec import LabelerSpec, distinct
 from pipeline.generate import SamplingSettings
 from pipeline.settings import NAME, DPOSettings, PolicySettings, SoftLabelLoss
@@ -85,6 +86,9 @@ class RuleSection(Section):
         " re-aggregated with the last weights, audited pairs labeled with their outcome",
     )
 
+    audit_rate: float | None = Field(
+        None, ge=0, le=1, description="share of the pairs that is audited for this rule, if not that of all rules"
+    )
     loss: SoftLabelLoss | None = Field(
         None, description="what trains on this rule's labels in place of the method's own loss, such as hard or robust"
     )
@@ -117,6 +121,7 @@ class RuleSection(Section):
             return self.called
         parts = [self.name, *(f"{key}={value}" for key, value in sorted(self.options.items()))]
         parts += ["per_topic"] if self.per_topic else []
+        parts += [f"audit_rate={self.audit_rate}"] if self.audit_rate is not None else []
         parts += [self.loss] if self.loss else []
         return " ".join(parts).replace("/", "_")
 
@@ -285,7 +290,7 @@ def _explain(error: ValidationError, schema: type[BaseModel], content: dict[str,
         else:
             says_it_all = problem["type"] in ("missing", "value_error")
             text = problem["msg"].removeprefix("Value error, ")
-            yield f"  {key or 'config'}: {text}" + ("" if says_it_all else f", got {problem['input']!r:.80}")
+            yield f"  {key or 'config'}: {text}" + ("" if says_it_all else f", got {abridged(problem['input'])}")
 
 
 def _fields_at(annotation: Any, location: Sequence[Any]) -> set[str]:

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from pipeline.conditions import Condition
     from pipeline.stages import Experiment
 
-_OUTCOMES = ["pair_id", "p_truth", "outcome", "audited"]
-
 
 @dataclass(frozen=True)
 class OnlineLoop:
@@ -67,18 +65,16 @@ class OnlineLoop:
         inputs = {
             "before": self._policy(k - 1) if k else self.experiment.outcomes(seed),
             "kappa": self.experiment.config.gold.kappa,
-            "audit_rate": self.experiment.config.audit_rate,
+            "audit_rate": self.experiment.audit_rate(self.condition),
         }
 
         def build(scratch: Path) -> None:
             if k == 0:
-                shared = self.experiment.layout.of_seed(seed, "pairs/pairs.parquet")
-                pairs = read_table(self.experiment.path(shared), PAIR_COLUMNS)
-                path = self.experiment.path(self.experiment.layout.of_seed(seed, "outcomes.parquet"))
-                outcomes = read_table(path, _OUTCOMES)
+                pairs, outcomes = self.experiment.campaign(self.condition)
             else:
                 pairs = self._write_pairs(k)
-                outcomes = draw_outcomes(pairs, self.experiment.config, part_rng(seed, f"outcomes {k}"))
+                kappa, rng = self.experiment.config.gold.kappa, part_rng(seed, f"outcomes {k}")
+                outcomes = draw_outcomes(pairs, kappa, self.experiment.audit_rate(self.condition), rng)
             for output, table in zip(outputs, (pairs, outcomes), strict=True):
                 write_table(scratch / output, table)
 

@@ -11,7 +11,6 @@ import pandas as pd
 from labelers import Pairs
 from labelers.annotations import read_annotations
 from labelers.records import AnnotationError
-from pipeline.config import Config
 from pipeline.prompts import Prompt
 from reward_model.gold import GoldReward, true_preference
 
@@ -72,22 +71,23 @@ def recorded_pairs(path: Path, gold: GoldReward) -> pd.DataFrame:
     return table[[*PAIR_COLUMNS, "recorded_outcome"]]
 
 
-def draw_outcomes(pairs: pd.DataFrame, config: Config, rng: np.random.Generator) -> pd.DataFrame:
+def draw_outcomes(pairs: pd.DataFrame, kappa: float, audit_rate: float, rng: np.random.Generator) -> pd.DataFrame:
     """Draw every pair's outcome from the true preference, and which pairs are audited.
 
-    A recorded outcome is taken as it is: it is then the true preference.
+    A recorded outcome is taken as it is: it is then the true preference. The same state of ``rng`` gives the same
+    outcomes at every audit rate, and the pairs audited at a lower rate are among those audited at a higher one.
 
     Returns:
         Columns ``pair_id``, ``p_truth`` (true P(A better)), ``outcome`` (drawn for all pairs), ``audited``: exactly
         ``round(audit_rate * n)`` pairs, chosen uniformly, so that labelers cannot predict them.
     """
-    p_truth = true_preference(pairs["gold_a"].to_numpy(), pairs["gold_b"].to_numpy(), config.gold.kappa)
+    p_truth = true_preference(pairs["gold_a"].to_numpy(), pairs["gold_b"].to_numpy(), kappa)
     outcomes = (rng.random(len(pairs)) < p_truth).astype(np.float64)
     if "recorded_outcome" in pairs:
         recorded = pairs["recorded_outcome"].to_numpy(dtype=np.float64)
         p_truth, outcomes = (np.where(np.isnan(recorded), drawn, recorded) for drawn in (p_truth, outcomes))
     audited = np.zeros(len(pairs), dtype=bool)
-    audited[rng.permutation(len(pairs))[: round(config.audit_rate * len(pairs))]] = True
+    audited[rng.permutation(len(pairs))[: round(audit_rate * len(pairs))]] = True
     return pd.DataFrame({"pair_id": pairs["pair_id"], "p_truth": p_truth, "outcome": outcomes, "audited": audited})
 
 

@@ -134,7 +134,7 @@ class Experiment:
 
         def build(scratch: Path) -> None:
             pairs = read_table(self.path(self.layout.of_seed(seed, "pairs/pairs.parquet")), PAIR_COLUMNS)
-            write_table(scratch / output, draw_outcomes(pairs, self.config, part_rng(seed, "outcomes")))
+            write_table(scratch / output, self._draw_outcomes(seed, pairs, self.config.audit_rate))
 
         return self.folder.stage(self.layout.of_seed(seed, "outcomes"), inputs, [output], build)
 
@@ -147,12 +147,17 @@ class Experiment:
 
     # --- one condition ------------------------------------------------------------------------------------------------
 
+    def audit_rate(self, condition: Condition) -> float:
+        """Return the share of the pairs that is audited for a condition: its rule's, or that of all."""
+        own = None if condition.rule is None else condition.rule.audit_rate
+        return self.config.audit_rate if own is None else own
+
     def labels(self, condition: Condition) -> str:
         """Build ``reports``, ``soft_labels`` and ``weights`` (Parquet) of a condition, and ``labels.json``."""
         inputs = {"outcomes": self.outcomes(condition.seed), **self.judgement(condition)}
 
         def build(scratch: Path) -> None:
-            pairs, outcomes = self._campaign(condition.seed)
+            pairs, outcomes = self.campaign(condition)
             self.write_labels(scratch, condition, pairs, outcomes, self.reports(condition, pairs))
 
         outputs = [self.layout.of_labels(condition, name) for name in LABEL_ARTEFACTS]
@@ -162,7 +167,7 @@ class Experiment:
         """Return what the labels of a condition depend on beside its pairs: the rule, and the panel if it needs one."""
         assert condition.rule is not None
         specs = [] if condition.rule.name == TRUTH else self.config.panels[condition.panel]
-        rule = condition.rule.model_dump(exclude={"called", "loss"})
+        rule = condition.rule.model_dump(exclude={"called", "loss"}, exclude_none=True)
         return {"rule": rule, "panel": [spec.model_dump(mode="json") for spec in specs]}
 
     def reports(
@@ -184,7 +189,7 @@ class Experiment:
         context = ReportContext(
             rule=condition.rule.name,
             rule_options=condition.rule.options,
-            audit_rate=self.config.audit_rate,
+            audit_rate=self.audit_rate(condition),
             kappa=self.config.gold.kappa,
             first_round=first_round,
             weights=weights,
@@ -274,12 +279,19 @@ class Experiment:
             }
         )
 
-    def _campaign(self, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    def campaign(self, condition: Condition) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Return pairs and outcomes; a rule with an audit rate of its own has the seed's outcomes, other audits."""
+        seed, rate = condition.seed, self.audit_rate(condition)
         pairs = read_table(self.path(self.layout.of_seed(seed, "pairs/pairs.parquet")), PAIR_COLUMNS)
+        if rate != self.config.audit_rate:
+            return pairs, self._draw_outcomes(seed, pairs, rate)
         outcomes = read_table(
-            self.path(self.layout.of_seed(seed, "outcomes.parquet")), ["p_truth", "outcome", "audited"]
+            self.path(self.layout.of_seed(seed, "outcomes.parquet")), ["pair_id", "p_truth", "outcome", "audited"]
         )
         return pairs, outcomes
+
+    def _draw_outcomes(self, seed: int, pairs: pd.DataFrame, audit_rate: float) -> pd.DataFrame:
+        return draw_outcomes(pairs, self.config.gold.kappa, audit_rate, part_rng(seed, "outcomes"))
 
     def _sections(self, *names: str) -> dict[str, Any]:
         return {name: getattr(self.config, name).model_dump(mode="json") for name in names}

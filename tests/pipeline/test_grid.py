@@ -147,6 +147,28 @@ def test_cells_cover_the_grid_once(config_file: Path) -> None:
     assert all(condition in in_groups for condition in in_cells)
 
 
+def test_a_rule_with_its_own_audit_rate_has_the_labels_of_a_run_with_that_rate(
+    config_file: Path, tmp_path: Path
+) -> None:
+    content = yaml.safe_load(config_file.read_text())
+
+    def labels(of_all: float, **rule: float) -> pd.DataFrame:
+        rules = [{"name": "online_weighted", **rule}]
+        config = Config.model_validate(content | {"audit_rate": of_all, "rules": rules, "seeds": [0]})
+        folder = RunFolder(tmp_path / f"{of_all} {rule}")
+        folder.root.mkdir()
+        condition = cells(config, 0)[-1][0]
+        Experiment(config, folder, GRID).labels(condition)
+        return pd.read_parquet(folder.root / GRID.of_labels(condition, "soft_labels.parquet"))
+
+    own, whole = labels(0.5, audit_rate=0.25), labels(0.25)
+    assert own["audited"].sum() == 2
+    pd.testing.assert_frame_equal(own, whole)
+    assert not own.equals(labels(0.5)), "the control: twice the audits are other labels"
+    title = Config.model_validate(content | {"rules": [{"name": "mean", "audit_rate": 0.25}]}).rules[0].title
+    assert title == "mean audit_rate=0.25"
+
+
 def test_trackers_pass_through_to_trl(config_file: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     content = Config.model_validate(yaml.safe_load(config_file.read_text()) | {"seeds": [0]})

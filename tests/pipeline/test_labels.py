@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from labelers.records import AnnotationError
-from pipeline.config import RuleSection, load_config
+from pipeline.config import RuleSection
 from pipeline.labels import apply_rule, label_quality, orient
 from pipeline.pairs import draw_outcomes, recorded_pairs
 from reward_model.gold import VaderGold
@@ -67,11 +67,21 @@ def test_recorded_pairs_take_their_outcomes_as_the_truth_and_the_gold_reward_whe
     pairs = recorded_pairs(file, VaderGold())
     assert pairs["pair_id"].tolist() == ["p1", "p2"]
     assert (pairs["gold_a"] > pairs["gold_b"]).tolist() == [True, False]
-    config = load_config("quickstart", ["audit_rate=1.0"])
-    outcomes = draw_outcomes(pairs, config, np.random.default_rng(0))
+    outcomes = draw_outcomes(pairs, 5.0, 1.0, np.random.default_rng(0))
     assert outcomes["p_truth"][0] == outcomes["outcome"][0] == 0.0
     assert outcomes["p_truth"][1] < 0.1
     assert outcomes["audited"].all()
+
+
+def test_more_audits_reveal_more_of_the_same_outcomes() -> None:
+    gold = np.random.default_rng(1).normal(size=(2, 50))
+    pairs = pd.DataFrame({"pair_id": range(50), "gold_a": gold[0], "gold_b": gold[1]})
+    few, many = (draw_outcomes(pairs, 5.0, rate, np.random.default_rng(0)) for rate in (0.1, 0.5))
+    assert (few["audited"].sum(), many["audited"].sum()) == (5, 25)
+    assert many["audited"][few["audited"]].all()
+    assert (few["outcome"] == many["outcome"]).all()
+    other = draw_outcomes(pairs, 5.0, 0.5, np.random.default_rng(3))
+    assert not other["audited"][few["audited"]].all(), "the control: other audits are not among them"
 
 
 def test_recorded_pairs_need_texts(tmp_path: Path) -> None:
