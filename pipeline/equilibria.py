@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Generator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,18 @@ class Equilibria:
         if not population.best_responders:
             return []
         return list({rule.title: rule for rule in map(self.faced, rules)}.values())
+
+    def stages(self, population: Population, rules: list[RuleSpec]) -> Generator[str, None, dict[str, str]]:
+        """Find what the population plays against each rule; each search is named before it starts.
+
+        Returns:
+            The fingerprint of each search by the title of the rule that was searched against.
+        """
+        keys = {}
+        for rule in self.searched(population, rules):
+            yield f"{population.name}: best responses to {rule.title}"
+            keys[rule.title] = self.find(population, rule)
+        return keys
 
     def find(self, population: Population, rule: RuleSpec) -> str:
         """Find the equilibrium unless it is there already, and return the stage's fingerprint."""

@@ -42,12 +42,8 @@ class IncentiveAudit:
 
     def stages(self) -> Iterator[str]:
         """Build stage after stage; each one's name is yielded before it is built."""
-        equilibria = self.equilibria
         for population in self.config.find_populations():
-            keys = {}
-            for rule in equilibria.searched(population, self.config.rules):
-                yield f"{population.name}: best responses to {rule.title}"
-                keys[rule.title] = equilibria.find(population, rule)
+            keys = yield from self.equilibria.stages(population, self.config.rules)
             for rule in self.config.rules:
                 for index, group in enumerate(population.groups):
                     yield f"{population.name}: {group.kind} against {rule.title}"

@@ -46,12 +46,8 @@ class Simulation:
 
     def stages(self) -> Iterator[str]:
         """Build stage after stage; each one's name is yielded before it is built."""
-        equilibria = self.equilibria
         for population in self.config.find_populations():
-            keys = {}
-            for rule in equilibria.searched(population, self.config.rules):
-                yield f"{population.name}: best responses to {rule.title}"
-                keys[rule.title] = equilibria.find(population, rule)
+            keys = yield from self.equilibria.stages(population, self.config.rules)
             for n_rounds in self.config.rounds:
                 yield f"{population.name}: {n_rounds:,} pairs"
                 self._regret_stage(population, n_rounds, keys)
