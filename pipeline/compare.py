@@ -27,12 +27,9 @@ def summarise_grid(experiment: Experiment) -> list[dict[str, Any]]:
 
     The gap is that to the truth under the same method. The base policy stands first, without a method; its gap is that
     to the first method.
-
-    The interval is a paired bootstrap: seeds are resampled, then held-out prompts within each seed, the same ones for
-    the rule, the truth and the base. With a single seed it covers the choice of prompts only, not the training.
     """
     all_groups = groups(experiment.config)
-    gold = [[_gold_by_prompt(experiment, condition) for condition in group.conditions] for group in all_groups]
+    gold = [[gold_by_prompt(experiment, condition) for condition in group.conditions] for group in all_groups]
     base = gold[0]
     truths = {group.method: values for group, values in zip(all_groups, gold, strict=True) if group.title == TRUTH}
     truths[None] = truths[all_groups[1].method]
@@ -42,14 +39,14 @@ def summarise_grid(experiment: Experiment) -> list[dict[str, Any]]:
             "rule": group.title,
             "method": group.method,
             **_means(experiment, group),
-            **alignment_gap(_mean(truths[group.method]), _mean(values), _mean(base)),
-            **_gap_intervals(truths[group.method], values, base),
+            **gap_with_interval(truths[group.method], values, base),
         }
         for group, values in zip(all_groups, gold, strict=True)
     ]
 
 
-def _gold_by_prompt(experiment: Experiment, condition: Condition) -> FloatArray:
+def gold_by_prompt(experiment: Experiment, condition: Condition) -> FloatArray:
+    """Return the gold reward of a policy's responses to each held-out prompt, shape ``(n_held_out,)``."""
     table = read_table(experiment.path(experiment.layout.of_condition(condition, "samples.parquet")), ["gold"])
     n = experiment.config.evaluation.responses_per_prompt
     return table["gold"].to_numpy(dtype=np.float64).reshape(-1, n).mean(axis=1)
@@ -60,11 +57,11 @@ def _mean(by_seed: list[FloatArray]) -> float:
 
 
 def _means(experiment: Experiment, group: Group) -> dict[str, float | None]:
-    """Average the measures over seeds; the standard error is over seeds, or over prompts where there is one seed.
+    return mean_over_seeds([measures_of(experiment, condition) for condition in group.conditions])
 
-    Labels have none within a seed.
-    """
-    by_seed = [_measures(experiment, condition) for condition in group.conditions]
+
+def mean_over_seeds(by_seed: list[dict[str, Estimate]]) -> dict[str, float | None]:
+    """Return the mean of every measure and its standard error, over seeds or, for one seed, its own."""
     means: dict[str, float | None] = {}
     for name in dict.fromkeys(name for measures in by_seed for name in measures):
         estimates = [measures[name] for measures in by_seed if name in measures]  # a seed may have nothing to measure
@@ -74,7 +71,7 @@ def _means(experiment: Experiment, group: Group) -> dict[str, float | None]:
     return {**dict.fromkeys(MEASURES), **means}
 
 
-def _measures(experiment: Experiment, condition: Condition) -> dict[str, Estimate]:
+def measures_of(experiment: Experiment, condition: Condition) -> dict[str, Estimate]:
     """Return what was measured of one condition; the base policy has no labels and no win rate."""
     measures = {name: Estimate(**e) for name, e in read_json(experiment, condition, "evaluation.json").items()}
     if condition.rule is not None:
@@ -99,10 +96,19 @@ def _json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _gap_intervals(
+def gap_with_interval(
     truth: list[FloatArray], rule: list[FloatArray], base: list[FloatArray]
-) -> dict[str, list[float] | None]:
-    """Return 95 % bootstrap intervals of the raw and the normalised alignment gap."""
+) -> dict[str, float | list[float] | None]:
+    """Return the raw and the normalised alignment gap with 95 % intervals.
+
+    The interval is a paired bootstrap: seeds are resampled, then held-out prompts within each seed, the same ones for
+    the rule, the truth and the base. With a single seed it covers the choice of prompts only, not the training.
+
+    Args:
+        truth: gold reward by seed and prompt, ``n_seeds`` arrays of shape ``(n_prompts,)``, of the truth's policies.
+        rule: the same of the rule's policies.
+        base: the same of the base policy.
+    """
     rng = np.random.default_rng(0)  # fixed: the same artefacts give the same report
     stacked = np.stack([truth, rule, base])  # (3, seeds, prompts)
     _, n_seeds, n_prompts = stacked.shape
@@ -113,4 +119,5 @@ def _gap_intervals(
         draws[k] = stacked[:, seeds, prompts].mean(axis=(1, 2))
     gaps, gained = draws[:, 0] - draws[:, 1], draws[:, 0] - draws[:, 2]
     normalised = np.quantile(gaps / gained, [0.025, 0.975]).tolist() if (gained > 0).all() else None
-    return {"gap_interval": np.quantile(gaps, [0.025, 0.975]).tolist(), "normalised_gap_interval": normalised}
+    gap = alignment_gap(_mean(truth), _mean(rule), _mean(base))
+    return {**gap, "gap_interval": np.quantile(gaps, [0.025, 0.975]).tolist(), "normalised_gap_interval": normalised}

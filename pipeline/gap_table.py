@@ -94,10 +94,11 @@ def mechanism_table(rows: list[dict[str, Any]]) -> list[list[str]]:
 def markdown_tables(rows: list[dict[str, Any]]) -> str:
     """Return the summary as two Markdown tables: the policies, and what each rule made of its labelers."""
     shown = columns(rows)
-    policies = _markdown([COLUMNS[name] for name in shown], [cells(row, shown) for row in rows])
-    return policies + "\n" + _markdown(MECHANISM_COLUMNS, mechanism_table(rows))
+    policies = markdown([COLUMNS[name] for name in shown], [cells(row, shown) for row in rows])
+    return policies + "\n" + markdown(MECHANISM_COLUMNS, mechanism_table(rows))
 
 
-def _markdown(header: Sequence[str], body: list[list[str]]) -> str:
+def markdown(header: Sequence[str], body: list[list[str]]) -> str:
+    """Return a Markdown table."""
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in body]) + "\n"

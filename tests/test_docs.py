@@ -190,7 +190,13 @@ OUT_OF_REACH = ("--engine ray", "sampling.engine=vllm")
 RUN_ELSEWHERE = (*README_COMMANDS, "truthful-rlhf compare configs/quickstart.yaml --out runs/quickstart")
 """The last one is `make quickstart`."""
 SMALLER = {"compare": ["seeds=[0]", "rules=[online_weighted]"], "audit": ["strategies=[scale]"]}
-NOT_OURS = ("make setup", "source .venv/bin/activate", "accelerate launch", "tensorboard --logdir", "export GLIBC_TUNABLES")
+NOT_OURS = (
+    "make setup",
+    "source .venv/bin/activate",
+    "accelerate launch",
+    "tensorboard --logdir",
+    "export GLIBC_TUNABLES",
+)
 
 
 def parse(arguments: list[str]) -> None:

@@ -1,0 +1,127 @@
+"""Publish a grid that was run in pieces: collect its finished seeds into one CSV, and make tables and figures of that.
+
+    python -m benchmarks.evidence collect configs/evidence.yaml runs/evidence docs/evidence/grid.csv
+    python -m benchmarks.evidence show docs/evidence/grid.csv --figures docs
+
+The CSV has a row per seed, panel and rule with every measure and the gold reward on each held-out prompt: whoever
+has it can recompute each gap and its interval. Seeds of several machines are collected into the same file, one folder
+after the other; a condition that is collected again takes the place of the old one.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline import figures
+from pipeline.artifacts import RunFolder, write_bytes_atomically, write_text_atomically
+from pipeline.compare import MEASURES, gap_with_interval, gold_by_prompt, mean_over_seeds, measures_of
+from pipeline.conditions import BASE, GRID
+from pipeline.config import SHARED, TRUTH, load_config
+from pipeline.evaluate import Estimate
+from pipeline.gap_table import COLUMNS, cells, markdown, markdown_tables
+from pipeline.grid import groups
+from pipeline.stages import Experiment
+
+KEYS = ["seed", "panel", "rule"]
+GOLD = "gold on prompt "
+
+
+def finished(config_name: str, run: Path) -> pd.DataFrame:
+    """Return one row per condition of every seed whose conditions were all evaluated (by one method)."""
+    config = load_config(config_name)
+    experiment = Experiment(config, RunFolder(run), GRID)
+    rows = []
+    for k, seed in enumerate(config.seeds):
+        conditions = [(group, group.conditions[k]) for group in groups(config)]
+        if not all(experiment.path(GRID.of_condition(c, "evaluation.json")).exists() for _, c in conditions):
+            continue
+        for group, condition in conditions:
+            measures = {name: e.mean for name, e in measures_of(experiment, condition).items()}
+            gold = {f"{GOLD}{i}": value for i, value in enumerate(gold_by_prompt(experiment, condition))}
+            rows.append({"seed": seed, "panel": group.panel, "rule": group.title, **measures, **gold})
+    return pd.DataFrame(rows)
+
+
+def merged(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+    """Return all rows, the new one where both have a condition, in the order of seeds and else of their coming."""
+    table = pd.concat([old, new], ignore_index=True)
+    return table.drop_duplicates(KEYS, keep="last").sort_values("seed", kind="stable", ignore_index=True)
+
+
+def summary(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows that `pipeline.compare.summarise_grid` makes of a run folder, over the seeds of a collection.
+
+    Raises:
+        ValueError: a condition lacks a seed that others have, so that it could not be paired with them.
+    """
+    names = [name for name in table if str(name).startswith(GOLD)]
+    by_condition = dict(iter(table.groupby(["panel", "rule"], sort=False)))
+    seeds = {condition: sorted(rows["seed"]) for condition, rows in by_condition.items()}
+    for condition, found in seeds.items():
+        if found != seeds[SHARED, BASE]:
+            raise ValueError(f"{condition} has seeds {found}, the base policy {seeds[SHARED, BASE]}")
+    gold = {c: list(rows.sort_values("seed")[names].to_numpy(np.float64)) for c, rows in by_condition.items()}
+    return [
+        {
+            **{"panel": panel, "rule": rule, "method": None},
+            **mean_over_seeds([_estimates(row) for row in rows.to_dict("records")]),
+            **gap_with_interval(gold[SHARED, TRUTH], gold[panel, rule], gold[SHARED, BASE]),
+        }
+        for (panel, rule), rows in by_condition.items()
+    ]
+
+
+def _estimates(row: dict[Any, Any]) -> dict[str, Estimate]:
+    return {name: Estimate(row[name], float("nan")) for name in MEASURES if not np.isnan(row[name])}
+
+
+def gap_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Return the normalised gaps with their intervals as a Markdown table of panels and rules."""
+    judged = [row for row in rows if row["panel"] != SHARED]
+    rules, panels = (list(dict.fromkeys(row[key] for row in judged)) for key in ("rule", "panel"))
+    texts = {(row["panel"], row["rule"]): cells(row, ["normalised_gap"])[0] for row in judged}
+    body = [[panel, *(texts.get((panel, rule), "–") for rule in rules)] for panel in panels]
+    return markdown([f"{COLUMNS['normalised_gap']}", *rules], body)
+
+
+def write_figures(rows: Sequence[dict[str, Any]], folder: Path, stem: str) -> None:
+    """Draw the gaps as a heat map (where there are several panels) and with their intervals."""
+    judged = [row for row in rows if row["panel"] != SHARED and row["normalised_gap"] is not None]
+    if len({row["panel"] for row in judged}) > 1:
+        write_bytes_atomically(folder / f"{stem}_map.png", figures.gap_heat_map(judged))
+    write_bytes_atomically(folder / f"{stem}_gaps.png", figures.gap_forest(judged))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.evidence", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    collect = commands.add_parser("collect", help="add the finished seeds of a run folder to a CSV")
+    collect.add_argument("config", help="the grid's config")
+    collect.add_argument("run", type=Path, help="the run folder of compare")
+    show = commands.add_parser("show", help="print the tables of a CSV")
+    show.add_argument("--figures", type=Path, help="also draw them, into this folder")
+    for command in (collect, show):
+        command.add_argument("csv", type=Path)
+    given = parser.parse_args(arguments)
+    old = pd.read_csv(given.csv) if given.csv.exists() else pd.DataFrame(columns=KEYS)
+    if given.command == "collect":
+        table = merged(old, finished(given.config, given.run))
+        write_text_atomically(given.csv, table.to_csv(index=False, float_format="%.5g"))
+        print(f"{given.csv}: seeds {sorted(set(table['seed']))}, {len(table)} conditions")
+        return
+    rows = summary(old)
+    print(gap_table(rows), markdown_tables(rows), sep="\n")
+    if given.figures:
+        write_figures(rows, given.figures, given.csv.stem)
+
+
+if __name__ == "__main__":
+    main()
