@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
@@ -71,6 +72,14 @@ def test_no_module_imports_itself_through_others() -> None:
     assert len(graph) > 100
     order = list(TopologicalSorter(graph).static_order())  # raises CycleError
     assert order.index("aggregation.base") < order.index("pipeline.labels") < order.index("pipeline.report")
+
+
+def test_contributing_draws_the_imports_as_they_are() -> None:
+    drawn = re.findall(r"^\| `(\w+)` \| (.*?) \|", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), flags=re.MULTILINE)
+    imports: dict[str, set[str]] = {name: set() for name, _ in drawn}
+    for module, others in import_graph().items():
+        imports[module.split(".")[0]] |= {other.split(".")[0] for other in others} - {module.split(".")[0]}
+    assert {name: set(re.findall(r"`(\w+)`", cells)) for name, cells in drawn} == imports
 
 
 def test_the_check_of_cycles_sees_imports_inside_functions() -> None:
