@@ -130,9 +130,10 @@ def _setting(experiment: Experiment) -> str:
     config = experiment.config
     n_pairs = len(campaign_outcomes(experiment, _truths(experiment)[0]))
     methods = ", ".join(entry.title.upper() for entry in config.policy)
+    varied = any(rule.audit_rate is not None for rule in config.rules)
     return (
         f"Model {config.model.name_or_path}, {methods} on {n_pairs} pairs,"
-        f" {config.audit_rate:.0%} of them audited,"
+        f" {config.audit_rate:.0%} of them audited{' unless the rule has its own rate' if varied else ''},"
         f" {config.prompts.n_held_out} held-out prompts, gold reward {config.gold.name},"
         f" seed{'s' if len(config.seeds) > 1 else ''} {', '.join(map(str, config.seeds))}."
     )
