@@ -17,19 +17,32 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from pipeline import figures
 from pipeline.artifacts import RunFolder, write_bytes_atomically, write_text_atomically
-from pipeline.compare import MEASURES, gap_with_interval, gold_by_prompt, mean_over_seeds, measures_of
-from pipeline.conditions import BASE, GRID
+from pipeline.compare import (
+    MEASURES,
+    gap_with_interval,
+    gold_by_prompt,
+    interval_95,
+    mean_over_seeds,
+    measures_of,
+    resampled_means,
+)
+from pipeline.conditions import BASE, GRID, Condition
 from pipeline.config import SHARED, TRUTH, load_config
 from pipeline.evaluate import Estimate
 from pipeline.gap_table import COLUMNS, cells, markdown, markdown_tables
 from pipeline.grid import groups
 from pipeline.stages import Experiment
+from pipeline.tables import read_table
 
+FloatArray = NDArray[np.float64]
 KEYS = ["seed", "panel", "rule"]
 GOLD = "gold on prompt "
+FIRMNESS = "firmness"
+"""Of the labels: the mean probability that they give to the response that they prefer."""
 
 
 def finished(config_name: str, run: Path) -> pd.DataFrame:
@@ -43,9 +56,17 @@ def finished(config_name: str, run: Path) -> pd.DataFrame:
             continue
         for group, condition in conditions:
             measures = {name: e.mean for name, e in measures_of(experiment, condition).items()}
+            measures[FIRMNESS] = _firmness(experiment, condition)
             gold = {f"{GOLD}{i}": value for i, value in enumerate(gold_by_prompt(experiment, condition))}
             rows.append({"seed": seed, "panel": group.panel, "rule": group.title, **measures, **gold})
     return pd.DataFrame(rows)
+
+
+def _firmness(experiment: Experiment, condition: Condition) -> float:
+    if condition.rule is None:
+        return float("nan")
+    path = experiment.path(experiment.layout.of_labels(condition, "soft_labels.parquet"))
+    return float(read_table(path, ["soft_label"])["soft_label"].mean())
 
 
 def merged(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
@@ -55,39 +76,80 @@ def merged(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
 
 
 def summary(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows that `pipeline.compare.summarise_grid` makes of a run folder, over the seeds of a collection.
-
-    Raises:
-        ValueError: a condition lacks a seed that others have, so that it could not be paired with them.
-    """
-    names = [name for name in table if str(name).startswith(GOLD)]
-    by_condition = dict(iter(table.groupby(["panel", "rule"], sort=False)))
-    seeds = {condition: sorted(rows["seed"]) for condition, rows in by_condition.items()}
-    for condition, found in seeds.items():
-        if found != seeds[SHARED, BASE]:
-            raise ValueError(f"{condition} has seeds {found}, the base policy {seeds[SHARED, BASE]}")
-    gold = {c: list(rows.sort_values("seed")[names].to_numpy(np.float64)) for c, rows in by_condition.items()}
+    """Return the rows that `pipeline.compare.summarise_grid` makes of a run folder, over the seeds of a collection."""
+    gold = gold_by_condition(table)
+    conditions: dict[Any, pd.DataFrame] = dict(iter(table.groupby(["panel", "rule"], sort=False)))
     return [
         {
             **{"panel": panel, "rule": rule, "method": None},
             **mean_over_seeds([_estimates(row) for row in rows.to_dict("records")]),
             **gap_with_interval(gold[SHARED, TRUTH], gold[panel, rule], gold[SHARED, BASE]),
         }
-        for (panel, rule), rows in by_condition.items()
+        for (panel, rule), rows in conditions.items()
     ]
 
 
+def gold_by_condition(table: pd.DataFrame) -> dict[tuple[str, str], list[FloatArray]]:
+    """Return panel and rule -> gold reward by seed and prompt, as `pipeline.compare.gap_with_interval` takes it.
+
+    Raises:
+        ValueError: a condition lacks a seed that others have, so that it could not be paired with them.
+    """
+    names = [name for name in table if str(name).startswith(GOLD)]
+    by_condition: dict[Any, pd.DataFrame] = dict(iter(table.groupby(["panel", "rule"], sort=False)))
+    seeds = {condition: sorted(rows["seed"]) for condition, rows in by_condition.items()}
+    for condition, found in seeds.items():
+        if found != seeds[SHARED, BASE]:
+            raise ValueError(f"{condition} has seeds {found}, the base policy {seeds[SHARED, BASE]}")
+    return {c: list(rows.sort_values("seed")[names].to_numpy(np.float64)) for c, rows in by_condition.items()}
+
+
 def _estimates(row: dict[Any, Any]) -> dict[str, Estimate]:
-    return {name: Estimate(row[name], float("nan")) for name in MEASURES if not np.isnan(row[name])}
+    names = (*MEASURES, FIRMNESS)
+    return {name: Estimate(row[name], float("nan")) for name in names if not np.isnan(row[name])}
 
 
 def gap_table(rows: Sequence[dict[str, Any]]) -> str:
     """Return the normalised gaps with their intervals as a Markdown table of panels and rules."""
-    judged = [row for row in rows if row["panel"] != SHARED]
-    rules, panels = (list(dict.fromkeys(row[key] for row in judged)) for key in ("rule", "panel"))
-    texts = {(row["panel"], row["rule"]): cells(row, ["normalised_gap"])[0] for row in judged}
-    body = [[panel, *(texts.get((panel, rule), "–") for rule in rules)] for panel in panels]
-    return markdown([f"{COLUMNS['normalised_gap']}", *rules], body)
+    texts = {(row["panel"], row["rule"]): cells(row, ["normalised_gap"])[0] for row in rows}
+    return by_panel_and_rule(COLUMNS["normalised_gap"], texts)
+
+
+def ahead_table(table: pd.DataFrame, other: str) -> str:
+    """Return by how much of the truth's gain each rule ended ahead of another one (its gap minus the rule's), paired.
+
+    Raises:
+        ValueError: a panel has no rule of that name.
+    """
+    gold = gold_by_condition(table)
+    texts = {}
+    for panel, rule in gold:
+        if panel == SHARED or rule == other:
+            continue
+        if (panel, other) not in gold:
+            raise ValueError(
+                f"panel {panel} has no rule {other!r}; it has {', '.join(r for p, r in gold if p == panel)}"
+            )
+        groups = [gold[panel, rule], gold[panel, other], gold[SHARED, TRUTH], gold[SHARED, BASE]]
+        of_rule, of_other, truth, base = np.mean(groups, axis=(1, 2))
+        draws = resampled_means(groups)
+        low, high = interval_95((draws[:, 0] - draws[:, 1]) / (draws[:, 2] - draws[:, 3]))
+        texts[panel, rule] = f"{(of_rule - of_other) / (truth - base):.2f} [{low:.2f}, {high:.2f}]"
+    return by_panel_and_rule(f"ahead of {other} [95 %]", texts)
+
+
+def firmness_table(table: pd.DataFrame) -> str:
+    """Return the mean firmness of the labels of each rule (and, for comparison, of the truth)."""
+    means = table.groupby(["panel", "rule"], sort=False)[FIRMNESS].mean()
+    truth = means[SHARED, TRUTH]
+    return by_panel_and_rule(f"firmness (truth: {truth:.2f})", {key: f"{mean:.2f}" for key, mean in means.items()})
+
+
+def by_panel_and_rule(title: str, texts: dict[Any, str]) -> str:
+    """Return texts by panel and rule as a Markdown table, without what the panels share."""
+    judged = [key for key in texts if key[0] != SHARED]
+    panels, rules = (list(dict.fromkeys(key[k] for key in judged)) for k in (0, 1))
+    return markdown([title, *rules], [[panel, *(texts.get((panel, rule), "–") for rule in rules)] for panel in panels])
 
 
 def write_figures(rows: Sequence[dict[str, Any]], folder: Path, stem: str) -> None:
@@ -107,6 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     collect.add_argument("config", help="the grid's config")
     collect.add_argument("run", type=Path, help="the run folder of compare")
     show = commands.add_parser("show", help="print the tables of a CSV")
+    show.add_argument("--against", default="mean", help="the rule that the others are compared with (default: mean)")
     show.add_argument("--figures", type=Path, help="also draw them, into this folder")
     for command in (collect, show):
         command.add_argument("csv", type=Path)
@@ -118,7 +181,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{given.csv}: seeds {sorted(set(table['seed']))}, {len(table)} conditions")
         return
     rows = summary(old)
-    print(gap_table(rows), markdown_tables(rows), sep="\n")
+    tables = [gap_table(rows), ahead_table(old, given.against), firmness_table(old), markdown_tables(rows)]
+    print(*tables, sep="\n")
     if given.figures:
         write_figures(rows, given.figures, given.csv.stem)
 

@@ -109,15 +109,32 @@ def gap_with_interval(
         rule: the same of the rule's policies.
         base: the same of the base policy.
     """
+    draws = resampled_means([truth, rule, base])
+    gaps, gained = draws[:, 0] - draws[:, 1], draws[:, 0] - draws[:, 2]
+    normalised = interval_95(gaps / gained) if (gained > 0).all() else None
+    gap = alignment_gap(_mean(truth), _mean(rule), _mean(base))
+    return {**gap, "gap_interval": interval_95(gaps), "normalised_gap_interval": normalised}
+
+
+def resampled_means(groups: list[list[FloatArray]]) -> FloatArray:
+    """Return bootstrap means of paired groups of gold rewards, shape ``(n_resamples, n_groups)``.
+
+    Args:
+        groups: gold reward by seed and prompt, each ``n_seeds`` arrays of shape ``(n_prompts,)``. Seeds are resampled,
+            then prompts within each seed, the same ones in all groups.
+    """
     rng = np.random.default_rng(0)  # fixed: the same artefacts give the same report
-    stacked = np.stack([truth, rule, base])  # (3, seeds, prompts)
+    stacked = np.stack(groups)  # (n_groups, seeds, prompts)
     _, n_seeds, n_prompts = stacked.shape
-    draws = np.empty((_RESAMPLES, 3))
+    draws = np.empty((_RESAMPLES, len(groups)))
     for k in range(_RESAMPLES):
         seeds = rng.integers(n_seeds, size=(n_seeds, 1))
         prompts = rng.integers(n_prompts, size=(n_seeds, n_prompts))
         draws[k] = stacked[:, seeds, prompts].mean(axis=(1, 2))
-    gaps, gained = draws[:, 0] - draws[:, 1], draws[:, 0] - draws[:, 2]
-    normalised = np.quantile(gaps / gained, [0.025, 0.975]).tolist() if (gained > 0).all() else None
-    gap = alignment_gap(_mean(truth), _mean(rule), _mean(base))
-    return {**gap, "gap_interval": np.quantile(gaps, [0.025, 0.975]).tolist(), "normalised_gap_interval": normalised}
+    return draws
+
+
+def interval_95(draws: FloatArray) -> list[float]:
+    """Return the middle 95 % of bootstrap draws."""
+    ends: list[float] = np.quantile(draws, [0.025, 0.975]).tolist()
+    return ends

@@ -80,12 +80,12 @@ class RuleSection(Section):
     name: str = Field(description=f"one of {', '.join(AGGREGATORS)}, or {TRUTH}")
     options: dict[str, Any] = Field(default_factory=dict, description="options of the rule, such as eta: 0.3")
     per_topic: bool = Field(False, description="one mechanism per topic of the prompts")
-    labels: Literal["online", "final"] = Field(
+    labels: Literal["online", "final", "reweighted"] = Field(
         "final",
         description="online: q_t, stated before the pair's outcome is known; final: all pairs"
-        " re-aggregated with the last weights, audited pairs labeled with their outcome",
+        " re-aggregated with the last weights, audited pairs labeled with their outcome; reweighted: audited pairs"
+        " re-aggregated as well (an outcome is one noisy draw, and has moved the weights)",
     )
-
     audit_rate: float | None = Field(
         None, ge=0, le=1, description="share of the pairs that is audited for this rule, if not that of all rules"
     )
@@ -121,6 +121,7 @@ class RuleSection(Section):
             return self.called
         parts = [self.name, *(f"{key}={value}" for key, value in sorted(self.options.items()))]
         parts += ["per_topic"] if self.per_topic else []
+        parts += [self.labels] if self.labels == "reweighted" else []
         parts += [f"audit_rate={self.audit_rate}"] if self.audit_rate is not None else []
         parts += [self.loss] if self.loss else []
         return " ".join(parts).replace("/", "_")

@@ -40,15 +40,16 @@ def apply_rule(rule: RuleSection, reports: FloatArray, outcomes: FloatArray, top
     from aggregation import PerTopic, final_labels, make_aggregator, run_online
 
     n_labelers = reports.shape[1]
+    taken = np.full_like(outcomes, np.nan) if rule.labels == "reweighted" else outcomes
     if rule.per_topic:
         by_topic = PerTopic(lambda n: make_aggregator(rule.name, n, **rule.options), n_labelers)
         run = by_topic.run_online(reports, outcomes, topics)
-        final = by_topic.final_labels(reports, outcomes, topics)
+        final = by_topic.final_labels(reports, taken, topics)
         last_weights = np.mean([by_topic.weights(topic) for topic in topics], axis=0)
     else:
         aggregator = make_aggregator(rule.name, n_labelers, **rule.options)
         run = run_online(aggregator, reports, outcomes)
-        final = final_labels(aggregator, reports, outcomes)
+        final = final_labels(aggregator, reports, taken)
         last_weights = aggregator.weights_
     labels = run.soft_labels if rule.labels == "online" else final
     return Labels(labels, run.soft_labels, np.vstack([run.weights, last_weights]))

@@ -26,6 +26,10 @@ def test_online_labels_are_stated_before_the_outcome_and_final_labels_after() ->
     final = apply_rule(rule.model_copy(update={"labels": "final"}), reports, outcomes, [""] * 3)
     np.testing.assert_allclose(final.soft_labels, [1.0, 0.58, 0.58])  # the audited pair takes its outcome
     np.testing.assert_allclose(final.stated, online.soft_labels)
+    reweighted = apply_rule(rule.model_copy(update={"labels": "reweighted"}), reports, outcomes, [""] * 3)
+    np.testing.assert_allclose(reweighted.soft_labels, [0.58, 0.58, 0.58])  # the outcome moved the weights, no more
+    by_topic = rule.model_copy(update={"labels": "reweighted", "per_topic": True})
+    np.testing.assert_allclose(apply_rule(by_topic, reports, outcomes, ["x", "x", "y"]).soft_labels, [0.58, 0.58, 0.5])
 
 
 def test_a_pair_is_oriented_towards_its_likelier_response() -> None:
