@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -16,7 +18,11 @@ from aggregation.base import (
     check_shape,
 )
 
-__all__ = ["OnlineRun", "final_labels", "run_online"]
+__all__ = ["OnlineRun", "SoftLabelKind", "final_labels", "run_online"]
+
+SoftLabelKind = Literal["final", "online", "reweighted"]
+"""Which labels train. ``online``: stated before each outcome. ``final``: every pair re-aggregated with the last
+weights, audited pairs with their outcome. ``reweighted``: audited pairs re-aggregated like the others."""
 
 
 def run_online(aggregator: Aggregator, reports: ArrayLike, outcomes: ArrayLike, keep_weights: bool = True) -> OnlineRun:

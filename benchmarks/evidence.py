@@ -118,6 +118,8 @@ def gap_table(rows: Sequence[dict[str, Any]]) -> str:
 def ahead_table(table: pd.DataFrame, other: str) -> str:
     """Return by how much of the truth's gain each rule ended ahead of another one (its gap minus the rule's), paired.
 
+    Nothing is said where the truth gained nothing in a part of the resamples.
+
     Raises:
         ValueError: a panel has no rule of that name.
     """
@@ -133,8 +135,10 @@ def ahead_table(table: pd.DataFrame, other: str) -> str:
         groups = [gold[panel, rule], gold[panel, other], gold[SHARED, TRUTH], gold[SHARED, BASE]]
         of_rule, of_other, truth, base = np.mean(groups, axis=(1, 2))
         draws = resampled_means(groups)
-        low, high = interval_95((draws[:, 0] - draws[:, 1]) / (draws[:, 2] - draws[:, 3]))
-        texts[panel, rule] = f"{(of_rule - of_other) / (truth - base):.2f} [{low:.2f}, {high:.2f}]"
+        gained = draws[:, 2] - draws[:, 3]
+        if (gained > 0).all():
+            low, high = interval_95((draws[:, 0] - draws[:, 1]) / gained)
+            texts[panel, rule] = f"{(of_rule - of_other) / (truth - base):.2f} [{low:.2f}, {high:.2f}]"
     return by_panel_and_rule(f"ahead of {other} [95 %]", texts)
 
 
@@ -180,8 +184,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_text_atomically(given.csv, table.to_csv(index=False, float_format="%.5g"))
         print(f"{given.csv}: seeds {sorted(set(table['seed']))}, {len(table)} conditions")
         return
-    rows = summary(old)
-    tables = [gap_table(rows), ahead_table(old, given.against), firmness_table(old), markdown_tables(rows)]
+    try:
+        rows = summary(old)
+        tables = [gap_table(rows), ahead_table(old, given.against), firmness_table(old), markdown_tables(rows)]
+    except ValueError as error:
+        parser.error(str(error))
     print(*tables, sep="\n")
     if given.figures:
         write_figures(rows, given.figures, given.csv.stem)

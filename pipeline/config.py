@@ -12,12 +12,13 @@ import types
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from aggregation import AGGREGATORS, make_aggregator
+from aggregation.online import SoftLabelKind
 from labelers.checked import abridged
 from labelers.spec import LabelerSpec, distinct
 from pipeline.generate import SamplingSettings
@@ -80,7 +81,7 @@ class RuleSection(Section):
     name: str = Field(description=f"one of {', '.join(AGGREGATORS)}, or {TRUTH}")
     options: dict[str, Any] = Field(default_factory=dict, description="options of the rule, such as eta: 0.3")
     per_topic: bool = Field(False, description="one mechanism per topic of the prompts")
-    labels: Literal["online", "final", "reweighted"] = Field(
+    labels: SoftLabelKind = Field(
         "final",
         description="online: q_t, stated before the pair's outcome is known; final: all pairs"
         " re-aggregated with the last weights, audited pairs labeled with their outcome; reweighted: audited pairs"

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from benchmarks.evidence import finished, main, merged, summary
+from benchmarks.evidence import ahead_table, finished, firmness_table, main, merged, summary
 from pipeline.cli import app
 from tests.pipeline.test_grid import CONTENT
 
@@ -72,3 +72,34 @@ def test_a_condition_without_its_pair_is_refused(config: Path, run: Path) -> Non
     assert len(merged(rows, rows)) == len(rows)
     with pytest.raises(ValueError, match=r"bloc.*mean.*has seeds \[1\]"):
         summary(rows.drop(rows[(rows["seed"] == 0) & (rows["panel"] == "bloc") & (rows["rule"] == "mean")].index))
+
+
+def _table(gold: dict[tuple[str, str], list[float]]) -> pd.DataFrame:
+    """Three prompts with the same gold reward, by condition and seed."""
+    rows = [
+        {"seed": seed, "panel": panel, "rule": rule, "firmness": 0.5 + value / 4}
+        | {f"gold on prompt {k}": value for k in range(3)}
+        for (panel, rule), by_seed in gold.items()
+        for seed, value in enumerate(by_seed)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_ahead_is_the_difference_of_two_gaps_in_shares_of_the_truths_gain() -> None:
+    shared = {("shared", "base"): [0.0, 0.2], ("shared", "truth"): [1.0, 1.2]}
+    judged = {("crowd", "mean"): [0.3, 0.5], ("crowd", "other"): [0.8, 1.0], ("crowd", "unsteady"): [0.3, 1.5]}
+    text = ahead_table(_table(shared | judged), "mean")
+    assert "| crowd | 0.50 [0.50, 0.50] | 0.50 [0.00, 1.00] |" in text  # by hand: (.9 - .4) / 1; seeds 0 and 1
+    assert "| crowd | 0.60 | 0.72 | 0.72 |" in firmness_table(_table(shared | judged))
+    with pytest.raises(ValueError, match="no rule 'most'; it has mean, other, unsteady"):
+        ahead_table(_table(shared | judged), "most")
+
+
+def test_nothing_is_said_where_the_truth_gained_nothing() -> None:
+    gold = {("shared", "base"): [0.4, 0.4], ("shared", "truth"): [0.4, 0.3]}
+    assert (
+        "["
+        not in ahead_table(_table(gold | {("crowd", "mean"): [0.3, 0.5], ("crowd", "x"): [0.1, 0.2]}), "mean").split(
+            "\n", 1
+        )[1]
+    )

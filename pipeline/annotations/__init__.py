@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
+from aggregation.online import SoftLabelKind
 from labelers.annotations import Duplicates, read_annotations
 from pipeline.annotations.campaign import CampaignResult, Settings, run_campaign
 from pipeline.annotations.exports import conversational, soft_label_frames
@@ -57,7 +58,7 @@ def aggregate_table(
     table: pd.DataFrame | Dataset | str | Path | Any,
     *,
     rule: str | None = None,
-    labels: Literal["final", "online"] = "final",
+    labels: SoftLabelKind = "final",
     columns: Mapping[str, str] | None = None,
     format: str = "auto",
     duplicates: Duplicates = "error",
@@ -73,6 +74,7 @@ def aggregate_table(
         rule: a key of ``aggregation.AGGREGATORS``; by default ``online_weighted`` if any outcome is known, else
             ``mean``.
         labels: ``final`` re-aggregates every pair with the last weights and labels audited pairs with their outcome;
+            ``reweighted`` leaves audited pairs the panel's label (where an outcome is one person's noisy verdict);
             ``online`` keeps what was stated before each outcome.
         columns: canonical name -> the table's name, e.g. ``{"labeler_id": "annotator", "outcome": "gold"}``.
         format: ``auto`` or a key of `labelers.importers.FORMATS`.

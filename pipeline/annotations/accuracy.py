@@ -47,7 +47,8 @@ def accuracy_table(result: CampaignResult) -> list[AccuracyRow]:
     """Return the plain rules and the chosen one on the same pairs; empty without any outcome.
 
     With unaudited outcomes, online and final labels are both measured on those. Otherwise only labels that were stated
-    before each outcome can be measured: final labels of audited pairs *are* the outcomes.
+    before each outcome can be measured: final labels of audited pairs *are* the outcomes, and
+    reweighted ones have learnt from them.
     """
     annotations = result.annotations
     pairs = measured_pairs(result)
@@ -57,9 +58,9 @@ def accuracy_table(result: CampaignResult) -> list[AccuracyRow]:
     if result.rule not in _BASELINES:
         labels[f"{result.rule}, online"] = result.stated
     chosen = result.rule if result.rule in _BASELINES else f"{result.rule}, online"
-    is_final = result.settings.labels == "final" and result.rule not in (*_BASELINES, *BATCH_RULES)
+    is_final = result.settings.labels != "online" and result.rule not in (*_BASELINES, *BATCH_RULES)
     if is_final and np.isnan(result.revealed[pairs]).all():
-        chosen = f"{result.rule}, final"
+        chosen = f"{result.rule}, {result.settings.labels}"
         labels[chosen] = result.soft_labels
     y = annotations.outcome[pairs]
     baseline = _hits(labels["mean"][pairs], y)

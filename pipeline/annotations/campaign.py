@@ -6,13 +6,14 @@ Everything here is a pure function of the annotations (an append-only log), the 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aggregation import AGGREGATORS, final_labels, make_aggregator, run_online
 from aggregation.base import Aggregator, FloatArray
+from aggregation.online import SoftLabelKind
 from labelers.annotations import Annotations
 from labelers.records import AnnotationError, nearest
 
@@ -35,6 +36,7 @@ class Settings:
     Attributes:
         rule: a key of ``AGGREGATORS``; None chooses ``online_weighted`` if any outcome is known, else ``mean``.
         labels: ``final`` re-aggregates every pair with the last weights and labels audited pairs with their outcome;
+            ``reweighted`` leaves audited pairs the panel's label (where an outcome is one person's noisy verdict);
             ``online`` keeps what was stated before each outcome.
         audit_rate: share of the known outcomes that the rule may see, in (0, 1]; the others measure the accuracy.
         eta: step size of a learning rule, or None for the rule's own default.
@@ -43,15 +45,15 @@ class Settings:
     """
 
     rule: str | None = None
-    labels: Literal["final", "online"] = "final"
+    labels: SoftLabelKind = "final"
     audit_rate: float = 1.0
     eta: float | None = None
     per_topic: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.labels not in ("final", "online"):
-            raise AnnotationError(f"labels {self.labels!r}: valid are final and online")
+        if self.labels not in get_args(SoftLabelKind):
+            raise AnnotationError(f"labels {self.labels!r}: valid are {', '.join(get_args(SoftLabelKind))}")
         if self.seed < 0:
             raise AnnotationError(f"the seed must be >= 0, got {self.seed}")
 
@@ -68,7 +70,7 @@ class CampaignResult:
     stated: FloatArray
     """q_t, stated before the outcome, shape ``(T,)``."""
     soft_labels: FloatArray
-    """P(A better) for training, online or final, shape ``(T,)``; NaN for a pair that nobody judged."""
+    """P(A better) for training, of the settings' kind, shape ``(T,)``; NaN for a pair that nobody judged."""
     weights: FloatArray
     """Weights after the last round, shape ``(N,)``."""
     history_rounds: NDArray[np.int64]
@@ -89,6 +91,7 @@ def run_campaign(annotations: Annotations, settings: Settings) -> CampaignResult
     if rule in BATCH_RULES:
         _check_memory(annotations, rule)
     revealed = reveal(annotations, settings.audit_rate, np.random.default_rng([settings.seed, 0]))
+    taken = np.full_like(revealed, np.nan) if settings.labels == "reweighted" else revealed
     T, N = annotations.n_pairs, annotations.n_labelers
     recorded = np.append(np.arange(0, T, max(1, -(-T * N // _MAX_HISTORY))), T)
     stated, final = np.empty(T), np.empty(T)
@@ -100,9 +103,9 @@ def run_campaign(annotations: Annotations, settings: Settings) -> CampaignResult
         history += own_history * (len(rounds) / T)
         payouts += own_payouts * (len(rounds) / T)
         for chunk in [] if rule in BATCH_RULES else chunks:
-            final[chunk] = final_labels(aggregator, annotations.matrix(chunk), revealed[chunk])
+            final[chunk] = final_labels(aggregator, annotations.matrix(chunk), taken[chunk])
     if rule in BATCH_RULES:  # what such a rule states has already seen every report
-        final = np.where(np.isnan(revealed), stated, revealed)
+        final = np.where(np.isnan(taken), stated, taken)
     soft_labels = np.where(np.diff(annotations.start) > 0, stated if settings.labels == "online" else final, np.nan)
     return CampaignResult(
         annotations, settings, rule, revealed, stated, soft_labels, history[-1], recorded, history, payouts

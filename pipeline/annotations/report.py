@@ -143,6 +143,11 @@ def _setting(result: CampaignResult) -> str:
 def _soft_label_text(result: CampaignResult) -> str:
     if result.settings.labels == "online":
         return "Every label was stated before its pair's outcome was used (online labels)."
+    if result.settings.labels == "reweighted":
+        return (
+            "Reweighted labels: every pair, audited or not, is aggregated again with the last weights; outcomes move "
+            "the weights and nothing else. Accuracy can only be measured on pairs that were not audited."
+        )
     if result.rule in LEARNING_RULES:
         return (
             "Final labels: every pair is aggregated again with the last weights, and an audited pair is labeled with "

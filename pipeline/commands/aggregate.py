@@ -34,7 +34,11 @@ def aggregate(
     out: Annotated[Path, typer.Option(help="Folder for everything that is written.")] = Path("runs/aggregate"),
     rule: RuleOption = None,
     labels: Annotated[
-        str, typer.Option(help="final: re-aggregated with the last weights; online: stated before each outcome.")
+        str,
+        typer.Option(
+            help="final: re-aggregated with the last weights, audited pairs take their outcome; reweighted: audited "
+            "pairs keep the panel's label; online: stated before each outcome."
+        ),
     ] = "final",
     gold_column: Annotated[
         str | None, typer.Option(help="Column with the known outcomes (1 or A: A is better). Default: outcome.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,17 @@ def test_final_labels_of_audited_pairs_are_their_outcomes(sparse: tuple[Any, Any
     online = run_campaign(annotations_of(*sparse), Settings(audit_rate=0.5, labels="online"))
     np.testing.assert_array_equal(online.soft_labels, online.stated)
     assert (online.soft_labels[audited] != online.revealed[audited]).any()
+
+
+@pytest.mark.parametrize("rule", ["online_weighted", "dawid_skene"])
+def test_reweighted_labels_differ_from_final_ones_on_audited_pairs_only(sparse: tuple[Any, Any], rule: str) -> None:
+    settings = Settings(rule=rule, audit_rate=0.5)
+    final = run_campaign(annotations_of(*sparse), settings)
+    reweighted = run_campaign(annotations_of(*sparse), replace(settings, labels="reweighted"))
+    audited = ~np.isnan(final.revealed)
+    np.testing.assert_array_equal(reweighted.soft_labels[~audited], final.soft_labels[~audited])
+    assert (reweighted.soft_labels[audited] != final.revealed[audited]).mean() > 0.5
+    np.testing.assert_array_equal(reweighted.weights, final.weights)
 
 
 def test_weights_per_topic_catch_a_labeler_who_lies_on_one_topic() -> None:
