@@ -97,9 +97,5 @@ def test_ahead_is_the_difference_of_two_gaps_in_shares_of_the_truths_gain() -> N
 
 def test_nothing_is_said_where_the_truth_gained_nothing() -> None:
     gold = {("shared", "base"): [0.4, 0.4], ("shared", "truth"): [0.4, 0.3]}
-    assert (
-        "["
-        not in ahead_table(_table(gold | {("crowd", "mean"): [0.3, 0.5], ("crowd", "x"): [0.1, 0.2]}), "mean").split(
-            "\n", 1
-        )[1]
-    )
+    gold |= {("crowd", "mean"): [0.3, 0.5], ("crowd", "other"): [0.1, 0.2]}
+    assert "crowd" not in ahead_table(_table(gold), "mean")
