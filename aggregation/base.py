@@ -56,7 +56,7 @@ class Aggregator(Protocol):
 class WholeCampaigns(Protocol):
     """A rule with an array path: what ``run_online`` and ``final_labels`` use in place of a loop over rounds."""
 
-    def run(self, reports: FloatArray, outcomes: FloatArray, keep_weights: bool = True) -> OnlineRun:
+    def run(self, reports: FloatArray, outcomes: FloatArray, keep_weights: bool) -> OnlineRun:
         """Do what the loop of ``predict_one`` and ``learn_one`` does, on arrays ``(T, N)`` and ``(T,)``.
 
         Shapes and outcomes are checked; the range of the reports is not, because a compiled rule checks it on the way.

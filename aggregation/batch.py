@@ -66,7 +66,7 @@ class BatchRule(ABC):
             better)), and the prior P(A better).
         """
 
-    def run(self, reports: FloatArray, outcomes: FloatArray, keep_weights: bool = True) -> OnlineRun:
+    def run(self, reports: FloatArray, outcomes: FloatArray, keep_weights: bool) -> OnlineRun:
         """Fit all rounds; pairs without a vote get 0.5. Outcomes are not read."""
         import pandas as pd
 

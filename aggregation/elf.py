@@ -62,9 +62,9 @@ class Elf:
     def learn_one(self, reports: FloatArray, outcome: float) -> None:
         """Draw one ticket among those present; a NaN outcome changes nothing."""
         row = check_round(reports, self.n_labelers)[None]
-        self.run(row, np.array([check_outcome(outcome)]))
+        self.run(row, np.array([check_outcome(outcome)]), keep_weights=False)
 
-    def run(self, reports: FloatArray, outcomes: FloatArray, keep_weights: bool = True) -> OnlineRun:
+    def run(self, reports: FloatArray, outcomes: FloatArray, keep_weights: bool) -> OnlineRun:
         """Run a whole campaign: chances do not depend on past tickets, so the counts are cumulative sums."""
         check_range(reports)
         soft_labels, weights = (

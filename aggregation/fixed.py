@@ -53,7 +53,7 @@ class FixedRule(ABC):
         check_round(reports, self.n_labelers)
         check_outcome(outcome)
 
-    def run(self, reports: FloatArray, outcomes: FloatArray, keep_weights: bool = True) -> OnlineRun:
+    def run(self, reports: FloatArray, outcomes: FloatArray, keep_weights: bool) -> OnlineRun:
         """Aggregate a whole campaign; the weights are one read-only row, shown T times, which costs nothing to keep."""
         check_range(reports)
         return OnlineRun(self.predict_many(reports), np.broadcast_to(self.weights_, reports.shape))

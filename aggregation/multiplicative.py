@@ -111,7 +111,7 @@ class MultiplicativeRule(ABC):
             weights /= weights.sum()
         self.weights_ = weights
 
-    def run(self, reports: FloatArray, outcomes: FloatArray, keep_weights: bool = True) -> OnlineRun:
+    def run(self, reports: FloatArray, outcomes: FloatArray, keep_weights: bool) -> OnlineRun:
         """Run a whole campaign in compiled code; leaves the same state as the loop over rounds."""
         soft_labels = np.empty(len(reports))
         history = np.empty(reports.shape if keep_weights else (0, self.n_labelers))

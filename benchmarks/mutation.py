@@ -3,9 +3,9 @@
     python -m benchmarks.mutation --sample 400 --jobs 2 --out runs/mutation
 
 The faults (mutants) are cosmic-ray's: an operator, a comparison, a number or a decorator exchanged. Each is planted in
-a copy of the project, and the tests that run its line (by coverage) are run until one fails. A mutant that only changes
-what is never evaluated (type annotations) is left out. Compiled loops run uncompiled, so that their faults count too.
-Every mutant has a process of its own, forked from one that has the libraries loaded.
+a copy of the project, and the tests that run its line (by coverage) are run until one fails. Left out is a mutant that
+only changes what is never evaluated (type annotations), or that is no Python any more. Compiled loops run uncompiled, so
+that their faults count too. Every mutant has a process of its own, forked from one that has the libraries loaded.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Verdict:
 
 
 def mutants(path: Path) -> Iterator[Mutant]:
-    """Yield every mutant of a module that changes what is evaluated."""
+    """Yield every mutant of a module that changes what is evaluated and can be parsed."""
     import cosmic_ray.plugins
     from cosmic_ray.commands.init import _all_work_items
     from cosmic_ray.mutating import mutate_code
@@ -78,19 +78,19 @@ def mutants(path: Path) -> Iterator[Mutant]:
         operator = cosmic_ray.plugins.get_operator(spec.operator_name)(**spec.operator_args)
         code = mutate_code(source.encode(), operator, spec.occurrence)
         text = code.decode() if isinstance(code, bytes) else code
-        if text is None or _evaluated(text) == evaluated:
+        if text is None or _evaluated(text) in (evaluated, None):
             continue
         line = spec.start_pos[0]
         before, after = (t.splitlines()[line - 1].strip() for t in (source, text))
         yield Mutant(str(path.relative_to(ROOT)), line, spec.operator_name.removeprefix("core/"), before, after, text)
 
 
-def _evaluated(source: str) -> str:
-    """Return the syntax tree without annotations, which are never evaluated here; unparsable code is its own text."""
+def _evaluated(source: str) -> str | None:
+    """Return the syntax tree without annotations, which are never evaluated here; None for what is no Python."""
     try:
         tree = ast.parse(source)
     except SyntaxError:
-        return source
+        return None
     for node in ast.walk(tree):
         for name in ("annotation", "returns"):
             if getattr(node, name, None) is not None:
@@ -104,13 +104,16 @@ class Tests:
 
     by_line: dict[str, dict[int, list[str]]]
     """Module -> line -> node ids."""
+    by_module: dict[str, list[str]]
+    """Module -> node ids of the test files that run any of it: what runs at import belongs to no single test."""
     seconds: dict[str, float]
 
     def of(self, mutant: Mutant) -> list[str]:
         """Return the quickest tests of the mutant's line, as many as ``BUDGET`` seconds allow, at least one."""
         chosen: list[str] = []
         total = 0.0
-        for node in self.by_line.get(mutant.module, {}).get(mutant.line, []):
+        everything = self.by_module.get(mutant.module, [])
+        for node in self.by_line.get(mutant.module, {}).get(mutant.line) or everything:
             total += self.seconds[node]
             if chosen and total > BUDGET:
                 break
@@ -131,17 +134,21 @@ def find_tests(folder: Path) -> Tests:
     if result.returncode:
         sys.exit("the tests fail without any mutant:\n" + result.stdout[-3000:])
     seconds = json.loads(durations.read_text(encoding="utf-8"))
+
+    def quickest(node: str) -> tuple[float, str]:
+        return seconds[node], node
+
     data = coverage.CoverageData(basename=str(data_file))
     data.read()
     by_line: dict[str, dict[int, list[str]]] = {}
+    by_module = {}
     for file in data.measured_files():
         lines = {line: {c for c in contexts if c} for line, contexts in data.contexts_by_lineno(file).items()}
-        everything = set().union(*lines.values())
-        # what runs when the module is imported belongs to no test: any test of the module may notice
-        by_line[str(Path(file).relative_to(folder.resolve()))] = {
-            line: sorted(nodes or everything, key=lambda node: (seconds[node], node)) for line, nodes in lines.items()
-        }
-    return Tests(by_line, seconds)
+        module = str(Path(file).relative_to(folder.resolve()))
+        by_line[module] = {line: sorted(nodes, key=quickest) for line, nodes in lines.items()}
+        test_files = {node.partition("::")[0] for node in set().union(*lines.values())}
+        by_module[module] = sorted((n for n in seconds if n.partition("::")[0] in test_files), key=quickest)
+    return Tests(by_line, by_module, seconds)
 
 
 def judge(mutant: Mutant, folder: Path, tests: Tests) -> Verdict:

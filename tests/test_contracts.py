@@ -385,4 +385,6 @@ def test_two_methods_are_enough(campaign) -> None:  # type: ignore[no-untyped-de
     coin = Coin()
     run = run_online(coin, reports[:3], outcomes[:3])
     assert run.soft_labels.tolist() == [1.0, 1 / 2, 1 / 3]
-    assert final_labels(coin, reports[:2], [np.nan, 0.0]).tolist() == [0.25, 0.0]
+    assert run.weights.tolist() == [[1 / N] * N] * 3
+    assert run_online(coin, reports[:3], outcomes[:3], keep_weights=False).weights.shape == (0, N)
+    assert final_labels(coin, reports[:2], [np.nan, 0.0]).tolist() == [1 / 7, 0.0]

@@ -6,36 +6,26 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
-from typer.testing import CliRunner
 
 from benchmarks.evidence import ahead_table, finished, firmness_table, main, merged, summary
-from pipeline.cli import app
-from tests.pipeline.test_grid import CONTENT
+from tests.pipeline.test_grid import compare, write_grid
 
 
 @pytest.fixture(scope="module")
 def config(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("evidence") / "grid.yaml"
-    content = CONTENT | {"model": {"name_or_path": str(tiny_model_folder)}, "policy": {"method": "dpo"}}
-    path.write_text(yaml.safe_dump(content))
-    return path
+    return write_grid(tmp_path_factory.mktemp("evidence"), tiny_model_folder, policy={"method": "dpo"})
 
 
 @pytest.fixture(scope="module")
 def run(config: Path) -> Path:
-    out = config.parent / "run"
-    result = CliRunner().invoke(app, ["compare", str(config), "--out", str(out)])
-    assert result.exit_code == 0, result.output
-    return out
+    return compare(config, config.parent / "run")
 
 
 def test_pieces_give_the_table_of_the_whole(config: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The second seed comes from a folder of its own, as from another machine; the first is collected twice."""
     whole = pd.read_csv(run / "results.csv")
-    csv, other = config.parent / "grid.csv", config.parent / "other"
-    arguments = ["compare", str(config), "seeds=[1]", "--out", str(other)]
-    assert CliRunner().invoke(app, arguments).exit_code == 0
+    csv = config.parent / "grid.csv"
+    other = compare(config, config.parent / "other", "seeds=[1]")
     rows = finished(str(config), run)
     rows[rows["seed"] == 0].to_csv(csv, index=False)
     for _ in range(2):

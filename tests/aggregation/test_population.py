@@ -55,7 +55,7 @@ def test_columns_of_groups_and_who_deviates() -> None:
         ({"groups": [{"kind": "expert", "bias": float("inf")}]}, "bias must be finite"),
         ({"groups": [{"kind": "sleeper", "start": 1.5}]}, "share of the campaign"),
         ({"groups": [{"kind": "sleeper", "start": -0.5}]}, "share of the campaign"),
-        ({"groups": [{"kind": "topic_liar", "topic": 5}], "topics": 5}, r"lies on topic 5, but the topics are 0\.\.4"),
+        ({"groups": [{"kind": "topic_liar", "topic": 4}], "topics": 4}, r"lies on topic 4, but the topics are 0\.\.3"),
         ({"groups": [{"kind": "topic_liar", "topic": -1}], "topics": 5}, "lies on topic -1"),
         ({"groups": [{"kind": "expert"}], "spread": -0.5}, "spread must be >= 0"),
         ({"groups": [{"kind": "expert"}], "spread": float("inf")}, "spread must be >= 0 and finite"),

@@ -107,6 +107,18 @@ def test_one_sided_votes_are_no_accident(name: str, vote: float) -> None:
     np.testing.assert_allclose(labels, vote, atol=1e-6)
 
 
+def test_a_panel_that_only_ever_voted_one_way_is_taken_at_its_word() -> None:
+    rule = AGGREGATORS["glad"](3, n_iter=1)
+    run_online(rule, np.ones((4, 3)), np.full(4, NAN))
+    np.testing.assert_allclose(rule.vote_chances_, np.tile([0.0, 1.0], (3, 1)), atol=1e-3)
+
+
+@pytest.mark.parametrize(("name", "option"), [("trimmed_mean", {"trim": 0.5}), ("dawid_skene", {"n_iter": 0})])
+def test_options_just_outside_their_range_are_refused(name: str, option: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(option))):
+        AGGREGATORS[name](3, **option)
+
+
 def test_topics_keep_a_topic_liar_out_where_it_lies() -> None:
     rng = np.random.default_rng(0)
     truth = (rng.random(2000) < 0.5).astype(np.float64)
@@ -195,7 +207,7 @@ def test_weights_before_every_round_are_kept_unless_refused(name: str) -> None:
     reports, outcomes = np.random.default_rng(0).random((20, 3)), np.full(20, NAN)
     assert run_online(AGGREGATORS[name](3), reports, outcomes).weights.shape == (20, 3)
     if isinstance(rule := AGGREGATORS[name](3), WholeCampaigns):
-        assert rule.run(reports, outcomes).weights.shape == (20, 3)
+        assert rule.run(reports, outcomes, keep_weights=True).weights.shape == (20, 3)
 
 
 def test_a_panel_of_nobody_is_refused() -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from aggregation import OnlineWeighted, final_labels, make_aggregator, regret, run_online
 from aggregation.base import FloatArray
+from aggregation.step_size import AnytimeStep
 from tests.aggregation.test_theorems import expected_share
 
 thorough = settings(max_examples=60, deadline=None, derandomize=True)
@@ -181,6 +182,21 @@ def test_unknown_sybils_lose_their_weight_in_audited_rounds_only() -> None:
 def test_bad_initial_weights_are_named(initial: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_aggregator("online_weighted", 3, initial_weights=initial)
+
+
+def test_the_anytime_step_counts_labelers_by_the_largest_initial_weight() -> None:
+    """One labeler with half of the weight: as if there were two. Its first epoch ends with the step halved."""
+    rule = OnlineWeighted(3, initial_weights=[2, 1, 1])
+    first = AnytimeStep(2.0).first_epoch
+    assert AnytimeStep(3.0).first_epoch > first
+    ratios = []
+    for t in range(first + 1):
+        before = rule.weights_.copy()
+        rule.learn_one(np.array([0.5, 0.5, 1.0 if t in (0, first) else 0.5]), 1.0)
+        lead = 0.25 * (1.0 - before[2])  # losses .25, .25, 0
+        ratios.append((rule.weights_[2] / before[2] - 1.0) / lead)
+    assert ratios[0] == pytest.approx(0.5, abs=1e-9)
+    assert ratios[first] == pytest.approx(0.25, abs=1e-9)
 
 
 def test_initial_weights_are_shares() -> None:

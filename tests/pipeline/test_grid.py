@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -42,19 +43,28 @@ CONTENT = {
 }
 
 
+def write_grid(folder: Path, model: Path, **changes: Any) -> Path:
+    """Write the config of a tiny grid and return its path."""
+    path = folder / "grid.yaml"
+    path.write_text(yaml.safe_dump(CONTENT | {"model": {"name_or_path": str(model)}} | changes))
+    return path
+
+
+def compare(config: Path, out: Path, *overrides: str) -> Path:
+    """Run a grid to its end and return its run folder."""
+    result = CliRunner().invoke(app, ["compare", str(config), *overrides, "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    return out
+
+
 @pytest.fixture(scope="module")
 def config_file(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("grid") / "grid.yaml"
-    path.write_text(yaml.safe_dump(CONTENT | {"model": {"name_or_path": str(tiny_model_folder)}}))
-    return path
+    return write_grid(tmp_path_factory.mktemp("grid"), tiny_model_folder)
 
 
 @pytest.fixture(scope="module")
 def finished(config_file: Path) -> Path:
-    out = config_file.parent / "run"
-    result = CliRunner().invoke(app, ["compare", str(config_file), "--out", str(out)])
-    assert result.exit_code == 0, result.output
-    return out
+    return compare(config_file, config_file.parent / "run")
 
 
 def test_the_table_is_the_whole_grid(finished: Path) -> None:
