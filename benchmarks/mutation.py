@@ -4,8 +4,8 @@
 
 The faults (mutants) are cosmic-ray's: an operator, a comparison, a number or a decorator exchanged. Each is planted in
 a copy of the project, and the tests that run its line (by coverage) are run until one fails. Left out is a mutant that
-only changes what is never evaluated (type annotations), or that is no Python any more. Compiled loops run uncompiled, so
-that their faults count too. Every mutant has a process of its own, forked from one that has the libraries loaded.
+only changes what is never evaluated (type annotations), or that is no Python any more. Compiled loops run uncompiled,
+so that their faults count too. Every mutant has a process of its own, forked from one that has the libraries loaded.
 """
 
 from __future__ import annotations
