@@ -350,11 +350,20 @@ def test_a_panel_needs_a_labeler(name: str, n_labelers: int) -> None:
         make_aggregator(name, n_labelers)
 
 
+@every_rule
+@pytest.mark.parametrize("n_labelers", [True, 2.5, "3"])
+def test_labelers_are_counted_in_whole_numbers(name: str, n_labelers: Any) -> None:
+    with pytest.raises(TypeError, match="n_labelers must be a whole number"):
+        make_aggregator(name, n_labelers)
+
+
 def test_unknown_names_get_the_nearest_valid_one() -> None:
     with pytest.raises(ValueError, match="did you mean 'median'"):
         make_aggregator("medain", 2)
     with pytest.raises(ValueError, match="did you mean 'fixed_share'"):
         make_aggregator("online_weighted", 2, fixed_shares=0.1)
+    with pytest.raises(ValueError, match=r"did you mean 'trim'.* valid: trim$"):
+        make_aggregator("trimmed_mean", 2, trimm=0.1)
     with pytest.raises(TypeError, match="valid: none"):
         make_aggregator("mean", 2, eta=0.1)
 

@@ -156,3 +156,12 @@ def test_taste_under_the_mean_by_hand() -> None:
     payoffs = Seat(AGGREGATORS["mean"], pair, 0, campaigns, Objective("taste")).payoffs(TRUTH)
     expected = [-np.mean(((c.beliefs[:, 1] - c.beliefs[:, 0]) / 2) ** 2) for c in campaigns]
     np.testing.assert_allclose(payoffs, expected)
+
+
+def test_a_sleeper_counts_the_rounds_of_the_whole_campaign() -> None:
+    late = Misreport(shift=3.0, start=5)
+    beliefs = np.full(9, 0.4)
+    whole = late(beliefs)
+    assert (whole > 0.5).tolist() == [False] * 5 + [True] * 4
+    for first in range(1, 8):
+        np.testing.assert_array_equal(late(beliefs[first:], first_round=first), whole[first:])

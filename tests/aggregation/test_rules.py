@@ -119,6 +119,15 @@ def test_options_just_outside_their_range_are_refused(name: str, option: dict[st
         AGGREGATORS[name](3, **option)
 
 
+def test_final_labels_by_topic_by_hand() -> None:
+    """One update on topic x (eta 1/2, as in a single mechanism): weights .6, .4; topic y has seen nothing."""
+    rule = PerTopic(lambda n: OnlineWeighted(n, eta=0.5), 2)
+    reports, topics = np.tile([0.9, 0.1], (3, 1)), ["x", "y", "x"]
+    rule.run_online(reports, [1.0, NAN, NAN], topics)
+    np.testing.assert_allclose(rule.final_labels(reports, [1.0, NAN, NAN], topics), [1.0, 0.5, 0.58])
+    np.testing.assert_allclose(rule.final_labels(reports, [NAN, 0.0, NAN], topics), [0.58, 0.0, 0.58])
+
+
 def test_topics_keep_a_topic_liar_out_where_it_lies() -> None:
     rng = np.random.default_rng(0)
     truth = (rng.random(2000) < 0.5).astype(np.float64)

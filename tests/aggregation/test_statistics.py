@@ -13,7 +13,15 @@ from aggregation import best_labeler, oracle_labels, regret
 from aggregation.bonuses import settle_bonuses
 from aggregation.labeler_table import labeler_table, weight_history, wilson_interval
 from aggregation.online_weighted import OnlineWeighted
-from aggregation.statistics import accuracy, brier, krippendorff_alpha, log_log_slope, log_loss, reliability
+from aggregation.statistics import (
+    accuracy,
+    brier,
+    krippendorff_alpha,
+    log_log_slope,
+    log_loss,
+    percentile_interval,
+    reliability,
+)
 
 NAN = float("nan")
 
@@ -114,6 +122,7 @@ def test_labeler_table_by_hand() -> None:
     assert first.accuracy == pytest.approx(2 / 3)
     assert first.brier == pytest.approx((0.01 + 0.64 + 0.09) / 3)
     assert first.overconfidence == pytest.approx((0.9 + 0.8 + 0.7) / 3 - 2 / 3)
+    assert second.overconfidence == pytest.approx((0.8 + 0.5) / 2 - 0.75)
     assert first.brier_interval[0] <= first.brier <= first.brier_interval[1]
     assert second.accuracy == pytest.approx(0.75)
     assert (third.n_reports, third.n_audited) == (1, 0)
@@ -181,6 +190,12 @@ def test_bins_are_equal_and_closed_at_one() -> None:
     assert reliability([0.2, 0.9], [0, 1], n_bins=1).counts.tolist() == [2]
     with pytest.raises(ValueError, match="n_bins must be >= 1, got 0"):
         reliability([0.2], [0], n_bins=0)
+
+
+def test_percentiles_leave_out_as_much_on_both_sides() -> None:
+    resamples = np.random.default_rng(0).permutation(np.arange(101.0))
+    assert percentile_interval(resamples, 0.9) == pytest.approx((5.0, 95.0))
+    assert percentile_interval(resamples) == pytest.approx((2.5, 97.5))
 
 
 def test_smallest_numbers_of_resamples() -> None:
