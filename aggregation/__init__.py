@@ -12,6 +12,7 @@ from typing import Any
 
 from aggregation.base import Aggregator
 from aggregation.batch import DawidSkeneRule, GladRule, MaceRule
+from aggregation.calibration import recalibrate
 from aggregation.chunks import run_chunks, run_parquet
 from aggregation.elf import Elf
 from aggregation.hedge import Hedge
@@ -88,6 +89,7 @@ __all__ = [
     "final_labels",
     "make_aggregator",
     "oracle_labels",
+    "recalibrate",
     "regret",
     "run_chunks",
     "run_online",

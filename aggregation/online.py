@@ -20,9 +20,10 @@ from aggregation.base import (
 
 __all__ = ["OnlineRun", "SoftLabelKind", "final_labels", "run_online"]
 
-SoftLabelKind = Literal["final", "online", "reweighted"]
+SoftLabelKind = Literal["final", "online", "reweighted", "recalibrated"]
 """Which labels train. ``online``: stated before each outcome. ``final``: every pair re-aggregated with the last
-weights, audited pairs with their outcome. ``reweighted``: audited pairs re-aggregated like the others."""
+weights, audited pairs with their outcome. ``reweighted``: audited pairs re-aggregated like the others.
+``recalibrated``: these, made as sure as the outcomes warrant (``aggregation.calibration``)."""
 
 
 def run_online(aggregator: Aggregator, reports: ArrayLike, outcomes: ArrayLike, keep_weights: bool = True) -> OnlineRun:

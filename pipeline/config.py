@@ -85,7 +85,8 @@ class RuleSection(Section):
         "final",
         description="online: q_t, stated before the pair's outcome is known; final: all pairs"
         " re-aggregated with the last weights, audited pairs labeled with their outcome; reweighted: audited pairs"
-        " re-aggregated as well (an outcome is one noisy draw, and has moved the weights)",
+        " re-aggregated as well (an outcome is one noisy draw, and has moved the weights); recalibrated: these, with"
+        " their log-odds times one factor fitted to the outcomes",
     )
     audit_rate: float | None = Field(
         None, ge=0, le=1, description="share of the pairs that is audited for this rule, if not that of all rules"
@@ -122,7 +123,7 @@ class RuleSection(Section):
             return self.called
         parts = [self.name, *(f"{key}={value}" for key, value in sorted(self.options.items()))]
         parts += ["per_topic"] if self.per_topic else []
-        parts += [self.labels] if self.labels == "reweighted" else []
+        parts += [self.labels] if self.labels in ("reweighted", "recalibrated") else []
         parts += [f"audit_rate={self.audit_rate}"] if self.audit_rate is not None else []
         parts += [self.loss] if self.loss else []
         return " ".join(parts).replace("/", "_")

@@ -37,10 +37,10 @@ def apply_rule(rule: RuleSection, reports: FloatArray, outcomes: FloatArray, top
         outcomes: shape ``(T,)``, NaN where not revealed.
         topics: length T; read by a rule with ``per_topic``.
     """
-    from aggregation import PerTopic, final_labels, make_aggregator, run_online
+    from aggregation import PerTopic, final_labels, make_aggregator, recalibrate, run_online
 
     n_labelers = reports.shape[1]
-    taken = np.full_like(outcomes, np.nan) if rule.labels == "reweighted" else outcomes
+    taken = outcomes if rule.labels == "final" else np.full_like(outcomes, np.nan)
     if rule.per_topic:
         by_topic = PerTopic(lambda n: make_aggregator(rule.name, n, **rule.options), n_labelers)
         run = by_topic.run_online(reports, outcomes, topics)
@@ -51,6 +51,8 @@ def apply_rule(rule: RuleSection, reports: FloatArray, outcomes: FloatArray, top
         run = run_online(aggregator, reports, outcomes)
         final = final_labels(aggregator, reports, taken)
         last_weights = aggregator.weights_
+    if rule.labels == "recalibrated":
+        final = recalibrate(final, outcomes)
     labels = run.soft_labels if rule.labels == "online" else final
     return Labels(labels, run.soft_labels, np.vstack([run.weights, last_weights]))
 

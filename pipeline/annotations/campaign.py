@@ -11,7 +11,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregation import AGGREGATORS, final_labels, make_aggregator, run_online
+from aggregation import AGGREGATORS, final_labels, make_aggregator, recalibrate, run_online
 from aggregation.base import Aggregator, FloatArray
 from aggregation.online import SoftLabelKind
 from labelers.annotations import Annotations
@@ -37,7 +37,7 @@ class Settings:
         rule: a key of ``AGGREGATORS``; None chooses ``online_weighted`` if any outcome is known, else ``mean``.
         labels: ``final`` re-aggregates every pair with the last weights and labels audited pairs with their outcome;
             ``reweighted`` leaves audited pairs the panel's label (where an outcome is one person's noisy verdict);
-            ``online`` keeps what was stated before each outcome.
+            ``recalibrated`` makes these as sure as the outcomes warrant; ``online`` keeps what was stated before each outcome.
         audit_rate: share of the known outcomes that the rule may see, in (0, 1]; the others measure the accuracy.
         eta: step size of a learning rule, or None for the rule's own default.
         per_topic: keep one set of weights per topic of the annotations.
@@ -91,7 +91,7 @@ def run_campaign(annotations: Annotations, settings: Settings) -> CampaignResult
     if rule in BATCH_RULES:
         _check_memory(annotations, rule)
     revealed = reveal(annotations, settings.audit_rate, np.random.default_rng([settings.seed, 0]))
-    taken = np.full_like(revealed, np.nan) if settings.labels == "reweighted" else revealed
+    taken = revealed if settings.labels == "final" else np.full_like(revealed, np.nan)
     T, N = annotations.n_pairs, annotations.n_labelers
     recorded = np.append(np.arange(0, T, max(1, -(-T * N // _MAX_HISTORY))), T)
     stated, final = np.empty(T), np.empty(T)
@@ -106,6 +106,8 @@ def run_campaign(annotations: Annotations, settings: Settings) -> CampaignResult
             final[chunk] = final_labels(aggregator, annotations.matrix(chunk), taken[chunk])
     if rule in BATCH_RULES:  # what such a rule states has already seen every report
         final = np.where(np.isnan(taken), stated, taken)
+    if settings.labels == "recalibrated":
+        final = recalibrate(final, revealed)
     soft_labels = np.where(np.diff(annotations.start) > 0, stated if settings.labels == "online" else final, np.nan)
     return CampaignResult(
         annotations, settings, rule, revealed, stated, soft_labels, history[-1], recorded, history, payouts

@@ -143,10 +143,12 @@ def _setting(result: CampaignResult) -> str:
 def _soft_label_text(result: CampaignResult) -> str:
     if result.settings.labels == "online":
         return "Every label was stated before its pair's outcome was used (online labels)."
-    if result.settings.labels == "reweighted":
+    if result.settings.labels in ("reweighted", "recalibrated"):
+        moved = "the weights" if result.settings.labels == "reweighted" else "the weights, and how sure all labels are,"
         return (
-            "Reweighted labels: every pair, audited or not, is aggregated again with the last weights; outcomes move "
-            "the weights and nothing else. Accuracy can only be measured on pairs that were not audited."
+            f"{result.settings.labels.capitalize()} labels: every pair, audited or not, is aggregated again with the "
+            f"last weights; outcomes move {moved} and nothing else. Accuracy can only be measured on pairs that were "
+            "not audited."
         )
     if result.rule in LEARNING_RULES:
         return (

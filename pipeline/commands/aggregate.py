@@ -37,7 +37,8 @@ def aggregate(
         str,
         typer.Option(
             help="final: re-aggregated with the last weights, audited pairs take their outcome; reweighted: audited "
-            "pairs keep the panel's label; online: stated before each outcome."
+            "pairs keep the panel's label; recalibrated: these, as sure as the outcomes warrant; online: stated before "
+            "each outcome."
         ),
     ] = "final",
     gold_column: Annotated[

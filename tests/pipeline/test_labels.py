@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from aggregation import recalibrate
 from labelers.records import AnnotationError
 from pipeline.config import RuleSection
 from pipeline.labels import apply_rule, label_quality, orient
@@ -28,6 +29,9 @@ def test_online_labels_are_stated_before_the_outcome_and_final_labels_after() ->
     np.testing.assert_allclose(final.stated, online.soft_labels)
     reweighted = apply_rule(rule.model_copy(update={"labels": "reweighted"}), reports, outcomes, [""] * 3)
     np.testing.assert_allclose(reweighted.soft_labels, [0.58, 0.58, 0.58])  # the outcome moved the weights, no more
+    recalibrated = apply_rule(rule.model_copy(update={"labels": "recalibrated"}), reports, outcomes, [""] * 3)
+    np.testing.assert_allclose(recalibrated.soft_labels, recalibrate([0.58] * 3, outcomes))
+    assert recalibrated.soft_labels[0] > 0.58  # the one outcome was right
     by_topic = rule.model_copy(update={"labels": "reweighted", "per_topic": True})
     np.testing.assert_allclose(apply_rule(by_topic, reports, outcomes, ["x", "x", "y"]).soft_labels, [0.58, 0.58, 0.5])
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aggregation import AGGREGATORS, final_labels, make_aggregator, run_online
+from aggregation import AGGREGATORS, final_labels, make_aggregator, recalibrate, run_online
 from labelers.annotations import read_annotations
 from labelers.records import AnnotationError
 from pipeline.annotations import campaign
@@ -94,6 +94,11 @@ def test_reweighted_labels_differ_from_final_ones_on_audited_pairs_only(sparse: 
     np.testing.assert_array_equal(reweighted.soft_labels[~audited], final.soft_labels[~audited])
     assert (reweighted.soft_labels[audited] != final.revealed[audited]).mean() > 0.5
     np.testing.assert_array_equal(reweighted.weights, final.weights)
+    recalibrated = run_campaign(annotations_of(*sparse), replace(settings, labels="recalibrated"))
+    expected = recalibrate(np.nan_to_num(reweighted.soft_labels, nan=0.5), final.revealed)
+    judged = ~np.isnan(reweighted.soft_labels)
+    np.testing.assert_array_equal(recalibrated.soft_labels[judged], expected[judged])
+    np.testing.assert_array_equal(recalibrated.weights, final.weights)
 
 
 def test_weights_per_topic_catch_a_labeler_who_lies_on_one_topic() -> None:

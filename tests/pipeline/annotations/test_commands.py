@@ -68,7 +68,7 @@ def test_without_outcomes_it_says_so_and_suggests_what_to_do(file: Path, tmp_pat
         (["--gold-column", "golf"], "nearest: 'gold'"),
         (["--column", "labeler_id"], "write NAME=SOURCE"),
         (["--column", "labeler=at"], "nearest: 'labeler_id'"),
-        (["--labels", "last"], "valid are final, online, reweighted"),
+        (["--labels", "last"], "valid are final, online, reweighted, recalibrated"),
         (["--duplicates", "first"], "valid are error and last"),
         (["--format", "argila"], "nearest: 'argilla'"),
         (["--gold-column", "gold", "--audit-rate", "0"], "audit rate must be in"),
