@@ -1,9 +1,9 @@
 """Recalibrate pooled probabilities: one factor on the log-odds, fitted to the audited outcomes.
 
-A weighted average of calibrated, differing opinions is underconfident (Ranjan and Gneiting, J. R. Stat. Soc. B 72, 2010).
-The usual cure stretches it away from 1/2, ``logit q' = a logit q`` (Satopaa et al., Int. J. Forecasting 30, 2014): Platt
-scaling without an intercept, so that naming the responses the other way round names the labels the other way round.
-Few outcomes determine a poorly, hence the prior ``log a ~ N(0, 0.5^2)``: without outcomes a is 1.
+A weighted average of calibrated, differing opinions is underconfident (Ranjan and Gneiting, J. R. Stat. Soc. B 72,
+2010). The usual cure stretches it away from 1/2, ``logit q' = a logit q`` (Satopaa et al., Int. J. Forecasting 30,
+2014): Platt scaling without an intercept, so that naming the responses the other way round names the labels the other
+way round. Few outcomes say little of a, hence the prior ``log a ~ N(0, 0.5^2)``: without outcomes a is 1.
 
 The factor changes the labels and nothing else: no labeler's weight depends on it, and no label changes sides.
 """
@@ -60,7 +60,7 @@ def recalibrate(soft_labels: ArrayLike, outcomes: ArrayLike) -> FloatArray:
     Examples:
         >>> labels = [0.6, 0.6, 0.6, 0.6, 0.4, 0.6]
         >>> recalibrate(labels, [1, 1, 1, 1, 0, float("nan")]).round(2).tolist()
-        [0.65, 0.65, 0.65, 0.65, 0.35, 0.65]
+        [0.63, 0.63, 0.63, 0.63, 0.37, 0.63]
     """
     factor = sharpness(soft_labels, outcomes)
     q = np.asarray(soft_labels, dtype=np.float64)

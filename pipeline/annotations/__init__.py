@@ -75,7 +75,8 @@ def aggregate_table(
             ``mean``.
         labels: ``final`` re-aggregates every pair with the last weights and labels audited pairs with their outcome;
             ``reweighted`` leaves audited pairs the panel's label (where an outcome is one person's noisy verdict);
-            ``recalibrated`` makes these as sure as the outcomes warrant; ``online`` keeps what was stated before each outcome.
+            ``recalibrated`` makes these as sure as the outcomes warrant; ``online`` keeps what was stated before each
+            outcome.
         columns: canonical name -> the table's name, e.g. ``{"labeler_id": "annotator", "outcome": "gold"}``.
         format: ``auto`` or a key of `labelers.importers.FORMATS`.
         duplicates: ``error`` or ``last``, when a labeler judged a pair twice.

@@ -37,7 +37,8 @@ class Settings:
         rule: a key of ``AGGREGATORS``; None chooses ``online_weighted`` if any outcome is known, else ``mean``.
         labels: ``final`` re-aggregates every pair with the last weights and labels audited pairs with their outcome;
             ``reweighted`` leaves audited pairs the panel's label (where an outcome is one person's noisy verdict);
-            ``recalibrated`` makes these as sure as the outcomes warrant; ``online`` keeps what was stated before each outcome.
+            ``recalibrated`` makes these as sure as the outcomes warrant; ``online`` keeps what was stated before each
+            outcome.
         audit_rate: share of the known outcomes that the rule may see, in (0, 1]; the others measure the accuracy.
         eta: step size of a learning rule, or None for the rule's own default.
         per_topic: keep one set of weights per topic of the annotations.

@@ -14,7 +14,11 @@ from aggregation.calibration import sharpness
 from aggregation.statistics import brier
 
 CAMPAIGNS = st.lists(
-    st.tuples(st.floats(0.0, 1.0), st.sampled_from([0.0, 1.0, float("nan")])), min_size=1, max_size=40
+    st.tuples(
+        st.one_of(st.floats(1e-6, 1.0 - 1e-6), st.sampled_from([0.0, 1.0])), st.sampled_from([0.0, 1.0, float("nan")])
+    ),
+    min_size=1,
+    max_size=40,
 ).map(lambda rows: (np.array([row[0] for row in rows]), np.array([row[1] for row in rows])))
 
 
@@ -39,17 +43,17 @@ def test_outcomes_that_nobody_could_know_take_the_sureness_away() -> None:
 
 def test_thirty_outcomes_help_underconfident_labels_and_hardly_harm_calibrated_ones() -> None:
     """Mean Brier score against the true chances over forty campaigns of 150 pairs, 30 of them audited."""
-    gained = {}
+    mean_scores = {}
     for factor in (1.0, 2.0):
         scores = []
         for seed in range(40):
             labels, outcomes, truth = drawn(factor, 150, seed)
             revealed = np.where(np.arange(150) < 30, outcomes, np.nan)
             scores.append((brier_to(labels, truth), brier_to(recalibrate(labels, revealed), truth)))
-        before, after = np.mean(scores, axis=0)
-        gained[factor] = before - after
-    assert gained[2.0] > 0.01
-    assert gained[1.0] > -0.005
+        mean_scores[factor] = np.mean(scores, axis=0)
+    before, after = mean_scores[2.0]
+    assert after < 0.4 * before
+    assert mean_scores[1.0][1] < 0.25 * before
 
 
 def brier_to(labels: FloatArray, truth: FloatArray) -> float:
@@ -84,9 +88,8 @@ def test_sides_certainties_and_order_stay(campaign: tuple[FloatArray, FloatArray
 @given(CAMPAIGNS)
 def test_a_and_b_are_treated_alike(campaign: tuple[FloatArray, FloatArray]) -> None:
     labels, outcomes = campaign
-    np.testing.assert_allclose(
-        recalibrate(1.0 - labels, 1.0 - outcomes), 1.0 - recalibrate(labels, outcomes), atol=1e-4
-    )
+    exchanged = recalibrate(1.0 - labels, 1.0 - outcomes)
+    np.testing.assert_allclose(exchanged, 1.0 - recalibrate(labels, outcomes), atol=1e-4)
 
 
 def test_without_outcomes_nothing_changes() -> None:
