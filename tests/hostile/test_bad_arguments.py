@@ -27,7 +27,11 @@ CASES: list[tuple[str, str, str]] = [
     ("aggregate votes.csv --rule truth", "AnnotationError", "valid: mean, median"),
     ("aggregate votes.csv --rule ../mean", "AnnotationError", "nearest: 'mean'"),
     ("aggregate votes.csv --rule __class__", "AnnotationError", "valid: mean, median"),
-    ("aggregate votes.csv --labels finale", "AnnotationError", "labels 'finale': valid are final and online"),
+    (
+        "aggregate votes.csv --labels finale",
+        "AnnotationError",
+        "labels 'finale': valid are final, online, reweighted, recalibrated",
+    ),
     ("aggregate votes.csv --format lnog", "AnnotationError", "nearest: 'long'"),
     ("aggregate votes.csv --format argilla", "AnnotationError", "row 1"),
     ("aggregate votes.csv --format labelstudio", "AnnotationError", "row 1: no 'data'"),

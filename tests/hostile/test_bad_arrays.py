@@ -165,7 +165,7 @@ CALLS: dict[str, tuple[Callable[[], Any], str]] = {
     "seed of a table": (lambda: aggregate_table(good_rows(), seed=-1), "seed must be >= 0, got -1"),
     "labels of a table": (
         lambda: aggregate_table(good_rows(), labels="fianl"),
-        "labels 'fianl': valid are final and online",
+        "labels 'fianl': valid are final, online, reweighted, recalibrated",
     ),  # type: ignore[arg-type]
     "duplicates of a table": (
         lambda: aggregate_table(good_rows(), duplicates="frist"),  # type: ignore[arg-type]

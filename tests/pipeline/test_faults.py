@@ -134,6 +134,7 @@ def _command_line(arguments: list[str], log: Path, last: Path | None, before: bo
     with open(log, "w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are born deaf to Ctrl-C
     replace = os.replace
 
     def replace_and_die(source: str | Path, target: str | Path) -> None:
