@@ -86,8 +86,9 @@ def test_progress_is_told_and_bad_input_refused(campaign: tuple[np.ndarray, np.n
         gains_on_recorded(*campaign, rule, INFLUENCE, rng=rng, n_splits=0)
     with pytest.raises(ValueError, match="outcomes"):
         gains_on_recorded(campaign[0], campaign[1][:5], rule, INFLUENCE, rng=rng)
-    with pytest.raises(ValueError, match="labeler 9"):
-        gains_on_recorded(*campaign, rule, INFLUENCE, rng=rng, labelers=[9])
+    for labeler in (-1, 6, 9):
+        with pytest.raises(ValueError, match=f"labeler {labeler} does not exist: the reports have 6 columns"):
+            gains_on_recorded(*campaign, rule, INFLUENCE, rng=rng, labelers=[labeler])
 
 
 def test_on_a_real_debate_campaign(shared_data: Path) -> None:

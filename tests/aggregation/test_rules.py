@@ -128,6 +128,13 @@ def test_final_labels_by_topic_by_hand() -> None:
     np.testing.assert_allclose(rule.final_labels(reports, [NAN, 0.0, NAN], topics), [0.58, 0.0, 0.58])
 
 
+@pytest.mark.parametrize("n_topics", [2, 4])
+def test_every_round_has_one_topic(n_topics: int) -> None:
+    rule = PerTopic(OnlineWeighted, 2)
+    with pytest.raises(ValueError, match=f"3 rounds, {n_topics} topics"):
+        rule.run_online(np.full((3, 2), 0.5), [1.0, NAN, NAN], ["x"] * n_topics)
+
+
 def test_topics_keep_a_topic_liar_out_where_it_lies() -> None:
     rng = np.random.default_rng(0)
     truth = (rng.random(2000) < 0.5).astype(np.float64)

@@ -63,6 +63,12 @@ def test_slope_of_a_power_law(power: float) -> None:
     np.testing.assert_allclose(exact, power, atol=1e-12)
 
 
+@pytest.mark.parametrize("columns", [1, 2, 4])
+def test_slope_needs_one_column_per_horizon(columns: int) -> None:
+    with pytest.raises(ValueError, match=rf"one column per horizon \(3\), got shape \(5, {columns}\)"):
+        log_log_slope([10, 20, 30], np.ones((5, columns)), np.random.default_rng(0))
+
+
 def test_slope_needs_positive_means_and_two_horizons() -> None:
     rng = np.random.default_rng(0)
     with pytest.raises(ValueError, match="> 0"):
