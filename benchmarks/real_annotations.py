@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aggregation import final_labels, make_aggregator, run_online
+from aggregation import final_labels, make_aggregator, recalibrate, run_online
 from aggregation.statistics import accuracy, brier
 
 ABOUT = "majority, mean, Dawid-Skene and online_weighted on ../shared/data, unaudited pairs, 20 random orders"
@@ -21,6 +21,7 @@ ABOUT = "majority, mean, Dawid-Skene and online_weighted on ../shared/data, unau
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 FILES = ("nyu_debate.jsonl", "mtbench_human.jsonl")
 RULES = ("majority", "mean", "dawid_skene", "online_weighted")
+RECALIBRATED = ("mean", "online_weighted")
 AUDIT_RATES = (0.05, 0.1, 0.2, 0.5)
 N_ORDERS = 20
 
@@ -50,6 +51,9 @@ def one_order(reports: Any, outcomes: Any, rate: float, rng: np.random.Generator
         stated = run_online(aggregator, reports, revealed).soft_labels
         labels = stated if name == "dawid_skene" else final_labels(aggregator, reports, revealed)
         scores[name] = (accuracy(labels, measured), brier(labels, measured))
+        if name in RECALIBRATED:
+            sharper = recalibrate(final_labels(aggregator, reports, np.full_like(revealed, np.nan)), revealed)
+            scores[f"{name}, recalibrated"] = (accuracy(sharper, measured), brier(sharper, measured))
     return scores
 
 
@@ -62,7 +66,7 @@ def run() -> pd.DataFrame | None:
         reports, outcomes = load(DATA / file)
         for rate in AUDIT_RATES:
             scores = [one_order(reports, outcomes, rate, np.random.default_rng([k, 0])) for k in range(N_ORDERS)]
-            for name in RULES:
+            for name in scores[0]:
                 hits, squares = np.array([score[name] for score in scores]).T
                 rows.append(
                     {
