@@ -39,7 +39,7 @@ def sharpness(soft_labels: ArrayLike, outcomes: ArrayLike) -> float:
     y = check_outcomes(outcomes, len(np.atleast_1d(outcomes)))
     q = check_soft_labels(soft_labels, len(y))
     known = ~np.isnan(y) & (q > 0.0) & (q < 1.0)
-    towards = np.where(y[known] == 1.0, 1.0, -1.0) * logit(q[known])
+    towards = (2.0 * y[known] - 1.0) * logit(q[known])
 
     def surprise(log_factor: float) -> float:
         misfit = np.logaddexp(0.0, -np.exp(log_factor) * towards).sum()

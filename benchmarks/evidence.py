@@ -19,13 +19,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from aggregation.statistics import percentile_interval
 from pipeline import figures
 from pipeline.artifacts import RunFolder, write_bytes_atomically, write_text_atomically
 from pipeline.compare import (
     MEASURES,
     gap_with_interval,
     gold_by_prompt,
-    interval_95,
     mean_over_seeds,
     measures_of,
     resampled_means,
@@ -105,8 +105,7 @@ def gold_by_condition(table: pd.DataFrame) -> dict[tuple[str, str], list[FloatAr
 
 
 def _estimates(row: dict[Any, Any]) -> dict[str, Estimate]:
-    names = (*MEASURES, FIRMNESS)
-    return {name: Estimate(row[name], float("nan")) for name in names if not np.isnan(row[name])}
+    return {name: Estimate(row[name], float("nan")) for name in MEASURES if not np.isnan(row[name])}
 
 
 def gap_table(rows: Sequence[dict[str, Any]]) -> str:
@@ -137,7 +136,7 @@ def ahead_table(table: pd.DataFrame, other: str) -> str:
         draws = resampled_means(groups)
         gained = draws[:, 2] - draws[:, 3]
         if (gained > 0).all():
-            low, high = interval_95((draws[:, 0] - draws[:, 1]) / gained)
+            low, high = percentile_interval((draws[:, 0] - draws[:, 1]) / gained)
             texts[panel, rule] = f"{(of_rule - of_other) / (truth - base):.2f} [{low:.2f}, {high:.2f}]"
     return by_panel_and_rule(f"ahead of {other} [95 %]", texts)
 

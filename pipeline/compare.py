@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aggregation.statistics import percentile_interval
 from pipeline.conditions import Condition
 from pipeline.config import TRUTH
 from pipeline.evaluate import Estimate, alignment_gap
@@ -111,9 +112,9 @@ def gap_with_interval(
     """
     draws = resampled_means([truth, rule, base])
     gaps, gained = draws[:, 0] - draws[:, 1], draws[:, 0] - draws[:, 2]
-    normalised = interval_95(gaps / gained) if (gained > 0).all() else None
+    normalised = list(percentile_interval(gaps / gained)) if (gained > 0).all() else None
     gap = alignment_gap(_mean(truth), _mean(rule), _mean(base))
-    return {**gap, "gap_interval": interval_95(gaps), "normalised_gap_interval": normalised}
+    return {**gap, "gap_interval": list(percentile_interval(gaps)), "normalised_gap_interval": normalised}
 
 
 def resampled_means(groups: list[list[FloatArray]]) -> FloatArray:
@@ -132,9 +133,3 @@ def resampled_means(groups: list[list[FloatArray]]) -> FloatArray:
         prompts = rng.integers(n_prompts, size=(n_seeds, n_prompts))
         draws[k] = stacked[:, seeds, prompts].mean(axis=(1, 2))
     return draws
-
-
-def interval_95(draws: FloatArray) -> list[float]:
-    """Return the middle 95 % of bootstrap draws."""
-    ends: list[float] = np.quantile(draws, [0.025, 0.975]).tolist()
-    return ends

@@ -58,9 +58,10 @@ def accuracy_table(result: CampaignResult) -> list[AccuracyRow]:
     if result.rule not in _BASELINES:
         labels[f"{result.rule}, online"] = result.stated
     chosen = result.rule if result.rule in _BASELINES else f"{result.rule}, online"
-    is_final = result.settings.labels != "online" and result.rule not in (*_BASELINES, *BATCH_RULES)
-    if is_final and np.isnan(result.revealed[pairs]).all():
-        chosen = f"{result.rule}, {result.settings.labels}"
+    kind = result.settings.labels
+    learnt = kind != "online" and result.rule not in (*_BASELINES, *BATCH_RULES)  # other rules state what they end with
+    if (learnt or kind == "recalibrated") and np.isnan(result.revealed[pairs]).all():
+        chosen = f"{result.rule}, {kind}"
         labels[chosen] = result.soft_labels
     y = annotations.outcome[pairs]
     baseline = _hits(labels["mean"][pairs], y)

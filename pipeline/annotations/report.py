@@ -144,11 +144,12 @@ def _soft_label_text(result: CampaignResult) -> str:
     if result.settings.labels == "online":
         return "Every label was stated before its pair's outcome was used (online labels)."
     if result.settings.labels in ("reweighted", "recalibrated"):
-        moved = "the weights" if result.settings.labels == "reweighted" else "the weights, and how sure all labels are,"
+        moved = ["the weights"] if result.rule in LEARNING_RULES else []
+        moved += ["how sure all labels are"] if result.settings.labels == "recalibrated" else []
         return (
-            f"{result.settings.labels.capitalize()} labels: every pair, audited or not, is aggregated again with the "
-            f"last weights; outcomes move {moved} and nothing else. Accuracy can only be measured on pairs that were "
-            "not audited."
+            f"{result.settings.labels.capitalize()} labels: every pair, audited or not, has the label that the rule "
+            f"gives it in the end; outcomes move {' and '.join(moved) or 'nothing'}. Accuracy can only be measured on "
+            "pairs that were not audited."
         )
     if result.rule in LEARNING_RULES:
         return (

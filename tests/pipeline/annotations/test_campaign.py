@@ -12,6 +12,7 @@ from aggregation import AGGREGATORS, final_labels, make_aggregator, recalibrate,
 from labelers.annotations import read_annotations
 from labelers.records import AnnotationError
 from pipeline.annotations import campaign
+from pipeline.annotations.accuracy import accuracy_table, measured_pairs
 from pipeline.annotations.campaign import BATCH_RULES, LEARNING_RULES, Settings, run_campaign
 from tests.pipeline.annotations.campaigns import annotations_of, rows_of, votes
 
@@ -152,3 +153,13 @@ def test_a_pair_that_nobody_judged_gets_no_label() -> None:
     rows.append({**rows[0], "pair_id": "q", "report": None})
     result = run_campaign(read_annotations(rows), Settings())
     np.testing.assert_allclose(result.soft_labels, [0.85, np.nan])
+
+
+@pytest.mark.parametrize("rule", ["mean", "dawid_skene", "online_weighted"])
+def test_the_chosen_row_of_the_accuracy_table_is_what_is_exported(sparse: tuple[Any, Any], rule: str) -> None:
+    result = run_campaign(annotations_of(*sparse), Settings(rule=rule, audit_rate=0.5, labels="recalibrated"))
+    (chosen,) = [row for row in accuracy_table(result) if row.chosen]
+    pairs = measured_pairs(result)
+    exported, outcomes = result.soft_labels[pairs], result.annotations.outcome[pairs]
+    assert chosen.name == f"{rule}, recalibrated"
+    assert chosen.brier == pytest.approx(np.mean((exported - outcomes) ** 2))
