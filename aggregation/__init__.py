@@ -10,21 +10,21 @@ import inspect
 from collections.abc import Iterable
 from typing import Any
 
-from aggregation.base import Aggregator
-from aggregation.batch import DawidSkeneRule, GladRule, MaceRule
-from aggregation.calibration import recalibrate
-from aggregation.chunks import run_chunks, run_parquet
-from aggregation.elf import Elf
-from aggregation.hedge import Hedge
-from aggregation.hindsight import best_labeler, oracle_labels, regret
-from aggregation.linear_weighted import LinearWeighted
-from aggregation.majority import Majority
-from aggregation.mean import Mean
-from aggregation.median import Median
-from aggregation.online import OnlineRun, final_labels, run_online
-from aggregation.online_weighted import OnlineWeighted
-from aggregation.per_topic import PerTopic
-from aggregation.trimmed_mean import TrimmedMean
+from truthful_rlhf.aggregation.base import Aggregator
+from truthful_rlhf.aggregation.calibration import recalibrate
+from truthful_rlhf.aggregation.campaign import OnlineRun, final_labels, run_online
+from truthful_rlhf.aggregation.chunks import run_chunks, run_parquet
+from truthful_rlhf.aggregation.hindsight import best_labeler, oracle_labels, regret
+from truthful_rlhf.aggregation.per_topic import PerTopic
+from truthful_rlhf.aggregation.rules.batch import DawidSkeneRule, GladRule, MaceRule
+from truthful_rlhf.aggregation.rules.elf import Elf
+from truthful_rlhf.aggregation.rules.hedge import Hedge
+from truthful_rlhf.aggregation.rules.linear_weighted import LinearWeighted
+from truthful_rlhf.aggregation.rules.majority import Majority
+from truthful_rlhf.aggregation.rules.mean import Mean
+from truthful_rlhf.aggregation.rules.median import Median
+from truthful_rlhf.aggregation.rules.online_weighted import OnlineWeighted
+from truthful_rlhf.aggregation.rules.trimmed_mean import TrimmedMean
 
 AGGREGATORS: dict[str, Any] = {
     "mean": Mean,

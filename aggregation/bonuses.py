@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from aggregation.base import FloatArray, check_outcomes, check_reports, row_blocks
+from truthful_rlhf.aggregation.base import FloatArray, check_outcomes, check_reports, row_blocks
 
 
 def settle_bonuses(reports: ArrayLike, outcomes: ArrayLike, stakes: ArrayLike) -> FloatArray:

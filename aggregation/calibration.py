@@ -13,9 +13,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from aggregation.base import FloatArray, check_outcomes
-from aggregation.beliefs import logit, sigmoid
-from aggregation.hindsight import check_soft_labels
+from truthful_rlhf.aggregation.base import FloatArray, check_outcomes
+from truthful_rlhf.aggregation.game.beliefs import logit, sigmoid
+from truthful_rlhf.aggregation.hindsight import check_soft_labels
 
 __all__ = ["recalibrate", "sharpness"]
 

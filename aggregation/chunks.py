@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from aggregation.base import Aggregator, FloatArray, OnlineRun
-from aggregation.batch import BatchRule
-from aggregation.online import run_online
+from truthful_rlhf.aggregation.base import Aggregator, FloatArray, OnlineRun
+from truthful_rlhf.aggregation.campaign import run_online
+from truthful_rlhf.aggregation.rules.batch import BatchRule
 
 OUTCOME = "outcome"
 SOFT_LABEL = "soft_label"
@@ -38,7 +38,7 @@ def run_chunks(aggregator: Aggregator, chunks: Iterable[tuple[ArrayLike, ArrayLi
         ValueError: a batch rule, or a bad chunk (rounds are counted from the chunk's first).
 
     Examples:
-        >>> from aggregation import OnlineWeighted
+        >>> from truthful_rlhf.aggregation import OnlineWeighted
         >>> pieces = [([[0.9, 0.2]], [1]), ([[0.8, 0.4]], [0])]
         >>> [run.soft_labels.round(3).tolist() for run in run_chunks(OnlineWeighted(2, eta=0.5), pieces)]
         [[0.55], [0.632]]

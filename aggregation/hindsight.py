@@ -5,7 +5,8 @@ For labeler i over the rounds in which it judged and the outcome is known, with 
     R_i(t) = sum_{s <= t, i present} ((q_s - y_s)^2 - (r_si - y_s)^2),    regret after t rounds = max_i R_i(t).
 
 With everybody always present this is the loss of the soft labels minus the loss of the best labeler. With absences a
-labeler is compared with the soft labels of its own rounds only, as in the bound of ``aggregation.online_weighted``.
+labeler is compared with the soft labels of its own rounds only, as in the bound of
+``aggregation.rules.online_weighted``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from aggregation.base import NOTHING_KNOWN, FloatArray, check_outcomes, check_reports, row_blocks
+from truthful_rlhf.aggregation.base import NOTHING_KNOWN, FloatArray, check_outcomes, check_reports, row_blocks
 
 
 def check_soft_labels(soft_labels: ArrayLike, n_rounds: int) -> FloatArray:

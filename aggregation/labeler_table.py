@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from aggregation.base import FloatArray, check_outcomes, check_reports
-from aggregation.statistics import accuracy, brier, percentile_interval, reliability
+from truthful_rlhf.aggregation.base import FloatArray, check_outcomes, check_reports
+from truthful_rlhf.aggregation.statistics import accuracy, brier, percentile_interval, reliability
 
 _Z = 1.959963984540054
 

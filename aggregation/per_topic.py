@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from aggregation.base import Aggregator, FloatArray, OnlineRun, check_outcomes, check_reports
-from aggregation.online import final_labels, run_online
+from truthful_rlhf.aggregation.base import Aggregator, FloatArray, OnlineRun, check_outcomes, check_reports
+from truthful_rlhf.aggregation.campaign import final_labels, run_online
 
 
 class PerTopic:
@@ -23,7 +23,7 @@ class PerTopic:
         rules_: the mechanism of each topic seen.
 
     Examples:
-        >>> from aggregation import make_aggregator
+        >>> from truthful_rlhf.aggregation import make_aggregator
         >>> rule = PerTopic(lambda n: make_aggregator("online_weighted", n, eta=0.5), 2)
         >>> rule.learn_one([1.0, 0.0], outcome=1, topic="code")
         >>> rule.predict_one([1.0, 0.0], topic="code"), rule.predict_one([1.0, 0.0], topic="poems")

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from aggregation.base import FloatArray, check_outcomes, check_reports
-from aggregation.hindsight import check_soft_labels
+from truthful_rlhf.aggregation.base import FloatArray, check_outcomes, check_reports
+from truthful_rlhf.aggregation.hindsight import check_soft_labels
 
 _SMALLEST_CHANCE = 1e-12
 

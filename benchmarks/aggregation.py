@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aggregation import AGGREGATORS, make_aggregator, run_online
+from truthful_rlhf.aggregation import AGGREGATORS, make_aggregator, run_online
 
 ABOUT = "reports per second of every rule against crowd-kit and against one pass over memory (about 2 minutes, 4 GB)"
 

@@ -28,10 +28,10 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from aggregation import PerTopic, final_labels, make_aggregator, regret, run_online
-from aggregation.base import FloatArray
-from aggregation.statistics import accuracy
-from labelers import LabelerSpec, Pairs, Panel, ReportContext
+from truthful_rlhf.aggregation import PerTopic, final_labels, make_aggregator, regret, run_online
+from truthful_rlhf.aggregation.base import FloatArray
+from truthful_rlhf.aggregation.statistics import accuracy
+from truthful_rlhf.labelers import LabelerSpec, Pairs, Panel, ReportContext
 
 ABOUT = "accuracy, regret and attackers' gain of the rules under attacks by 0 to 60 % of the panel (about 4 minutes)"
 

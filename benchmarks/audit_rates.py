@@ -23,11 +23,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from aggregation import final_labels, make_aggregator, run_online
-from aggregation.base import FloatArray
-from aggregation.statistics import accuracy, brier
-from labelers import LabelerSpec, Pairs, Panel, ReportContext
-from pipeline.config import load_config
+from truthful_rlhf.aggregation import final_labels, make_aggregator, run_online
+from truthful_rlhf.aggregation.base import FloatArray
+from truthful_rlhf.aggregation.statistics import accuracy, brier
+from truthful_rlhf.labelers import LabelerSpec, Pairs, Panel, ReportContext
+from truthful_rlhf.pipeline.config.experiment import load_config
 
 ABOUT = "accuracy and Brier of labels by audit rate and number of pairs, biased majority (about 20 seconds)"
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from aggregation import final_labels, make_aggregator, run_online
-from aggregation.statistics import accuracy
+from truthful_rlhf.aggregation import final_labels, make_aggregator, run_online
+from truthful_rlhf.aggregation.statistics import accuracy
 
 ABOUT = "30 simulated correlated judges on 419 pairs, 10 % audited: accuracy on the other pairs, 20 panels"
 

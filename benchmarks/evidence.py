@@ -19,10 +19,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from aggregation.statistics import percentile_interval
-from pipeline import figures
-from pipeline.artifacts import RunFolder, write_bytes_atomically, write_text_atomically
-from pipeline.compare import (
+from truthful_rlhf.aggregation.statistics import percentile_interval
+from truthful_rlhf.pipeline.config.experiment import SHARED, TRUTH, load_config
+from truthful_rlhf.pipeline.experiment.conditions import BASE, GRID, Condition
+from truthful_rlhf.pipeline.experiment.data import Experiment
+from truthful_rlhf.pipeline.experiment.evaluation import Estimate
+from truthful_rlhf.pipeline.experiment.grid import groups
+from truthful_rlhf.pipeline.reports import figures
+from truthful_rlhf.pipeline.reports.gap_table import COLUMNS, cells, markdown, markdown_tables
+from truthful_rlhf.pipeline.reports.summary import (
     MEASURES,
     gap_with_interval,
     gold_by_prompt,
@@ -30,13 +35,8 @@ from pipeline.compare import (
     measures_of,
     resampled_means,
 )
-from pipeline.conditions import BASE, GRID, Condition
-from pipeline.config import SHARED, TRUTH, load_config
-from pipeline.evaluate import Estimate
-from pipeline.gap_table import COLUMNS, cells, markdown, markdown_tables
-from pipeline.grid import groups
-from pipeline.stages import Experiment
-from pipeline.tables import read_table
+from truthful_rlhf.pipeline.storage.artifacts import RunFolder, write_bytes_atomically, write_text_atomically
+from truthful_rlhf.pipeline.storage.tables import read_table
 
 FloatArray = NDArray[np.float64]
 KEYS = ["seed", "panel", "rule"]
@@ -76,7 +76,7 @@ def merged(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
 
 
 def summary(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows that `pipeline.compare.summarise_grid` makes of a run folder, over the seeds of a collection."""
+    """Return the rows that `reports.summary.summarise_grid` makes of a run folder, over the seeds of a collection."""
     gold = gold_by_condition(table)
     conditions: dict[Any, pd.DataFrame] = dict(iter(table.groupby(["panel", "rule"], sort=False)))
     return [
@@ -90,7 +90,7 @@ def summary(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def gold_by_condition(table: pd.DataFrame) -> dict[tuple[str, str], list[FloatArray]]:
-    """Return panel and rule -> gold reward by seed and prompt, as `pipeline.compare.gap_with_interval` takes it.
+    """Return panel and rule -> gold reward by seed and prompt, as `reports.summary.gap_with_interval` takes it.
 
     Raises:
         ValueError: a condition lacks a seed that others have, so that it could not be paired with them.

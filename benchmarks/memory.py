@@ -15,7 +15,7 @@ ABOUT = "peak memory of 1e6, 1e7 and 1e8 reports in chunks (about 20 seconds)"
 _JOB = """
 import sys
 import numpy as np
-from aggregation import OnlineWeighted, run_chunks
+from truthful_rlhf.aggregation import OnlineWeighted, run_chunks
 n_rounds, n_labelers, size = int(sys.argv[1]), 100, 10_000
 def chunks():
     rng = np.random.default_rng(0)

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aggregation import final_labels, make_aggregator, recalibrate, run_online
-from aggregation.statistics import accuracy, brier
+from truthful_rlhf.aggregation import final_labels, make_aggregator, recalibrate, run_online
+from truthful_rlhf.aggregation.statistics import accuracy, brier
 
 ABOUT = "majority, mean, Dawid-Skene and online_weighted on ../shared/data, unaudited pairs, 20 random orders"
 

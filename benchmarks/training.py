@@ -57,10 +57,10 @@ def _in_a_process(*arguments: str) -> dict[str, Any]:
 
 def _write_pairs(path: Path) -> dict[str, Any]:
     """Sample two responses per bundled prompt and label them by their gold reward."""
-    from pipeline.generate import SamplingSettings, sample_responses
-    from pipeline.model import load_model, load_tokenizer
-    from pipeline.prompts import load_prompts
-    from reward_model.gold import VaderGold, true_preference
+    from truthful_rlhf.pipeline.experiment.prompts import load_prompts
+    from truthful_rlhf.pipeline.models.generate import SamplingSettings, sample_responses
+    from truthful_rlhf.pipeline.models.load import load_model, load_tokenizer
+    from truthful_rlhf.reward_model.gold import VaderGold, true_preference
 
     prompts = [p.text for p in load_prompts("bundled", "prompt", N_PROMPTS, 1, np.random.default_rng(0))[0]]
     repeated = [prompt for prompt in prompts for _ in range(2)]
@@ -119,12 +119,12 @@ def _train(task: str, variant: str, pairs: Path, folder: str) -> dict[str, Any]:
 def _trainer(task: str, variant: str, data: Any, folder: str) -> Any:
     from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
 
-    from pipeline.device import training_arguments
-    from pipeline.lora import lora_config
-    from pipeline.model import load_model, load_tokenizer
-    from pipeline.reward import _fresh
-    from pipeline.soft_dpo import SoftDPOTrainer
-    from reward_model import SoftRewardTrainer
+    from truthful_rlhf.pipeline.models.device import training_arguments
+    from truthful_rlhf.pipeline.models.load import load_model, load_tokenizer
+    from truthful_rlhf.pipeline.models.lora import lora_config
+    from truthful_rlhf.pipeline.training.reward import _fresh
+    from truthful_rlhf.pipeline.training.soft_dpo import SoftDPOTrainer
+    from truthful_rlhf.reward_model import SoftRewardTrainer
 
     ours = variant in (VARIANTS[2], SHARED)
     arguments: dict[str, Any] = {"output_dir": folder, "seed": 0, "max_steps": N_UPDATES, "logging_steps": 1}
@@ -140,7 +140,7 @@ def _trainer(task: str, variant: str, data: Any, folder: str) -> Any:
             processing_class=load_tokenizer("bundled"),
             peft_config=lora_config(16),
         )
-    from pipeline.model import resolve_model
+    from truthful_rlhf.pipeline.models.load import resolve_model
 
     model, tokenizer = _fresh(resolve_model("bundled"))
     return (SoftRewardTrainer if ours else RewardTrainer)(
@@ -154,9 +154,9 @@ def _trainer(task: str, variant: str, data: Any, folder: str) -> Any:
 
 def _with_reference(data: Any) -> Any:
     """Add the base policy's log-probabilities, which the pipeline computes once for all conditions."""
-    from pipeline.dpo import preference_dataset, reference_log_probabilities
-    from pipeline.model import resolve_model
-    from pipeline.settings import DPOSettings
+    from truthful_rlhf.pipeline.config.training import DPOSettings
+    from truthful_rlhf.pipeline.models.load import resolve_model
+    from truthful_rlhf.pipeline.training.dpo import preference_dataset, reference_log_probabilities
 
     table = data.to_pandas().assign(pair_id=[f"p{k}" for k in range(len(data))], chosen_is_a=True)
     pairs = table.rename(columns={"chosen": "response_a", "rejected": "response_b"})
@@ -165,7 +165,7 @@ def _with_reference(data: Any) -> Any:
 
 def _tokens(data: Any) -> int:
     """Count the tokens of prompt + response, both sides, without padding."""
-    from pipeline.model import load_tokenizer
+    from truthful_rlhf.pipeline.models.load import load_tokenizer
 
     tokenizer = load_tokenizer("bundled")
     return sum(

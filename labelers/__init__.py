@@ -5,16 +5,16 @@ Importing this package loads no model library: LLM judges load theirs when they 
 
 from __future__ import annotations
 
-from labelers.context import Labeler, ReportContext
-from labelers.judge import JudgeLabeler
-from labelers.pairs import Pairs
-from labelers.panel import LabelerSpec, Member, Panel
-from labelers.personas import Persona
-from labelers.recorded import RecordedLabeler
-from labelers.remote_judge import RemoteJudge
-from labelers.simulated import SimulatedLabeler
-from labelers.sources import LABELERS
-from labelers.strategies import STRATEGIES
+from truthful_rlhf.labelers.context import Labeler, ReportContext
+from truthful_rlhf.labelers.judges.local import JudgeLabeler
+from truthful_rlhf.labelers.judges.remote import RemoteJudge
+from truthful_rlhf.labelers.pairs import Pairs
+from truthful_rlhf.labelers.panel import LabelerSpec, Member, Panel
+from truthful_rlhf.labelers.personas import Persona
+from truthful_rlhf.labelers.recorded.labeler import RecordedLabeler
+from truthful_rlhf.labelers.simulated import SimulatedLabeler
+from truthful_rlhf.labelers.sources import LABELERS
+from truthful_rlhf.labelers.strategies import STRATEGIES
 
 __all__ = [
     "LABELERS",

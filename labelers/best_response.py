@@ -2,10 +2,11 @@
 
 The labeler knows the rule, how often outcomes are revealed, and how the others judge as a distribution (``Peer``):
 never the aggregator or anybody's reports. It imagines campaigns with those peers, lets itself report
-sigmoid(scale * logit(belief)) in them for many scales, and takes the scale that pays best (``aggregation.game``). The
-best of many looks better than it is, so it is played only if it also beats the truth in fresh campaigns, by two
-standard errors; otherwise the labeler is truthful. The imagined outcomes follow the truth and not its taste, because a
-labeler whose taste is declared knows the difference: a contrarian may find that reporting *against* its taste pays.
+sigmoid(scale * logit(belief)) in them for many scales, and takes the scale that pays best
+(``aggregation.game.campaigns``). The best of many looks better than it is, so it is played only if it also beats the
+truth in fresh campaigns, by two standard errors; otherwise the labeler is truthful. The imagined outcomes follow the
+truth and not its taste, because a labeler whose taste is declared knows the difference: a contrarian may find that
+reporting *against* its taste pays.
 
 Shifts are not searched: A and B are arbitrary, so pushing towards A on every pair serves no taste.
 """
@@ -18,13 +19,13 @@ from functools import lru_cache
 
 import numpy as np
 
-from aggregation import make_aggregator
-from aggregation.beliefs import calibrated_beliefs, sigmoid
-from aggregation.best_response import StrategyClass, best_response
-from aggregation.game import TRUTH, Campaign, Objective, Seat
-from aggregation.misreport import Misreport
-from aggregation.population import OBJECTIVES, Group, Population
-from labelers.context import Peer, Setting
+from truthful_rlhf.aggregation import make_aggregator
+from truthful_rlhf.aggregation.game.beliefs import calibrated_beliefs, sigmoid
+from truthful_rlhf.aggregation.game.best_response import StrategyClass, best_response
+from truthful_rlhf.aggregation.game.campaigns import TRUTH, Campaign, Objective, Seat
+from truthful_rlhf.aggregation.game.misreport import Misreport
+from truthful_rlhf.aggregation.game.population import OBJECTIVES, Group, Population
+from truthful_rlhf.labelers.context import Peer, Setting
 
 __all__ = ["OBJECTIVES", "best_misreport"]
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from labelers.pairs import FloatArray, Pairs
+from truthful_rlhf.labelers.pairs import FloatArray, Pairs
 
 
 @dataclass(frozen=True)

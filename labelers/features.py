@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from labelers.pairs import FloatArray, Pairs
+from truthful_rlhf.labelers.pairs import FloatArray, Pairs
 
 GOLD = "gold"
 

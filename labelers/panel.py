@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from labelers.context import Labeler, Peer, ReportContext, Setting
-from labelers.pairs import FloatArray, Pairs
-from labelers.records import AnnotationError
-from labelers.simulated import batch_rng
-from labelers.sources import make_labelers
-from labelers.spec import LabelerSpec
-from labelers.strategies import Strategy
+from truthful_rlhf.labelers.context import Labeler, Peer, ReportContext, Setting
+from truthful_rlhf.labelers.pairs import FloatArray, Pairs
+from truthful_rlhf.labelers.recorded.read import AnnotationError
+from truthful_rlhf.labelers.simulated import batch_rng
+from truthful_rlhf.labelers.sources import make_labelers
+from truthful_rlhf.labelers.spec import LabelerSpec
+from truthful_rlhf.labelers.strategies import Strategy
 
 __all__ = ["LabelerSpec", "Member", "Panel"]
 

@@ -15,9 +15,9 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from aggregation.population import unknown
-from labelers.checked import abridged, checked
-from labelers.features import FEATURES, GOLD
+from truthful_rlhf.aggregation.game.population import unknown
+from truthful_rlhf.labelers.checked import abridged, checked
+from truthful_rlhf.labelers.features import FEATURES, GOLD
 
 Noise = Annotated[float, Field(ge=0, le=1000)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -66,7 +66,7 @@ class Persona(BaseModel):
 @cache
 def persona_pool() -> Mapping[str, Persona]:
     """Return the personas that ship with the package, by name."""
-    text = files("labelers").joinpath("personas.yaml").read_text(encoding="utf-8")
+    text = files("truthful_rlhf.labelers").joinpath("personas.yaml").read_text(encoding="utf-8")
     return {name: Persona(name=name, **entry) for name, entry in yaml.safe_load(text).items()}
 
 

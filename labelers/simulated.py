@@ -7,7 +7,7 @@ whose difference in log-odds is
 
 so that gold: 1 alone gives u = d exactly, gold: -1 the opposite, and one unit of any other feature weighs as much as a
 typical difference in gold. It sees u with Gaussian noise and believes the posterior P(own choice is A | what it sees)
-(``aggregation.beliefs``), to which its declared bias is added in log-odds.
+(``aggregation.game.beliefs``), to which its declared bias is added in log-odds.
 
 What is calibrated: the belief of an unbiased persona, with respect to the outcomes; the belief of any persona without
 bias, with respect to choices drawn from its *own* taste. A biased persona is not calibrated with respect to the
@@ -20,11 +20,11 @@ import hashlib
 
 import numpy as np
 
-from aggregation.beliefs import calibrated_beliefs, with_bias
-from labelers.context import ReportContext
-from labelers.features import GOLD, normalised_difference, raw_difference, root_mean_square
-from labelers.pairs import FloatArray, Pairs
-from labelers.personas import Persona
+from truthful_rlhf.aggregation.game.beliefs import calibrated_beliefs, with_bias
+from truthful_rlhf.labelers.context import ReportContext
+from truthful_rlhf.labelers.features import GOLD, normalised_difference, raw_difference, root_mean_square
+from truthful_rlhf.labelers.pairs import FloatArray, Pairs
+from truthful_rlhf.labelers.personas import Persona
 
 SPREAD_WITHOUT_GOLD = 1.5
 """Log-odds of one unit of utility where the pairs have no gold reward to take the unit from."""

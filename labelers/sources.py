@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from labelers.annotations import read_annotations
-from labelers.context import Labeler
-from labelers.judge import JudgeLabeler
-from labelers.recorded import RecordedLabeler
-from labelers.remote_judge import RemoteJudge
-from labelers.simulated import SimulatedLabeler
-from labelers.spec import LabelerSpec
+from truthful_rlhf.labelers.context import Labeler
+from truthful_rlhf.labelers.judges.local import JudgeLabeler
+from truthful_rlhf.labelers.judges.remote import RemoteJudge
+from truthful_rlhf.labelers.recorded.labeler import RecordedLabeler
+from truthful_rlhf.labelers.recorded.table import read_annotations
+from truthful_rlhf.labelers.simulated import SimulatedLabeler
+from truthful_rlhf.labelers.spec import LabelerSpec
 
 LABELERS: dict[str, type[Any]] = {
     "simulated": SimulatedLabeler,

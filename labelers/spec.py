@@ -8,12 +8,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from aggregation.population import unknown
-from labelers.context import Peer
-from labelers.features import GOLD
-from labelers.personas import Persona, make_persona
-from labelers.remote_judge import check_address, check_variable
-from labelers.strategies import Exaggerate, Flip, Strategy, make_strategy
+from truthful_rlhf.aggregation.game.population import unknown
+from truthful_rlhf.labelers.context import Peer
+from truthful_rlhf.labelers.features import GOLD
+from truthful_rlhf.labelers.judges.remote import check_address, check_variable
+from truthful_rlhf.labelers.personas import Persona, make_persona
+from truthful_rlhf.labelers.strategies import Exaggerate, Flip, Strategy, make_strategy
 
 _COMMON = ("name", "kind", "strategy")
 _KEYS: dict[str, tuple[str, ...]] = {

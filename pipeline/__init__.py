@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.soft_dpo import SoftDPOTrainer
+    from truthful_rlhf.pipeline.training.soft_dpo import SoftDPOTrainer
 
 __all__ = ["SoftDPOTrainer"]
 
@@ -14,5 +14,5 @@ __all__ = ["SoftDPOTrainer"]
 def __getattr__(name: str) -> Any:
     """Import the trainer, and with it torch and TRL, when it is first asked for."""
     if name in __all__:
-        return getattr(importlib.import_module("pipeline.soft_dpo"), name)
+        return getattr(importlib.import_module("truthful_rlhf.pipeline.training.soft_dpo"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

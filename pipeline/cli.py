@@ -17,7 +17,7 @@ app = typer.Typer(
 COMMANDS = ("compare", "run", "validate", "aggregate", "audit_plan", "simulate", "audit")
 
 for _name in COMMANDS:
-    _module = importlib.import_module(f"pipeline.commands.{_name}")
+    _module = importlib.import_module(f"truthful_rlhf.pipeline.commands.{_name}")
     app.command(_name.replace("_", "-"))(getattr(_module, _name))
 
 

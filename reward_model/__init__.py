@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reward_model.trainer import SoftRewardTrainer
+    from truthful_rlhf.reward_model.trainer import SoftRewardTrainer
 
 __all__ = ["SoftRewardTrainer"]
 
@@ -14,5 +14,5 @@ __all__ = ["SoftRewardTrainer"]
 def __getattr__(name: str) -> Any:
     """Import the trainer, and with it torch and TRL, when it is first asked for."""
     if name in __all__:
-        return getattr(importlib.import_module("reward_model.trainer"), name)
+        return getattr(importlib.import_module("truthful_rlhf.reward_model.trainer"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from trl import RewardTrainer
 
-from reward_model.losses import make_term
-from reward_model.soft_labels import SOFT_LABEL, SoftLabelCollator, check_soft_labels, split_soft_labels
+from truthful_rlhf.reward_model.losses import make_term
+from truthful_rlhf.reward_model.soft_labels import SOFT_LABEL, SoftLabelCollator, check_soft_labels, split_soft_labels
 
 
 class SoftRewardTrainer(RewardTrainer):

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aggregation import final_labels, make_aggregator, run_online
-from aggregation.base import FloatArray
-from aggregation.statistics import accuracy
 from benchmarks import attacks, audit_rates
 from benchmarks.correlated_judges import AUDIT_RATE, N_JUDGES, N_PAIRS, panel
+from truthful_rlhf.aggregation import final_labels, make_aggregator, run_online
+from truthful_rlhf.aggregation.base import FloatArray
+from truthful_rlhf.aggregation.statistics import accuracy
 
 
 def accuracies(rule: str, lie: bool = False) -> float:

@@ -12,8 +12,8 @@ import yaml
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from pipeline.cli import app
-from pipeline.config import load_config
+from truthful_rlhf.pipeline.cli import app
+from truthful_rlhf.pipeline.config.experiment import load_config
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 EXPERIMENTS = sorted(path for path in CONFIGS.glob("*.yaml") if "policy" in yaml.safe_load(path.read_text()))

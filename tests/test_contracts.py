@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aggregation import AGGREGATORS, Aggregator, final_labels, make_aggregator, run_online
-from aggregation.base import FloatArray, WholeCampaigns
+from truthful_rlhf.aggregation import AGGREGATORS, Aggregator, final_labels, make_aggregator, run_online
+from truthful_rlhf.aggregation.base import FloatArray, WholeCampaigns
 
 BATCH = {"dawid_skene", "glad", "mace"}
 """Fit a whole campaign at once: no loop of rounds equals their run."""

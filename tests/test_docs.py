@@ -27,16 +27,13 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-import aggregation
-import labelers
-import pipeline
-import reward_model
-from pipeline.cli import COMMANDS, app
-from pipeline.config import Config, RuleSection, load_config
-from pipeline.game_config import SimulateConfig
-from pipeline.settings import PolicySettings, RewardModelSettings
 from tests.test_readme import COMMANDS as README_COMMANDS
 from tests.test_readme import README, ROOT, commands, small
+from truthful_rlhf import aggregation, labelers, pipeline, reward_model
+from truthful_rlhf.pipeline.cli import COMMANDS, app
+from truthful_rlhf.pipeline.config.experiment import Config, RuleSection, load_config
+from truthful_rlhf.pipeline.config.game import SimulateConfig
+from truthful_rlhf.pipeline.config.training import PolicySettings, RewardModelSettings
 
 DOCS = ROOT / "docs"
 PAGES = sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
@@ -114,7 +111,8 @@ def test_every_page_is_in_the_navigation() -> None:
 
 @pytest.mark.parametrize("package", PUBLIC, ids=lambda package: package.__name__)
 def test_the_reference_has_every_public_name(site: Path, package: Any) -> None:
-    page = (site / "reference" / f"{package.__name__}.html").read_text(encoding="utf-8")
+    name_of_page = package.__name__.removeprefix("truthful_rlhf.") + ".html"
+    page = (site / "reference" / name_of_page).read_text(encoding="utf-8")
     for name in PUBLIC[package]:
         assert hasattr(package, name)
         assert f'id="{package.__name__}.{name}"' in page
@@ -137,7 +135,14 @@ def test_every_config_key_is_listed_with_its_meaning(site: Path) -> None:
     methods = typing.get_args(typing.get_args(PolicySettings)[0])
     assert len(sections) == 6
     assert len(methods) == 5
-    models: list[Any] = [Config, labelers.LabelerSpec, RuleSection, RewardModelSettings, *sections, *methods]
+    models: list[Any] = [
+        Config,
+        labelers.LabelerSpec,
+        RuleSection,
+        RewardModelSettings,
+        *sections,
+        *methods,
+    ]
     for model in models:
         for key, field in model.model_fields.items():
             assert f"<code>{key}</code>" in page
@@ -186,7 +191,7 @@ def workplace(tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.Monke
 
 
 OUT_OF_REACH = ("--engine ray", "sampling.engine=vllm")
-"""tests/pipeline/test_grid.py runs Ray, and vLLM wants a GPU."""
+"""tests/pipeline/experiment/test_grid.py runs Ray, and vLLM wants a GPU."""
 RUN_ELSEWHERE = (*README_COMMANDS, "truthful-rlhf compare configs/quickstart.yaml --out runs/quickstart")
 """The last one is `make quickstart`."""
 SMALLER = {"compare": ["seeds=[0]", "rules=[online_weighted]"], "audit": ["strategies=[scale]"]}

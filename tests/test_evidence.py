@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.evidence import ahead_table, finished, firmness_table, main, merged, summary
-from tests.pipeline.test_grid import compare, write_grid
+from tests.pipeline.experiment.test_grid import compare, write_grid
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The direction of dependence (design, section 3), and that ``import aggregation`` is light."""
+"""The direction of dependence (design, section 3), and that ``import truthful_rlhf.aggregation`` is light."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ HEAVY = {"torch", "pandas", "numba", "scipy", "crowdkit", "krippendorff", "pyarr
 
 
 def imported_by(source: str) -> set[str]:
-    """Return the top-level packages that a module imports anywhere, also inside functions."""
+    """Return the top-level packages (ours without the prefix) that a module imports, also inside functions."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            names.add(node.module.split(".")[0])
-    return names
+            names.add(node.module)
+    return {name.removeprefix("truthful_rlhf.").split(".")[0] for name in names}
 
 
 @pytest.mark.parametrize("package", FORBIDDEN)
@@ -60,7 +60,7 @@ def modules_imported_by(source: str, known: set[str]) -> set[str]:
 def import_graph() -> dict[str, set[str]]:
     """Return module -> the project's modules that it imports."""
     files = {
-        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        "truthful_rlhf." + ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
         for package in ("aggregation", "labelers", "reward_model", "pipeline")
         for path in (ROOT / package).rglob("*.py")
     }
@@ -71,14 +71,19 @@ def test_no_module_imports_itself_through_others() -> None:
     graph = import_graph()
     assert len(graph) > 100
     order = list(TopologicalSorter(graph).static_order())  # raises CycleError
-    assert order.index("aggregation.base") < order.index("pipeline.labels") < order.index("pipeline.report")
+    assert (
+        order.index("truthful_rlhf.aggregation.base")
+        < order.index("truthful_rlhf.pipeline.labels.apply")
+        < order.index("truthful_rlhf.pipeline.reports.page")
+    )
 
 
 def test_contributing_draws_the_imports_as_they_are() -> None:
     drawn = re.findall(r"^\| `(\w+)` \| (.*?) \|", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), flags=re.MULTILINE)
     imports: dict[str, set[str]] = {name: set() for name, _ in drawn}
     for module, others in import_graph().items():
-        imports[module.split(".")[0]] |= {other.split(".")[0] for other in others} - {module.split(".")[0]}
+        package = module.split(".")[1]
+        imports[package] |= {other.split(".")[1] for other in others} - {package}
     assert {name: set(re.findall(r"`(\w+)`", cells)) for name, cells in drawn} == imports
 
 
@@ -98,7 +103,8 @@ def test_every_package_says_what_it_is_for() -> None:
 
 
 def test_the_check_sees_imports_inside_functions() -> None:
-    assert imported_by("def f():\n    import torch.nn\n    from pipeline.x import y") == {"torch", "pipeline"}
+    code = "def f():\n    import torch.nn\n    from truthful_rlhf.pipeline.x import y"
+    assert imported_by(code) == {"torch", "pipeline"}
 
 
 def in_a_fresh_process(code: str) -> dict[str, object]:
@@ -108,7 +114,7 @@ def in_a_fresh_process(code: str) -> dict[str, object]:
 
 
 def test_importing_aggregation_loads_nothing_heavy() -> None:
-    code = "import sys, json, aggregation; print(json.dumps({m.split('.')[0]: 1 for m in sys.modules}))"
+    code = "import sys, json, truthful_rlhf.aggregation; print(json.dumps({m.split('.')[0]: 1 for m in sys.modules}))"
     loaded = in_a_fresh_process(code)
     assert "numpy" in loaded
     assert not HEAVY & set(loaded)
@@ -117,7 +123,7 @@ def test_importing_aggregation_loads_nothing_heavy() -> None:
 def test_importing_aggregation_costs_well_under_a_second_beside_numpy() -> None:
     """CPU time, the best of three processes, so that a busy machine does not fail it."""
     code = (
-        "import time, json, numpy; start = time.process_time(); import aggregation;"
+        "import time, json, numpy; start = time.process_time(); import truthful_rlhf.aggregation;"
         "print(json.dumps({'seconds': time.process_time() - start}))"
     )
     seconds = min(float(str(in_a_fresh_process(code)["seconds"])) for _ in range(3))

@@ -12,9 +12,9 @@ import pytest
 from datasets import Dataset
 from typer.testing import CliRunner
 
-from pipeline.cli import app
-from pipeline.model import load_model, load_tokenizer
-from tests.pipeline.test_compare import SMALL
+from tests.pipeline.experiment.test_compare import SMALL
+from truthful_rlhf.pipeline.cli import app
+from truthful_rlhf.pipeline.models.load import load_model, load_tokenizer
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

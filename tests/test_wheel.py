@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipeline.test_compare import SMALL
+from tests.pipeline.experiment.test_compare import SMALL
 
 ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("aggregation", "labelers", "reward_model", "pipeline")
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +23,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     # built in a copy: setuptools leaves build/ and an egg-info behind, and an old build/ would get into the wheel
     source = folder / "source"
-    for name in ("aggregation", "labelers", "reward_model", "pipeline", "configs"):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("truthful_rlhf", *PACKAGES, "configs"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"), symlinks=True)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     subprocess.run(
@@ -44,21 +45,24 @@ def command(installed: Path, cwd: Path, *arguments: str) -> str:
 
 
 def test_every_package_comes_from_the_wheel(installed: Path, tmp_path: Path) -> None:
-    names = "aggregation labelers reward_model pipeline pipeline.configs pipeline.annotations pipeline.commands"
-    code = (
-        f"import importlib as i\nfor n in {names.split()!r}: print(*i.import_module(n).__path__)\nimport pipeline.cli"
+    names = sorted(
+        ".".join(("truthful_rlhf", *init.parent.relative_to(ROOT).parts))
+        for package in PACKAGES
+        for init in (ROOT / package).rglob("__init__.py")
     )
+    names.append("truthful_rlhf.pipeline.configs")
+    code = f"import importlib as i\nfor n in {names!r}: print(*i.import_module(n).__path__)"
     environment = {**os.environ, "PYTHONPATH": str(installed)}
     run = [sys.executable, "-c", code]
     result = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     folders = result.stdout.split()
-    assert len(folders) == 7
+    assert len(folders) == len(names) > 15
     assert all(folder.startswith(str(installed)) for folder in folders), folders
 
 
 def test_every_config_of_the_checkout_travels_and_is_valid(installed: Path, tmp_path: Path) -> None:
     for config in sorted((ROOT / "configs").glob("*.yaml")):
-        assert (installed / "pipeline/configs" / config.name).read_bytes() == config.read_bytes()
+        assert (installed / "truthful_rlhf/pipeline/configs" / config.name).read_bytes() == config.read_bytes()
     command(installed, tmp_path, "validate", "quickstart")
 
 

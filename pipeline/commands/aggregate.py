@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.commands.annotation_options import (
+from truthful_rlhf.pipeline.commands.annotation_options import (
     ColumnOption,
     DuplicatesOption,
     FileArgument,
@@ -18,7 +18,7 @@ from pipeline.commands.annotation_options import (
     column_mapping,
     read_with_progress,
 )
-from pipeline.console import clear_errors, console, print_table, shown
+from truthful_rlhf.pipeline.storage.console import clear_errors, console, print_table, shown
 
 RuleOption = Annotated[
     str | None,
@@ -77,9 +77,9 @@ def aggregate(
 
       truthful-rlhf aggregate hf://lmsys/mt_bench_human_judgments:human
     """
-    from labelers.records import AnnotationError
-    from pipeline.annotations.campaign import Settings
-    from pipeline.annotations.job import aggregate_into
+    from truthful_rlhf.labelers.recorded.read import AnnotationError
+    from truthful_rlhf.pipeline.aggregate.campaign import Settings
+    from truthful_rlhf.pipeline.aggregate.job import aggregate_into
 
     with clear_errors(AnnotationError, OSError):
         columns = column_mapping(column, outcome=gold_column, round=order, topic=topic_column)

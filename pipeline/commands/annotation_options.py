@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from labelers.annotations import Annotations
+    from truthful_rlhf.labelers.recorded.table import Annotations
 
 FileArgument = Annotated[str, typer.Argument(help="Annotation file, or hf://owner/name[:split].", show_default=False)]
 FormatOption = Annotated[
@@ -43,7 +43,7 @@ PairsByTextOption = Annotated[
 
 def column_mapping(given: Sequence[str] | None, **shortcuts: str | None) -> dict[str, str]:
     """Return the column mapping of ``--column NAME=SOURCE`` options and of the options that name one column."""
-    from labelers.records import AnnotationError
+    from truthful_rlhf.labelers.recorded.read import AnnotationError
 
     columns = {}
     for entry in given or ():
@@ -60,9 +60,9 @@ def read_with_progress(
     """Read annotations, with a progress bar where the size is known."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from labelers.annotations import read_annotations
-    from labelers.records import is_file
-    from pipeline.console import error_console
+    from truthful_rlhf.labelers.recorded.read import is_file
+    from truthful_rlhf.labelers.recorded.table import read_annotations
+    from truthful_rlhf.pipeline.storage.console import error_console
 
     total = os.path.getsize(source) if is_file(source) and os.path.isfile(source) else None
     shown = [TextColumn("reading"), BarColumn(), DownloadColumn(), TimeRemainingColumn()]

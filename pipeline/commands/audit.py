@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.commands.compare import OverridesArgument
+from truthful_rlhf.pipeline.commands.compare import OverridesArgument
 
 ANNOTATION_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 
@@ -32,12 +32,12 @@ def audit(
 
         truthful-rlhf audit annotations.jsonl "rules=\[online_weighted]" --out runs/audit-people
     """
-    from labelers.records import AnnotationError
-    from pipeline.artifacts import RunFolder, RunFolderError
-    from pipeline.config import ConfigError, load_section
-    from pipeline.console import clear_errors
-    from pipeline.game_config import AuditConfig, split_arguments
-    from pipeline.game_console import run_stages, write_config
+    from truthful_rlhf.labelers.recorded.read import AnnotationError
+    from truthful_rlhf.pipeline.config.experiment import ConfigError, load_section
+    from truthful_rlhf.pipeline.config.game import AuditConfig, split_arguments
+    from truthful_rlhf.pipeline.game.console import run_stages, write_config
+    from truthful_rlhf.pipeline.storage.artifacts import RunFolder, RunFolderError
+    from truthful_rlhf.pipeline.storage.console import clear_errors
 
     with clear_errors(ConfigError, RunFolderError, AnnotationError):
         name, changes = split_arguments(source, overrides, "audit")
@@ -46,12 +46,12 @@ def audit(
         with RunFolder(out).locked() as folder:
             write_config(folder, settings)
             if recorded:
-                from pipeline.recorded_audit import audit_recorded
+                from truthful_rlhf.pipeline.game.recorded_audit import audit_recorded
 
                 audit_recorded(Path(name), settings, folder.root)
             else:
-                from pipeline.incentive_audit import IncentiveAudit
-                from pipeline.incentive_report import report_audit
+                from truthful_rlhf.pipeline.game.incentive_audit import IncentiveAudit
+                from truthful_rlhf.pipeline.game.incentive_report import report_audit
 
                 simulated = IncentiveAudit(settings, folder)
                 run_stages(simulated.stages(), simulated.n_stages)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.commands.annotation_options import (
+from truthful_rlhf.pipeline.commands.annotation_options import (
     ColumnOption,
     DuplicatesOption,
     FileArgument,
@@ -18,7 +18,7 @@ from pipeline.commands.annotation_options import (
     column_mapping,
     read_with_progress,
 )
-from pipeline.console import clear_errors, console
+from truthful_rlhf.pipeline.storage.console import clear_errors, console
 
 
 def audit_plan(
@@ -53,9 +53,9 @@ def audit_plan(
     """
     import numpy as np
 
-    from labelers.records import AnnotationError
-    from pipeline.annotations.audit_plan import plan_audit, write_plan
-    from pipeline.annotations.campaign import Settings, run_campaign
+    from truthful_rlhf.labelers.recorded.read import AnnotationError
+    from truthful_rlhf.pipeline.aggregate.audit_plan import plan_audit, write_plan
+    from truthful_rlhf.pipeline.aggregate.campaign import Settings, run_campaign
 
     with clear_errors(AnnotationError, OSError):
         columns = column_mapping(column, outcome=gold_column, topic=topic_column)

@@ -49,15 +49,15 @@ def compare(
 
         truthful-rlhf compare evidence --engine ray --cpus-per-cell 1
     """
-    from pipeline import processes
-    from pipeline.compare import summarise_grid
-    from pipeline.conditions import GRID
-    from pipeline.console import console, print_table
-    from pipeline.experiment import opened
-    from pipeline.gap_table import terminal_table
-    from pipeline.grid import run_grid
-    from pipeline.ray_engine import RayEngine
-    from pipeline.report import write_report
+    from truthful_rlhf.pipeline.experiment.conditions import GRID
+    from truthful_rlhf.pipeline.experiment.grid import run_grid
+    from truthful_rlhf.pipeline.experiment.ray_engine import RayEngine
+    from truthful_rlhf.pipeline.experiment.session import opened
+    from truthful_rlhf.pipeline.reports.gap_table import terminal_table
+    from truthful_rlhf.pipeline.reports.page import write_report
+    from truthful_rlhf.pipeline.reports.summary import summarise_grid
+    from truthful_rlhf.pipeline.storage import processes
+    from truthful_rlhf.pipeline.storage.console import console, print_table
 
     with opened(config, overrides or [], out, seed, GRID) as experiment:
         if engine is Engine.ray:

@@ -6,7 +6,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from pipeline.commands.compare import ConfigArgument, OutOption, OverridesArgument, SeedOption
+from truthful_rlhf.pipeline.commands.compare import ConfigArgument, OutOption, OverridesArgument, SeedOption
 
 
 def run(
@@ -28,11 +28,11 @@ def run(
 
         truthful-rlhf run quickstart --rule truth policy.learning_rate=1e-4
     """
-    from pipeline import processes
-    from pipeline.compare import read_json
-    from pipeline.conditions import SINGLE, choose_condition
-    from pipeline.console import console, print_table
-    from pipeline.experiment import opened
+    from truthful_rlhf.pipeline.experiment.conditions import SINGLE, choose_condition
+    from truthful_rlhf.pipeline.experiment.session import opened
+    from truthful_rlhf.pipeline.reports.summary import read_json
+    from truthful_rlhf.pipeline.storage import processes
+    from truthful_rlhf.pipeline.storage.console import console, print_table
 
     with opened(config, overrides or [], out, seed, SINGLE) as experiment:
         condition = choose_condition(experiment.config, panel, rule, method)

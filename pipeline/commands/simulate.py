@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.commands.compare import OverridesArgument
+from truthful_rlhf.pipeline.commands.compare import OverridesArgument
 
 
 def simulate(
@@ -28,13 +28,13 @@ def simulate(
 
         truthful-rlhf simulate configs/simulate.yaml "rounds=[1000, 10000, 100000, 1000000]" --out runs/simulate-large
     """
-    from pipeline.artifacts import RunFolder, RunFolderError
-    from pipeline.config import ConfigError, load_section
-    from pipeline.console import clear_errors
-    from pipeline.game_config import SimulateConfig, split_arguments
-    from pipeline.game_console import run_stages, write_config
-    from pipeline.simulation import Simulation
-    from pipeline.simulation_report import report_simulation
+    from truthful_rlhf.pipeline.config.experiment import ConfigError, load_section
+    from truthful_rlhf.pipeline.config.game import SimulateConfig, split_arguments
+    from truthful_rlhf.pipeline.game.console import run_stages, write_config
+    from truthful_rlhf.pipeline.game.simulation import Simulation
+    from truthful_rlhf.pipeline.game.simulation_report import report_simulation
+    from truthful_rlhf.pipeline.storage.artifacts import RunFolder, RunFolderError
+    from truthful_rlhf.pipeline.storage.console import clear_errors
 
     with clear_errors(ConfigError, RunFolderError):
         settings = load_section(*split_arguments(config, overrides, "simulate"), SimulateConfig)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.commands.compare import ConfigArgument, OverridesArgument
+from truthful_rlhf.pipeline.commands.compare import ConfigArgument, OverridesArgument
 
 
 def validate(config: ConfigArgument, overrides: OverridesArgument = None) -> None:
@@ -14,13 +14,13 @@ def validate(config: ConfigArgument, overrides: OverridesArgument = None) -> Non
 
         truthful-rlhf validate quickstart policy.beta=0.5
     """
-    from pipeline.config import load_config
-    from pipeline.console import clear_errors, console
-    from pipeline.experiment import EXPECTED_ERRORS
-    from pipeline.grid import groups
-    from pipeline.model import resolve_model
-    from pipeline.pairs import part_rng
-    from pipeline.prompts import load_prompts
+    from truthful_rlhf.pipeline.config.experiment import load_config
+    from truthful_rlhf.pipeline.experiment.grid import groups
+    from truthful_rlhf.pipeline.experiment.pairs import part_rng
+    from truthful_rlhf.pipeline.experiment.prompts import load_prompts
+    from truthful_rlhf.pipeline.experiment.session import EXPECTED_ERRORS
+    from truthful_rlhf.pipeline.models.load import resolve_model
+    from truthful_rlhf.pipeline.storage.console import clear_errors, console
 
     with clear_errors(*EXPECTED_ERRORS):
         checked = load_config(config, overrides or [])

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit, logit
 
-from aggregation import recalibrate
-from aggregation.base import FloatArray
-from aggregation.calibration import sharpness
-from aggregation.statistics import brier
+from truthful_rlhf.aggregation import recalibrate
+from truthful_rlhf.aggregation.base import FloatArray
+from truthful_rlhf.aggregation.calibration import sharpness
+from truthful_rlhf.aggregation.statistics import brier
 
 CAMPAIGNS = st.lists(
     st.tuples(
@@ -110,7 +110,7 @@ def test_bad_input_is_refused(labels: list[float], outcomes: list[float], messag
 
 def test_the_pool_of_calibrated_people_is_underconfident_and_recalibration_shows_it() -> None:
     """The reason for all this: a linear pool of calibrated, differing beliefs lacks sharpness."""
-    from aggregation.beliefs import calibrated_beliefs
+    from truthful_rlhf.aggregation.game.beliefs import calibrated_beliefs
 
     rng = np.random.default_rng(0)
     log_odds = rng.normal(0.0, 1.5, 4_000)

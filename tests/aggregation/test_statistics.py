@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from aggregation import best_labeler, oracle_labels, regret
-from aggregation.bonuses import settle_bonuses
-from aggregation.labeler_table import labeler_table, weight_history, wilson_interval
-from aggregation.online_weighted import OnlineWeighted
-from aggregation.statistics import (
+from truthful_rlhf.aggregation import best_labeler, oracle_labels, regret
+from truthful_rlhf.aggregation.bonuses import settle_bonuses
+from truthful_rlhf.aggregation.labeler_table import labeler_table, weight_history, wilson_interval
+from truthful_rlhf.aggregation.rules.online_weighted import OnlineWeighted
+from truthful_rlhf.aggregation.statistics import (
     accuracy,
     brier,
     krippendorff_alpha,

@@ -1,4 +1,4 @@
-"""Sybils: a labeler that splits into several accounts (``aggregation.online_weighted``, paragraph "Sybils").
+"""Sybils: a labeler that splits into several accounts (``aggregation.rules.online_weighted``, paragraph "Sybils").
 
 What holds exactly: identical reports, and one initial weight for all accounts together, change nothing. What does not:
 equal weights per account, and accounts whose reports differ. What remains then: a regret bound with ln(N + k - 1).
@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aggregation import OnlineWeighted, final_labels, make_aggregator, regret, run_online
-from aggregation.base import FloatArray
-from aggregation.step_size import AnytimeStep
 from tests.aggregation.test_theorems import expected_share
+from truthful_rlhf.aggregation import OnlineWeighted, final_labels, make_aggregator, regret, run_online
+from truthful_rlhf.aggregation.base import FloatArray
+from truthful_rlhf.aggregation.rules.step_size import AnytimeStep
 
 thorough = settings(max_examples=60, deadline=None, derandomize=True)
 seeds = st.integers(0, 2**32 - 1)

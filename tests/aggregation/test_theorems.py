@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aggregation import AGGREGATORS, Aggregator, OnlineWeighted, regret, run_online
-from aggregation.base import FloatArray
-from aggregation.step_size import AnytimeStep, regret_bound
+from truthful_rlhf.aggregation import AGGREGATORS, Aggregator, OnlineWeighted, regret, run_online
+from truthful_rlhf.aggregation.base import FloatArray
+from truthful_rlhf.aggregation.rules.step_size import AnytimeStep, regret_bound
 
 unit = st.floats(0.0, 1.0)
 seeds = st.integers(0, 2**32 - 1)

@@ -10,7 +10,7 @@ import matplotlib.font_manager  # noqa: F401  # its cache of fonts belongs into 
 import pytest
 from typer.testing import CliRunner, Result
 
-from pipeline.cli import app
+from truthful_rlhf.pipeline.cli import app
 
 USAGE = "usage"
 """Stands for the error classes of the command-line parser, which are not ours."""

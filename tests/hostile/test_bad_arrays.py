@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
 
-from aggregation import (
+from tests.hostile.tables import good_rows
+from truthful_rlhf.aggregation import (
     AGGREGATORS,
     PerTopic,
     best_labeler,
@@ -27,18 +28,24 @@ from aggregation import (
     run_online,
     run_parquet,
 )
-from aggregation.game import Objective, draw_campaigns
-from aggregation.population import Group, Population
-from aggregation.recorded_gains import gains_on_recorded
-from aggregation.statistics import accuracy, brier, krippendorff_alpha, log_log_slope, log_loss, reliability
-from labelers.pairs import Pairs
-from labelers.records import AnnotationError
-from labelers.remote_judge import _plain_reply, _softmax_of_letters, parse_letter
-from pipeline.annotations import aggregate_table
-from reward_model.calibration import calibrate
-from reward_model.losses import make_term
-from reward_model.soft_labels import SoftLabelCollator, check_soft_labels, split_soft_labels
-from tests.hostile.tables import good_rows
+from truthful_rlhf.aggregation.game.campaigns import Objective, draw_campaigns
+from truthful_rlhf.aggregation.game.population import Group, Population
+from truthful_rlhf.aggregation.game.recorded_gains import gains_on_recorded
+from truthful_rlhf.aggregation.statistics import (
+    accuracy,
+    brier,
+    krippendorff_alpha,
+    log_log_slope,
+    log_loss,
+    reliability,
+)
+from truthful_rlhf.labelers.judges.remote import _plain_reply, _softmax_of_letters, parse_letter
+from truthful_rlhf.labelers.pairs import Pairs
+from truthful_rlhf.labelers.recorded.read import AnnotationError
+from truthful_rlhf.pipeline.aggregate import aggregate_table
+from truthful_rlhf.reward_model.calibration import calibrate
+from truthful_rlhf.reward_model.losses import make_term
+from truthful_rlhf.reward_model.soft_labels import SoftLabelCollator, check_soft_labels, split_soft_labels
 
 NAN, INF = float("nan"), float("inf")
 REPORTS = [[0.9, 0.2], [0.8, NAN], [0.1, 0.4]]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.artifacts import RunFolder, RunFolderError, write_text_atomically
-from pipeline.tables import ArtefactError, read_table
 from tests.hostile.tables import encoded, good_rows, parquet
+from truthful_rlhf.pipeline.storage.artifacts import RunFolder, RunFolderError, write_text_atomically
+from truthful_rlhf.pipeline.storage.tables import ArtefactError, read_table
 
 # What a manifest may have become; none of them counts as done
 MANIFESTS: list[bytes] = [

@@ -15,10 +15,10 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from pipeline.artifacts import checksum
-from pipeline.cli import app
 from tests.hostile.harness import WIDE
 from tests.hostile.tables import encoded, good_rows
+from truthful_rlhf.pipeline.cli import app
+from truthful_rlhf.pipeline.storage.artifacts import checksum
 
 MARK = "document.title='PWNED';document.documentElement.setAttribute('data-pwned','1')"
 PAYLOADS = [

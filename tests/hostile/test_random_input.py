@@ -12,15 +12,15 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aggregation import AGGREGATORS, final_labels, make_aggregator, run_online
-from labelers.annotations import read_annotations
-from labelers.panel import Panel
-from labelers.records import AnnotationError
-from labelers.values import VOTES
-from pipeline.annotations import aggregate_table
-from pipeline.config import Config, ConfigError, load_config, load_section
-from pipeline.game_config import SimulateConfig
 from tests.hostile.harness import Sandbox
+from truthful_rlhf.aggregation import AGGREGATORS, final_labels, make_aggregator, run_online
+from truthful_rlhf.labelers.panel import Panel
+from truthful_rlhf.labelers.recorded.cells import VOTES
+from truthful_rlhf.labelers.recorded.read import AnnotationError
+from truthful_rlhf.labelers.recorded.table import read_annotations
+from truthful_rlhf.pipeline.aggregate import aggregate_table
+from truthful_rlhf.pipeline.config.experiment import Config, ConfigError, load_config, load_section
+from truthful_rlhf.pipeline.config.game import SimulateConfig
 
 QUICK = settings(
     deadline=None,

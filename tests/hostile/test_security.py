@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from labelers import RecordedLabeler
-from labelers.annotations import read_annotations
-from pipeline.model import ModelNotFoundError, load_model
-from reward_model.gold import ClassifierGold
 from tests.hostile.harness import Sandbox
 from tests.hostile.tables import encoded, good_rows
+from truthful_rlhf.labelers import RecordedLabeler
+from truthful_rlhf.labelers.recorded.table import read_annotations
+from truthful_rlhf.pipeline.models.load import ModelNotFoundError, load_model
+from truthful_rlhf.reward_model.gold import ClassifierGold
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = sorted(

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from labelers import Pairs, ReportContext
-from labelers.best_response import N_CAMPAIGNS, best_misreport, imagine_campaigns
-from labelers.context import Peer, Setting
+from truthful_rlhf.labelers import Pairs, ReportContext
+from truthful_rlhf.labelers.best_response import N_CAMPAIGNS, best_misreport, imagine_campaigns
+from truthful_rlhf.labelers.context import Peer, Setting
 
 LIKES = (Peer(noise=1.0),) * 5
 

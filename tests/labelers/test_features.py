@@ -7,8 +7,8 @@ import time
 import numpy as np
 import pytest
 
-from labelers import Pairs
-from labelers.features import FEATURES, normalised_difference, raw_difference, root_mean_square
+from truthful_rlhf.labelers import Pairs
+from truthful_rlhf.labelers.features import FEATURES, normalised_difference, raw_difference, root_mean_square
 
 ORDERED = {
     "length": ("Yes.", "Yes, and here is why it is so."),

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from labelers import STRATEGIES, LabelerSpec, Member, Pairs, Panel, ReportContext, SimulatedLabeler
-from labelers.strategies import make_strategy
 from tests.labelers.test_simulated import make_pairs
+from truthful_rlhf.labelers import STRATEGIES, LabelerSpec, Member, Pairs, Panel, ReportContext, SimulatedLabeler
+from truthful_rlhf.labelers.strategies import make_strategy
 
 CONTEXT = ReportContext(rule="mean", audit_rate=0.2)
 
@@ -135,6 +135,7 @@ def test_a_context_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None
 
 
 def test_importing_labelers_loads_no_model_library() -> None:
-    code = "import labelers, sys; print([m for m in ('torch', 'transformers', 'openai', 'pandas') if m in sys.modules])"
+    heavy = ("torch", "transformers", "openai", "pandas")
+    code = f"import truthful_rlhf.labelers, sys; print([m for m in {heavy} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

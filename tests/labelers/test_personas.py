@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from labelers import Persona
-from labelers.personas import make_persona, persona_pool
+from truthful_rlhf.labelers import Persona
+from truthful_rlhf.labelers.personas import make_persona, persona_pool
 
 
 @pytest.mark.parametrize("name", persona_pool())

@@ -10,8 +10,17 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from labelers import LABELERS, JudgeLabeler, LabelerSpec, Pairs, Panel, RecordedLabeler, RemoteJudge, ReportContext
-from labelers.sources import NEUTRAL_PROMPT, make_labelers
+from truthful_rlhf.labelers import (
+    LABELERS,
+    JudgeLabeler,
+    LabelerSpec,
+    Pairs,
+    Panel,
+    RecordedLabeler,
+    RemoteJudge,
+    ReportContext,
+)
+from truthful_rlhf.labelers.sources import NEUTRAL_PROMPT, make_labelers
 
 REMOTE = {"name": "api", "kind": "remote_judge", "model": "m", "base_url": "http://host/v1"}
 

@@ -8,9 +8,9 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from labelers import STRATEGIES, Pairs, ReportContext
-from labelers.context import Peer, Setting
-from labelers.strategies import Strategy, make_strategy
+from truthful_rlhf.labelers import STRATEGIES, Pairs, ReportContext
+from truthful_rlhf.labelers.context import Peer, Setting
+from truthful_rlhf.labelers.strategies import Strategy, make_strategy
 
 BELIEFS = np.array([0.9, 0.2, np.nan, 0.5, 0.7])
 N = len(BELIEFS)
@@ -197,7 +197,7 @@ class TestBestResponse(StrategyContract):
         np.testing.assert_allclose(self.report(peers=peers, context=context), BELIEFS, atol=0.02)
 
     def test_is_found_once_per_rule_and_panel(self) -> None:
-        from labelers import best_response
+        from truthful_rlhf.labelers import best_response
 
         best_response._search.cache_clear()
         self.report()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from reward_model.calibration import calibrate, preference_probability, reliability, reliability_figure
+from truthful_rlhf.reward_model.calibration import calibrate, preference_probability, reliability, reliability_figure
 
 
 def test_measures_of_two_pairs_by_hand() -> None:

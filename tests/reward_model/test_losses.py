@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
-from reward_model.losses import LOSSES, ROBUST_FLIP_RATE, Redraw, gdpo, hard, make_term, robust, soft_bce
+from truthful_rlhf.reward_model.losses import LOSSES, ROBUST_FLIP_RATE, Redraw, gdpo, hard, make_term, robust, soft_bce
 
 Z = torch.linspace(-6, 6, 25, dtype=torch.float64)
 

@@ -15,7 +15,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from trl import RewardConfig, RewardTrainer
 
-from reward_model import SoftRewardTrainer
+from truthful_rlhf.reward_model import SoftRewardTrainer
 
 SOFT = np.linspace(0.05, 1.0, 12)
 LORA = {"peft_config": LoraConfig(r=4, target_modules="all-linear", modules_to_save=["score"], task_type="SEQ_CLS")}

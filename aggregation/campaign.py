@@ -1,0 +1,91 @@
+"""Whole campaigns: what a rule stated online, and the final labels for training."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from truthful_rlhf.aggregation.base import (
+    Aggregator,
+    FloatArray,
+    OnlineRun,
+    WholeCampaigns,
+    check_outcomes,
+    check_range,
+    check_reports,
+    check_shape,
+)
+
+__all__ = ["OnlineRun", "SoftLabelKind", "final_labels", "run_online"]
+
+SoftLabelKind = Literal["final", "online", "reweighted", "recalibrated"]
+"""Which labels train. ``online``: stated before each outcome. ``final``: every pair re-aggregated with the last
+weights, audited pairs with their outcome. ``reweighted``: audited pairs re-aggregated like the others.
+``recalibrated``: these, made as sure as the outcomes warrant (``aggregation.calibration``)."""
+
+
+def run_online(aggregator: Aggregator, reports: ArrayLike, outcomes: ArrayLike, keep_weights: bool = True) -> OnlineRun:
+    """Run a rule over a campaign: state q_t, then learn from y_t, for t = 1..T.
+
+    Equal to the loop of ``predict_one`` and ``learn_one`` (to 1e-12), and leaves the aggregator in the same state, so
+    that a campaign can go on with the next call. Rules with an array path (``WholeCampaigns``) need no loop. Batch
+    rules (``dawid_skene``, ``glad``, ``mace``) fit all rounds at once and read no outcome.
+
+    Args:
+        aggregator: a rule for N labelers; it learns.
+        reports: shape ``(T, N)``, in [0, 1], NaN where a labeler did not judge. T = 0 gives empty arrays.
+        outcomes: shape ``(T,)``, 1 A better, 0 B better, NaN not revealed.
+        keep_weights: False leaves the weights of every round out of the result: long campaigns run faster and in half
+            the memory. The aggregator has the last ones in any case.
+
+    Returns:
+        Soft labels, each stated before its outcome was used, and the weights before each round. A round that nobody
+        judged gets 0.5 and teaches nothing.
+
+    Raises:
+        ValueError: wrong shapes, reports outside [0, 1], infinite values, outcomes other than 0, 1, NaN.
+
+    Examples:
+        >>> from truthful_rlhf.aggregation import OnlineWeighted
+        >>> reports = [[0.9, 0.2], [0.8, 0.4], [float("nan"), float("nan")]]
+        >>> run = run_online(OnlineWeighted(2, eta=0.5), reports, [1, float("nan"), 1])
+        >>> run.soft_labels.round(3).tolist()
+        [0.55, 0.632, 0.5]
+    """
+    matrix = check_shape(reports, len(aggregator.weights_))
+    vector = check_outcomes(outcomes, len(matrix))
+    if isinstance(aggregator, WholeCampaigns):
+        return aggregator.run(matrix, vector, keep_weights)
+    check_range(matrix)
+    soft_labels, weights = np.empty(len(matrix)), np.empty(matrix.shape if keep_weights else (0, matrix.shape[1]))
+    for t, (row, outcome) in enumerate(zip(matrix, vector, strict=True)):
+        if keep_weights:
+            weights[t] = aggregator.weights_
+        soft_labels[t] = aggregator.predict_one(row)
+        aggregator.learn_one(row, float(outcome))
+    return OnlineRun(soft_labels, weights)
+
+
+def final_labels(aggregator: Aggregator, reports: ArrayLike, outcomes: ArrayLike) -> FloatArray:
+    """Re-aggregate every pair with a rule's last state; audited pairs take their outcome.
+
+    Better training data than the labels stated online, because early pairs profit from what was learnt later. They
+    are no forecasts: measure them on unaudited pairs only.
+
+    Args:
+        aggregator: a rule that has been run over the campaign (``run_online``); not changed.
+        reports: shape ``(T, N)``, as in ``run_online``.
+        outcomes: shape ``(T,)``, as in ``run_online``.
+
+    Returns:
+        P(A better) for training, shape ``(T,)``; 0.5 for an unaudited pair that nobody judged.
+    """
+    matrix = check_reports(reports, len(aggregator.weights_))
+    vector = check_outcomes(outcomes, len(matrix))
+    if isinstance(aggregator, WholeCampaigns):
+        labels = aggregator.predict_many(matrix)
+    else:
+        labels = np.array([aggregator.predict_one(row) for row in matrix], dtype=np.float64)
+    return np.where(np.isnan(vector), labels, vector)

@@ -1,0 +1,174 @@
+"""A local LLM judge: the probability that a causal language model gives to the answer letters A and B."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from truthful_rlhf.labelers.context import ReportContext
+from truthful_rlhf.labelers.judges.prompt import (
+    ANSWERS,
+    MAX_CHARACTERS,
+    Shown,
+    belief_from_orders,
+    both_orders,
+    judge_messages,
+    position_bias,
+    report_judge,
+)
+from truthful_rlhf.labelers.pairs import FloatArray, Pairs
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_PLAIN_FORMAT = "{system}\n\n{user}\n\nAnswer:"  # for base models, which have no chat template
+_SHORTEST = 16
+
+
+class JudgeLabeler:
+    """An LLM judge with a persona.
+
+    Its belief is the softmax over the logits of the two answer letters as they are tokenised in context, averaged over
+    both presentation orders (``labelers.judges.prompt``). It says which response the model names, and how firmly, not
+    that this is calibrated. ``position_bias_`` holds the bias of the last batch.
+
+    Args:
+        model: a local folder or Hub id (safetensors only, no remote code), or ``(model, tokenizer)``.
+        persona: what the judge is told to be; becomes the system message.
+        labeler_id: its name in reports.
+        batch_size: prompts per forward pass.
+    """
+
+    def __init__(
+        self,
+        model: str | tuple[PreTrainedModel, PreTrainedTokenizerBase],
+        persona: str = "",
+        labeler_id: str = "judge",
+        batch_size: int = 16,
+    ) -> None:
+        self.model = model
+        self.persona = persona
+        self.labeler_id = labeler_id
+        self.batch_size = batch_size
+        self.position_bias_ = float("nan")
+
+    def belief(self, pairs: Pairs) -> FloatArray:
+        """Return the probability that the judge prefers A, shape ``(n,)``."""
+        chooser = load_chooser(self.model) if isinstance(self.model, str) else LetterChooser(*self.model)
+        first = chooser.first_preferred(both_orders(pairs), self.persona, self.batch_size, self.labeler_id)
+        self.position_bias_ = position_bias(first)
+        report_judge(self.labeler_id, self.position_bias_)
+        return belief_from_orders(first)
+
+    def report(self, pairs: Pairs, context: ReportContext) -> FloatArray:
+        """Return the beliefs: on its own a judge is truthful; a panel gives it a strategy."""
+        return self.belief(pairs)
+
+
+@lru_cache(maxsize=2)
+def load_chooser(name_or_path: str) -> LetterChooser:
+    """Load a judge model once, for all personas that share it."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            name_or_path,
+            dtype=torch.bfloat16 if torch.cuda.is_available() else torch.float32,
+            trust_remote_code=False,
+            use_safetensors=True,
+        )
+    except OSError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise FileNotFoundError(
+            f"cannot load the judge model {name_or_path!r}: {reason} (give a local folder, or a Hub id where the Hub"
+            " can be reached)"
+        ) from error
+    return LetterChooser(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer)
+
+
+class LetterChooser:
+    """A model and its tokenizer, asked for one of two letters. Answers are remembered: a rule swapped in costs nothing.
+
+    Args:
+        model: a causal language model.
+        tokenizer: its tokenizer.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        markup = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
+        self._markup = sorted((token for token in markup if token.strip()), key=len, reverse=True)
+        self._room = int(getattr(model.config, "max_position_embeddings", 0) or 2048)
+        self._answers: dict[tuple[int, ...], float] = {}
+
+    def first_preferred(self, shown: list[Shown], persona: str, batch_size: int, title: str) -> FloatArray:
+        """Return P(the response shown first is named), shape ``(len(shown),)``."""
+        from tqdm.auto import tqdm
+
+        encoded = [self._encode(persona, texts) for texts in shown]
+        todo = {prompt: letters for prompt, *letters in encoded if prompt not in self._answers}
+        prompts = sorted(todo, key=len)  # neighbours of equal length waste little padding
+        batches = range(0, len(prompts), batch_size)
+        for start in tqdm(batches, desc=f"Judge {title}", disable=len(batches) < 3):
+            batch = prompts[start : start + batch_size]
+            for prompt, answer in zip(batch, self._forward(batch, [todo[p] for p in batch]), strict=True):
+                self._answers[prompt] = answer
+        return np.array([self._answers[prompt] for prompt, *_ in encoded], dtype=np.float64)
+
+    def _encode(self, persona: str, shown: Shown) -> tuple[tuple[int, ...], int, int]:
+        """Return the prompt's tokens and the two answer tokens as they continue it, texts clipped until it fits."""
+        limit = MAX_CHARACTERS
+        while True:
+            text = self._format(judge_messages(persona, shown, self._without_markup, limit))
+            a, b = (self.tokenizer.encode(text + letter, add_special_tokens=False) for letter in ANSWERS)
+            if len(a) <= self._room or limit <= _SHORTEST:
+                break
+            limit //= 2
+        if len(a) > self._room:
+            raise ValueError(f"the judge's persona leaves no room for a pair in a context of {self._room} tokens")
+        if a[:-1] != b[:-1] or a[-1] == b[-1]:
+            raise ValueError("the judge model's tokenizer does not end an answer A or B with one token of its own")
+        return tuple(a[:-1]), a[-1], b[-1]
+
+    def _without_markup(self, text: str) -> str:
+        """Remove what the tokenizer would read as its own markup: a response must not end the user's turn."""
+        before = None
+        while before != text:  # removing one token may put another together
+            before = text
+            for token in self._markup:
+                text = text.replace(token, "")
+        return text
+
+    def _format(self, messages: list[dict[str, str]]) -> str:
+        if self.tokenizer.chat_template:
+            return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        parts = {message["role"]: message["content"] for message in messages}
+        return _PLAIN_FORMAT.format(system=parts.get("system", ""), user=parts["user"]).lstrip()
+
+    def _forward(self, prompts: list[tuple[int, ...]], letters: list[list[int]]) -> list[float]:
+        """Return the softmax over the two letters of each prompt; padded on the left, so that the ends align."""
+        import torch
+
+        width = max(map(len, prompts))
+        tokens = torch.zeros((len(prompts), width), dtype=torch.long)
+        mask = torch.zeros_like(tokens)
+        for row, prompt in enumerate(prompts):
+            tokens[row, width - len(prompt) :] = torch.tensor(prompt)
+            mask[row, width - len(prompt) :] = 1
+        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+        device = self.model.device
+        with torch.inference_mode():
+            logits = self.model(
+                input_ids=tokens.to(device),
+                attention_mask=mask.to(device),
+                position_ids=positions.to(device),
+                logits_to_keep=1,
+                use_cache=False,
+            ).logits[:, -1]
+        chosen = logits.double().cpu().gather(1, torch.tensor(letters))
+        return [float(p) for p in chosen.softmax(dim=1)[:, 0]]

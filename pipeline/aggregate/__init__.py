@@ -1,0 +1,108 @@
+"""Annotations that people already have: from a table of reports to soft labels, TRL data sets and a labeler report.
+
+In a notebook, from a pandas table to a trained policy:
+
+    from datasets import Dataset
+    from truthful_rlhf.pipeline import SoftDPOTrainer
+    from truthful_rlhf.pipeline.aggregate import aggregate_table
+
+    result = aggregate_table(table, columns={"labeler_id": "annotator", "outcome": "expert"})
+    result.soft_labels                      # DataFrame: prompt, chosen, rejected, soft_label, ...
+    result.weights                          # DataFrame: labeler_id, weight, heaviest first
+    SoftDPOTrainer(model, train_dataset=result.to_trl(), ...).train()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pandas as pd
+
+from truthful_rlhf.aggregation.campaign import SoftLabelKind
+from truthful_rlhf.labelers.recorded.table import Duplicates, read_annotations
+from truthful_rlhf.pipeline.aggregate.campaign import CampaignResult, Settings, run_campaign
+from truthful_rlhf.pipeline.aggregate.exports import conversational, soft_label_frames
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+__all__ = ["AggregatedTable", "aggregate_table"]
+
+
+@dataclass(frozen=True)
+class AggregatedTable:
+    """The soft labels of an annotation table."""
+
+    soft_labels: pd.DataFrame
+    """``prompt, chosen, rejected, soft_label`` (>= 0.5), ``pair_id, n_labelers, audited, chosen_is_a``, by round."""
+    weights: pd.DataFrame
+    """``labeler_id, weight`` after the last round, heaviest first."""
+    campaign: CampaignResult
+
+    def to_trl(self, format: Literal["plain", "conversational"] = "plain") -> Dataset:
+        """Return a ``datasets.Dataset`` that `SoftDPOTrainer` and `SoftRewardTrainer` train on."""
+        from datasets import Dataset
+
+        if not self.campaign.annotations.has_texts:
+            raise ValueError("the annotations have no prompts or responses: there is nothing to train on")
+        if format == "conversational":
+            return Dataset.from_pandas(conversational(self.soft_labels), preserve_index=False)
+        plain = self.soft_labels[["prompt", "chosen", "rejected", "soft_label"]]
+        return Dataset.from_pandas(plain, preserve_index=False)
+
+
+def aggregate_table(
+    table: pd.DataFrame | Dataset | str | Path | Any,
+    *,
+    rule: str | None = None,
+    labels: SoftLabelKind = "final",
+    columns: Mapping[str, str] | None = None,
+    format: str = "auto",
+    duplicates: Duplicates = "error",
+    audit_rate: float = 1.0,
+    eta: float | None = None,
+    per_topic: bool = False,
+    seed: int = 0,
+) -> AggregatedTable:
+    """Aggregate annotations: one soft label per pair.
+
+    Args:
+        table: a DataFrame, a ``datasets.Dataset``, a path, a Hub id, or any iterable of dicts; one report per row.
+        rule: a key of ``aggregation.AGGREGATORS``; by default ``online_weighted`` if any outcome is known, else
+            ``mean``.
+        labels: ``final`` re-aggregates every pair with the last weights and labels audited pairs with their outcome;
+            ``reweighted`` leaves audited pairs the panel's label (where an outcome is one person's noisy verdict);
+            ``recalibrated`` makes these as sure as the outcomes warrant; ``online`` keeps what was stated before each
+            outcome.
+        columns: canonical name -> the table's name, e.g. ``{"labeler_id": "annotator", "outcome": "gold"}``.
+        format: ``auto`` or a key of `labelers.recorded.formats.FORMATS`.
+        duplicates: ``error`` or ``last``, when a labeler judged a pair twice.
+        audit_rate: share of the known outcomes that the rule may see.
+        eta: step size of a learning rule.
+        per_topic: keep one set of weights per topic.
+        seed: of the choice of audited pairs.
+
+    Raises:
+        AnnotationError: with the row, the key and the nearest valid choice.
+
+    Examples:
+        >>> rows = [("p1", "ann", 0.9, 1), ("p1", "bob", 0.4, 1), ("p2", "ann", 0.2, None), ("p2", "bob", 0.6, None)]
+        >>> table = pd.DataFrame(rows, columns=["pair_id", "labeler_id", "report", "outcome"])
+        >>> result = aggregate_table(table)
+        >>> result.weights["labeler_id"].tolist()  # ann was nearer to the outcome of p1
+        ['ann', 'bob']
+        >>> result.soft_labels["chosen_is_a"].tolist(), bool(result.soft_labels["soft_label"][1] > 0.6)
+        ([True, False], True)
+    """
+    annotations = read_annotations(table, format=format, columns=columns, duplicates=duplicates)
+    settings = Settings(rule=rule, labels=labels, audit_rate=audit_rate, eta=eta, per_topic=per_topic, seed=seed)
+    campaign = run_campaign(annotations, settings)
+    weights = pd.DataFrame({"labeler_id": annotations.labeler_ids, "weight": campaign.weights})
+    return AggregatedTable(
+        soft_labels=pd.concat(soft_label_frames(campaign), ignore_index=True),
+        weights=weights.sort_values("weight", ascending=False, kind="stable", ignore_index=True),
+        campaign=campaign,
+    )

@@ -1,0 +1,85 @@
+"""How accurate the soft labels are, beside the plain rules on the same pairs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from truthful_rlhf.pipeline.aggregate.campaign import BATCH_RULES, CampaignResult, plain_labels
+from truthful_rlhf.pipeline.aggregate.profiles import wilson
+
+FloatArray = NDArray[np.float64]
+
+_BASELINES = ("mean", "majority", "median")
+_Z = 1.959963984540054
+
+
+@dataclass(frozen=True)
+class AccuracyRow:
+    """One set of labels measured against outcomes that it had not seen; intervals are 95 %, ``None`` where "
+    "undefined."""
+
+    name: str
+    chosen: bool
+    n: int
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    brier: float
+    brier_low: float
+    brier_high: float
+    difference: float | None
+    difference_low: float | None
+    difference_high: float | None
+
+
+def measured_pairs(result: CampaignResult) -> NDArray[np.bool_]:
+    """Return the pairs to measure on: known outcomes that were kept from the rule, or all known ones if none was."""
+    annotations = result.annotations
+    known = ~np.isnan(annotations.outcome) & (np.diff(annotations.start) > 0)
+    unaudited = known & np.isnan(result.revealed)
+    return unaudited if unaudited.any() else known
+
+
+def accuracy_table(result: CampaignResult) -> list[AccuracyRow]:
+    """Return the plain rules and the chosen one on the same pairs; empty without any outcome.
+
+    With unaudited outcomes, online and final labels are both measured on those. Otherwise only labels that were stated
+    before each outcome can be measured: final labels of audited pairs *are* the outcomes, and
+    reweighted ones have learnt from them.
+    """
+    annotations = result.annotations
+    pairs = measured_pairs(result)
+    if not pairs.any():
+        return []
+    labels = {name: plain_labels(name, annotations) for name in _BASELINES}
+    if result.rule not in _BASELINES:
+        labels[f"{result.rule}, online"] = result.stated
+    chosen = result.rule if result.rule in _BASELINES else f"{result.rule}, online"
+    kind = result.settings.labels
+    learnt = kind != "online" and result.rule not in (*_BASELINES, *BATCH_RULES)  # other rules state what they end with
+    if (learnt or kind == "recalibrated") and np.isnan(result.revealed[pairs]).all():
+        chosen = f"{result.rule}, {kind}"
+        labels[chosen] = result.soft_labels
+    y = annotations.outcome[pairs]
+    baseline = _hits(labels["mean"][pairs], y)
+    return [_row(name, name == chosen, q[pairs], y, None if name == "mean" else baseline) for name, q in labels.items()]
+
+
+def _hits(q: FloatArray, y: FloatArray) -> FloatArray:
+    return np.where(q == 0.5, 0.5, (q > 0.5) == (y > 0.5))
+
+
+def _row(name: str, chosen: bool, q: FloatArray, y: FloatArray, baseline: FloatArray | None) -> AccuracyRow:
+    hits, n = _hits(q, y), len(y)
+    low, high = wilson(np.array([hits.mean()]), np.array([n]))
+    brier = _normal((q - y) ** 2)
+    difference = (None, None, None) if baseline is None else _normal(hits - baseline)
+    return AccuracyRow(name, chosen, n, float(hits.mean()), float(low[0]), float(high[0]), *brier, *difference)
+
+
+def _normal(values: FloatArray) -> tuple[float, float, float]:
+    mean, half = float(values.mean()), float(_Z * values.std() / np.sqrt(max(len(values) - 1, 1)))
+    return mean, mean - half, mean + half

@@ -1,0 +1,200 @@
+"""Suspicious patterns in a labeler's reports: constant, flipping, copying, position bias, honest-then-not.
+
+Each pattern is a test against what the *other* labelers said about the same pairs (their mean, leaving the labeler out)
+and, where outcomes are known, against those. A flag needs an effect worth a talk with the labeler and a p-value that
+survives testing every labeler (Bonferroni at 1 %). A flag is a reason to look, not a verdict: if the majority is wrong,
+the one who disagrees may be the best labeler in the panel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special, stats
+
+from truthful_rlhf.labelers.recorded.table import Annotations
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+_LEVEL = 0.01
+_MIN_REPORTS = 20
+_CONSTANT_SHARE = 0.95
+_FLIP_AGREEMENT = 0.4
+_POSITION_BIAS = 0.1
+_LOSS_RISE = 0.1
+_COPY_SHARE = 0.95
+_MIN_DEVIATIONS = 15
+_COPY_LABELERS = 100
+_COPY_ROUNDS = 20_000
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One suspicious pattern of one labeler."""
+
+    labeler: int
+    pattern: str
+    evidence: str
+    p_value: float
+
+
+def mean_of_others(annotations: Annotations) -> FloatArray:
+    """Return for each report the mean report of the other labelers on that pair, shape ``(R,)``, NaN if alone."""
+    rounds, T = annotations.round_of_report, annotations.n_pairs
+    count = np.bincount(rounds, minlength=T)[rounds] - 1
+    total = np.bincount(rounds, annotations.report, T)[rounds] - annotations.report
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def suspicious_patterns(annotations: Annotations, outcomes: FloatArray) -> list[Flag]:
+    """Return all flags, by labeler.
+
+    Args:
+        annotations: the campaign.
+        outcomes: the outcomes that were revealed, shape ``(T,)``, NaN elsewhere.
+    """
+    others = mean_of_others(annotations)
+    truth = outcomes[annotations.round_of_report]
+    by_labeler = np.argsort(annotations.labeler, kind="stable")  # keeps each labeler's reports in round order
+    bounds = np.searchsorted(annotations.labeler[by_labeler], np.arange(annotations.n_labelers + 1))
+    level = _LEVEL / annotations.n_labelers
+    flags: list[Flag] = []
+    for i in range(annotations.n_labelers):
+        own = by_labeler[bounds[i] : bounds[i + 1]]
+        if len(own) < _MIN_REPORTS:
+            continue
+        shown = np.where(annotations.swapped[own], 1.0 - annotations.report[own], annotations.report[own])
+        others_shown = np.where(annotations.swapped[own], 1.0 - others[own], others[own])
+        reports = _Reports(i, annotations.report[own], shown, others[own], others_shown, truth[own])
+        for test in (_constant, _flipping, _position_bias, _honest_then_not):
+            flag = test(reports)
+            if flag is not None and flag.p_value < level:
+                flags.append(flag)
+    return sorted(flags + copies(annotations, outcomes), key=lambda flag: (flag.labeler, flag.pattern, flag.evidence))
+
+
+@dataclass(frozen=True)
+class _Reports:
+    labeler: int
+    report: FloatArray
+    shown: FloatArray  # in the order the labeler saw
+    others: FloatArray
+    others_shown: FloatArray
+    outcome: FloatArray
+
+
+def _constant(r: _Reports) -> Flag | None:
+    """Flag the same report on (nearly) every pair while the others' mean falls on both sides of 1/2."""
+    values, counts = np.unique(np.round(r.shown, 3), return_counts=True)
+    share = counts.max() / len(r.shown)
+    usual = float(values[np.argmax(counts)])
+    sided = np.sign(r.others_shown[~np.isnan(r.others_shown)] - 0.5)
+    sided = sided[sided != 0]
+    if share < _CONSTANT_SHARE or len(sided) < _MIN_REPORTS:
+        return None
+    agree = np.mean(sided == np.sign(usual - 0.5)) if usual != 0.5 else 0.0
+    # A labeler who looked would follow the others' side changes now and then.
+    p_value = float(max(agree, 1.0 - agree) ** len(sided)) if usual != 0.5 else 0.0
+    return Flag(r.labeler, "constant", f"reports {usual:g} on {share:.0%} of {len(r.shown)} pairs", p_value)
+
+
+def _flipping(r: _Reports) -> Flag | None:
+    """Flag a labeler who is on the wrong side of the outcomes (or, without outcomes, of the others) too often."""
+    known = ~np.isnan(r.outcome)
+    against, what = (r.outcome, "the outcome") if known.sum() >= _MIN_REPORTS else (r.others, "the others")
+    decided = ~np.isnan(against) & (against != 0.5) & (r.report != 0.5)
+    n = int(decided.sum())
+    if n < _MIN_REPORTS:
+        return None
+    right = int(((r.report[decided] > 0.5) == (against[decided] > 0.5)).sum())
+    if right / n > _FLIP_AGREEMENT:
+        return None
+    p_value = float(stats.binom.cdf(right, n, 0.5))
+    return Flag(r.labeler, "flipping", f"on the side of {what} on {right} of {n} pairs ({right / n:.0%})", p_value)
+
+
+def _position_bias(r: _Reports) -> Flag | None:
+    """Flag reports that lean towards the first or the second response compared with the others' reports."""
+    difference = (r.shown - r.others_shown)[~np.isnan(r.others_shown)]
+    if len(difference) < _MIN_REPORTS or difference.std() == 0.0:
+        return None
+    bias = float(difference.mean())
+    if abs(bias) < _POSITION_BIAS:
+        return None
+    z = bias / (difference.std(ddof=1) / np.sqrt(len(difference)))
+    side = "first" if bias > 0 else "second"
+    evidence = f"leans {abs(bias):.2f} towards the response shown {side} ({len(difference)} pairs)"
+    return Flag(r.labeler, "position bias", evidence, float(2.0 * stats.norm.sf(abs(z))))
+
+
+def _honest_then_not(r: _Reports) -> Flag | None:
+    """Flag a loss that rises at some point (CUSUM; under no change its maximum follows Kolmogorov's distribution)."""
+    known = ~np.isnan(r.outcome)
+    enough = known.sum() >= 2 * _MIN_REPORTS
+    against, what = (r.outcome, "the outcomes") if enough else (r.others, "the others")
+    used = ~np.isnan(against)
+    loss = (r.report[used] - against[used]) ** 2
+    n = len(loss)
+    if n < 2 * _MIN_REPORTS or loss.std() == 0.0:
+        return None
+    drift = np.cumsum(loss - loss.mean()) / (loss.std() * np.sqrt(n))
+    change = int(np.argmin(drift)) + 1  # below the mean before, above it afterwards
+    if change >= n:
+        return None
+    before, after = float(loss[:change].mean()), float(loss[change:].mean())
+    if after - before < _LOSS_RISE:
+        return None
+    evidence = f"squared loss against {what} {before:.2f} until report {change} of {n}, {after:.2f} afterwards"
+    return Flag(r.labeler, "honest, then not", evidence, float(special.kolmogorov(-drift.min())))
+
+
+def copies(annotations: Annotations, outcomes: FloatArray) -> list[Flag]:
+    """Flag pairs of labelers whose *mistakes* are the same.
+
+    Two good labelers agree because both are right; copies also agree where both are wrong. Looks at the pairs that the
+    first labeler got wrong (against the outcome where it was revealed, otherwise against the mean of at least two
+    others) and asks whether the second gave the identical report on at least 95 % of them. Labelers that run the same
+    model show up too. Limited to the 100 most active labelers and the first 20,000 pairs.
+    """
+    activity = np.bincount(annotations.labeler, minlength=annotations.n_labelers)
+    active = np.sort(np.argsort(-activity, kind="stable")[:_COPY_LABELERS])
+    dense = annotations.matrix(np.arange(min(annotations.n_pairs, _COPY_ROUNDS)))
+    outcomes = outcomes[: len(dense)]
+    total, count = np.nansum(dense, axis=1), (~np.isnan(dense)).sum(axis=1)
+    present = (~np.isnan(dense[:, active])).astype(np.float32)
+    level = _LEVEL / max(1, len(active) * (len(active) - 1))
+    flags = {}
+    for i, j in active[np.argwhere((present.T @ present) >= _MIN_DEVIATIONS)]:
+        if i != j:
+            flag = _copy(annotations, dense, total, count, outcomes, int(i), int(j))
+            if flag is not None and flag.p_value < level:
+                flags[i, j] = flag
+    # Both ways: somebody who is always wrong shares everybody's mistakes, but nobody shares all of theirs.
+    return [flag for (i, j), flag in flags.items() if (j, i) in flags]
+
+
+def _copy(
+    annotations: Annotations,
+    dense: FloatArray,
+    total: FloatArray,
+    count: IntArray,
+    outcomes: FloatArray,
+    i: int,
+    j: int,
+) -> Flag | None:
+    both = np.flatnonzero(~np.isnan(dense[:, i]) & ~np.isnan(dense[:, j]))
+    a, b, n_rest = dense[both, i], dense[both, j], count[both] - 2
+    rest = np.where(n_rest >= 2, (total[both] - a - b) / np.maximum(n_rest, 1), 0.5)
+    reference = np.where(np.isnan(outcomes[both]), rest, outcomes[both])
+    wrong = (a - 0.5) * (reference - 0.5) < 0
+    n = int(wrong.sum())
+    if n < _MIN_DEVIATIONS:
+        return None
+    same = int((np.abs(a - b) < 1e-9)[wrong].sum())
+    if same / n < _COPY_SHARE:
+        return None
+    evidence = f"same report as {annotations.labeler_ids[j]} on {same} of the {n} pairs that it got wrong"
+    return Flag(i, "copying", evidence, float(stats.binom.sf(same - 1, n, 0.5)))

@@ -1,0 +1,67 @@
+"""The grid of an experiment: panels x rules x policy methods x seeds, and how it is run one cell after another.
+
+A *cell* is what can be run apart from the others once the shared work of its seed is done: one seed, panel and rule,
+with all methods, which share the cell's labels and reward model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from truthful_rlhf.pipeline.config.experiment import SHARED, TRUTH, Config, RuleSection
+from truthful_rlhf.pipeline.config.training import PolicySettings
+from truthful_rlhf.pipeline.experiment.conditions import Condition
+from truthful_rlhf.pipeline.experiment.data import Experiment
+
+
+@dataclass(frozen=True)
+class Group:
+    """The conditions of one panel, rule and method over all seeds."""
+
+    conditions: tuple[Condition, ...]
+
+    @property
+    def panel(self) -> str:
+        """The panel's name; ``shared`` for the base policy and the truth, which need none."""
+        return self.conditions[0].panel
+
+    @property
+    def title(self) -> str:
+        """The rule's title, ``truth`` or ``base``."""
+        return self.conditions[0].title
+
+    @property
+    def method(self) -> str | None:
+        """The method's title; None for the base policy."""
+        policy = self.conditions[0].policy
+        return None if policy is None else policy.title
+
+
+def groups(config: Config) -> list[Group]:
+    """Return the grid: the base policy, the truth with every method, then every panel, rule and method."""
+    rules = [rule for rule in config.rules if rule.name != TRUTH]
+
+    def over_seeds(panel: str, rule: RuleSection | None, policy: PolicySettings | None) -> Group:
+        return Group(tuple(Condition(seed, panel, rule, policy) for seed in config.seeds))
+
+    judged = [(SHARED, RuleSection(name=TRUTH)), *((panel, rule) for panel in config.panels for rule in rules)]
+    trained = [over_seeds(panel, rule, policy) for panel, rule in judged for policy in config.policy]
+    return [over_seeds(SHARED, None, None), *trained]
+
+
+def cells(config: Config, seed: int) -> list[tuple[Condition, ...]]:
+    """Return the cells of a seed; the base policy belongs to the shared work."""
+    by_cell: dict[tuple[str, str], list[Condition]] = {}
+    for group in groups(config)[1:]:
+        condition = next(condition for condition in group.conditions if condition.seed == seed)
+        by_cell.setdefault((group.panel, group.title), []).append(condition)
+    return [tuple(conditions) for conditions in by_cell.values()]
+
+
+def run_grid(experiment: Experiment) -> None:
+    """Run every stage of every condition, seed by seed; what is there already is skipped."""
+    for seed in experiment.config.seeds:
+        experiment.share(seed)
+        for cell in cells(experiment.config, seed):
+            for condition in cell:
+                experiment.evaluation(condition)

@@ -1,0 +1,244 @@
+"""How each method of the section ``policy`` turns the soft labels of a condition into a policy, and how that responds.
+
+dpo                 soft labels, reference log-probabilities -> adapter
+ppo, rloo           soft labels -> reward model -> adapter
+best_of_n           soft labels -> reward model, which picks among the base policy's responses
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from truthful_rlhf.pipeline.config.training import BestOfNSettings, DPOSettings, PolicySettings
+from truthful_rlhf.pipeline.experiment.best_of_n import best_of_n_kl, candidates, choose, chosen
+from truthful_rlhf.pipeline.experiment.evaluation import kl_to_base
+from truthful_rlhf.pipeline.experiment.online import train_online
+from truthful_rlhf.pipeline.experiment.pairs import PAIR_COLUMNS, part_rng
+from truthful_rlhf.pipeline.models.generate import Response, sample_responses
+from truthful_rlhf.pipeline.models.load import load_model, resolve_model
+from truthful_rlhf.pipeline.storage import processes
+from truthful_rlhf.pipeline.storage.artifacts import write_bytes_atomically
+from truthful_rlhf.pipeline.storage.tables import read_table, write_table
+
+if TYPE_CHECKING:
+    from truthful_rlhf.pipeline.experiment.conditions import Condition
+    from truthful_rlhf.pipeline.experiment.data import Experiment
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a method does in an experiment."""
+
+    share: Callable[[Experiment, int, Any], object]
+    """Builds what all conditions of a seed share, given the method's settings."""
+    train: Callable[[Experiment, Condition], str]
+    """Builds the policy's artefacts; returns the fingerprint of the stage."""
+    respond: Callable[[Experiment, Condition, list[str], int], tuple[list[Response], FloatArray]]
+    """Samples one response per prompt with a seed; returns them and their KL to the base policy, shape ``(n,)``."""
+
+
+_NOT_TRAINED_ON = {
+    "called",
+    "report_to",
+    "reward_model",
+}  # names and trackers change nothing; the last has its own stage
+
+
+def _inputs(settings: PolicySettings) -> dict[str, Any]:
+    """Return the settings that the trained policy depends on."""
+    return settings.model_dump(mode="json", exclude=_NOT_TRAINED_ON)
+
+
+def _soft_labels(experiment: Experiment, condition: Condition) -> pd.DataFrame:
+    path = experiment.path(experiment.layout.of_labels(condition, "soft_labels.parquet"))
+    return read_table(path, ["pair_id", "prompt", "chosen", "rejected", "soft_label", "chosen_is_a"])
+
+
+def _base(experiment: Experiment) -> str:
+    return resolve_model(experiment.config.model.name_or_path)
+
+
+def reference(experiment: Experiment, seed: int, settings: DPOSettings) -> str:
+    """Build ``reference.parquet``: the base policy's log-probabilities of both responses of every pair."""
+    from truthful_rlhf.pipeline.training.dpo import reference_log_probabilities
+
+    output = experiment.layout.of_seed(seed, "reference.parquet")
+    inputs = {"pairs": experiment.pairs(seed), "max_length": settings.max_length}
+
+    def build(scratch: Path) -> None:
+        pairs = read_table(experiment.path(experiment.layout.of_seed(seed, "pairs/pairs.parquet")), PAIR_COLUMNS)
+        table = reference_log_probabilities(_base(experiment), pairs, settings)
+        if processes.is_first():
+            write_table(scratch / output, table)
+
+    stage = experiment.layout.of_seed(seed, "reference")
+    return experiment.folder.stage(stage, inputs, [output], build, together=True)
+
+
+def train_with_dpo(experiment: Experiment, condition: Condition) -> str:
+    """Build ``policy/`` with DPO on the soft labels."""
+    from truthful_rlhf.pipeline.training.dpo import preference_dataset, train_dpo
+
+    assert isinstance(condition.method, DPOSettings)
+    settings = condition.method
+    output = experiment.layout.of_condition(condition, "policy")
+    inputs = {
+        "labels": experiment.labels(condition),
+        "reference": reference(experiment, condition.seed, settings),
+        "policy": _inputs(settings),
+    }
+
+    def build(scratch: Path) -> None:
+        table = experiment.path(experiment.layout.of_seed(condition.seed, "reference.parquet"))
+        data = preference_dataset(_soft_labels(experiment, condition), read_table(table, ["pair_id"]))
+        train_dpo(_base(experiment), data, settings, scratch / output, condition.seed)
+
+    return experiment.folder.stage(
+        experiment.layout.of_condition(condition, "policy"), inputs, [output], build, together=True
+    )
+
+
+def train_with_ppo(experiment: Experiment, condition: Condition) -> str:
+    """Build ``policy/`` with PPO on a reward model."""
+    from truthful_rlhf.pipeline.training.ppo import train_ppo
+
+    return _train_on_reward_model(experiment, condition, train_ppo)
+
+
+def train_with_rloo(experiment: Experiment, condition: Condition) -> str:
+    """Build ``policy/`` with RLOO on a reward model."""
+    from truthful_rlhf.pipeline.training.rloo import train_rloo
+
+    return _train_on_reward_model(experiment, condition, train_rloo)
+
+
+def _train_on_reward_model(experiment: Experiment, condition: Condition, train: Callable[..., None]) -> str:
+    output = experiment.layout.of_condition(condition, "policy")
+    inputs = {
+        "reward_model": reward_model(experiment, condition),
+        "policy": _inputs(condition.method),
+        "sampling": experiment.config.sampling.model_dump(mode="json"),
+    }
+
+    def build(scratch: Path) -> None:
+        train(
+            _base(experiment),
+            experiment.path(experiment.layout.of_labels(condition, "reward_model")),
+            [prompt.text for prompt in experiment.prompts(condition.seed)[0]],
+            condition.method,
+            experiment.config.sampling,
+            scratch / output,
+            condition.seed,
+            experiment.gold,
+        )
+
+    return experiment.folder.stage(
+        experiment.layout.of_condition(condition, "policy"), inputs, [output], build, together=True
+    )
+
+
+def reward_model(experiment: Experiment, condition: Condition) -> str:
+    """Build ``reward_model/`` from the soft labels, and its calibration on the pairs of held-out prompts.
+
+    Outputs: ``reward_model/`` (an ordinary sequence classifier), ``calibration.parquet`` (against the held-out soft
+    labels and against the true preference) and ``reliability.png``.
+    """
+    from truthful_rlhf.pipeline.training.dpo import preference_dataset
+    from truthful_rlhf.pipeline.training.reward import train_reward_model
+
+    assert not isinstance(condition.method, DPOSettings)
+    settings = condition.method.reward_model
+    names = ("reward_model", "calibration.parquet", "reliability.png")
+    output, table, figure = (experiment.layout.of_labels(condition, name) for name in names)
+    inputs = {"labels": experiment.labels(condition), "settings": settings.model_dump(mode="json")}
+
+    def build(scratch: Path) -> None:
+        labels = _soft_labels(experiment, condition)
+        held_out = _held_out(labels, settings.held_out, condition.seed)
+        data = preference_dataset(labels[~held_out])
+        train_reward_model(_base(experiment), data, settings, scratch / output, condition.seed)
+        if processes.is_first():
+            _calibrate(experiment, condition, labels[held_out], scratch / output, scratch / table, scratch / figure)
+
+    stage = experiment.layout.of_labels(condition, "reward_model")
+    return experiment.folder.stage(stage, inputs, [output, table, figure], build, together=True)
+
+
+def _held_out(labels: pd.DataFrame, share: float, seed: int) -> NDArray[np.bool_]:
+    """Hold out all pairs of a share of the prompts, the same ones in every condition of a seed."""
+    prompts = sorted(set(labels["prompt"]))
+    chosen = part_rng(seed, "reward model held out").permutation(len(prompts))[: max(1, round(share * len(prompts)))]
+    held_out: NDArray[np.bool_] = labels["prompt"].isin([prompts[k] for k in chosen]).to_numpy()
+    return held_out
+
+
+def _calibrate(
+    experiment: Experiment, condition: Condition, held_out: pd.DataFrame, model: Path, table: Path, figure: Path
+) -> None:
+    import io
+
+    from truthful_rlhf.pipeline.training.reward import evaluate_reward_model
+    from truthful_rlhf.reward_model.calibration import reliability_figure
+
+    outcomes = experiment.path(experiment.layout.of_seed(condition.seed, "outcomes.parquet"))
+    joined = held_out.merge(read_table(outcomes, ["pair_id", "p_truth"]), on="pair_id", validate="one_to_one")
+    truth = np.where(joined["chosen_is_a"], joined["p_truth"], 1 - joined["p_truth"])
+    targets = {"soft labels": joined["soft_label"].to_numpy(dtype=np.float64), "truth": truth}
+    pairs = joined.rename(columns={"chosen": "response_a", "rejected": "response_b"})
+    stated, rows = evaluate_reward_model(model, pairs, targets)
+    write_table(table, rows)
+    image = io.BytesIO()
+    reliability_figure({name: (stated, target) for name, target in targets.items()}).savefig(image, dpi=150)
+    write_bytes_atomically(figure, image.getvalue())
+
+
+def choose_by_reward_model(experiment: Experiment, condition: Condition) -> str:
+    """Train the reward model and let it score the candidates."""
+    assert isinstance(condition.method, BestOfNSettings)
+    return choose(experiment, condition, reward_model(experiment, condition), condition.method.n)
+
+
+def respond_with_adapter(
+    experiment: Experiment, condition: Condition, prompts: list[str], seed: int
+) -> tuple[list[Response], FloatArray]:
+    """Sample from the trained adapter; its KL is estimated along the responses."""
+    adapter = experiment.path(experiment.layout.of_condition(condition, "policy"))
+    policy = load_model(experiment.config.model.name_or_path, adapter)
+    sampling, tokenizer = experiment.config.sampling, experiment.tokenizer
+    responses = sample_responses(policy, tokenizer, prompts, sampling, seed, "Held-out responses")
+    return responses, kl_to_base(policy, experiment.base_model, tokenizer, prompts, responses)
+
+
+def respond_with_best_of_n(
+    experiment: Experiment, condition: Condition, prompts: list[str], seed: int
+) -> tuple[list[Response], FloatArray]:
+    """Let the reward model pick among n responses of the base policy; the KL is exact."""
+    assert isinstance(condition.method, BestOfNSettings)
+    n = condition.method.n
+    return chosen(experiment, condition, n), np.full(len(prompts), best_of_n_kl(n))
+
+
+def _nothing(experiment: Experiment, seed: int, settings: PolicySettings) -> None:
+    """Share nothing beside the pairs, their outcomes and the base policy's responses."""
+
+
+def _candidates(experiment: Experiment, seed: int, settings: BestOfNSettings) -> str:
+    return candidates(experiment, seed, settings.n)
+
+
+METHODS: dict[str, Method] = {
+    "dpo": Method(reference, train_with_dpo, respond_with_adapter),
+    "online_dpo": Method(_nothing, train_online, respond_with_adapter),
+    "ppo": Method(_nothing, train_with_ppo, respond_with_adapter),
+    "rloo": Method(_nothing, train_with_rloo, respond_with_adapter),
+    "best_of_n": Method(_candidates, choose_by_reward_model, respond_with_best_of_n),
+}

@@ -1,0 +1,211 @@
+"""The online loop: iteration after iteration, the current policy writes the pairs that train the next one.
+
+    base policy -> pairs 0 -> reports 0 -> labels -> policy 1 -> pairs 1 -> reports 1 -> labels -> policy 2 -> ...
+                                  '------ the mechanism's weights carry over -----'
+
+The setting of the paper that the project starts from: a dynamic game in which influence is earned over time. The
+mechanism is not pickled between iterations but replayed over all rounds so far, which gives the same weights and lets a
+killed run go on. Old pairs are trained on with their present labels; the reference is always the base policy.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from truthful_rlhf.pipeline.config.training import OnlineDPOSettings
+from truthful_rlhf.pipeline.experiment.pairs import PAIR_COLUMNS, draw_outcomes, pair_off, part_rng
+from truthful_rlhf.pipeline.labels.apply import LABEL_ARTEFACTS, Labels, label_quality, orient, revealed
+from truthful_rlhf.pipeline.models.load import load_model, resolve_model
+from truthful_rlhf.pipeline.storage import processes
+from truthful_rlhf.pipeline.storage.tables import read_table, write_table
+
+if TYPE_CHECKING:
+    from truthful_rlhf.pipeline.experiment.conditions import Condition
+    from truthful_rlhf.pipeline.experiment.data import Experiment
+
+
+@dataclass(frozen=True)
+class OnlineLoop:
+    """The stages of one condition's loop; iteration k has the folder ``online/k/``."""
+
+    experiment: Experiment
+    condition: Condition
+    settings: OnlineDPOSettings
+
+    def run(self) -> str:
+        """Run all iterations; build ``policy/``, the labels of the whole campaign, and ``online.parquet``."""
+        layout, last = self.experiment.layout, self.settings.iterations - 1
+        names = ("policy", "online.parquet", *LABEL_ARTEFACTS)
+        outputs = [layout.of_condition(self.condition, name) for name in names]
+
+        def build(scratch: Path) -> None:
+            shutil.copytree(self._path(last, "policy"), scratch / outputs[0])
+            self.experiment.write_labels(scratch, self.condition, *self._campaign(self.settings.iterations))
+            write_table(scratch / outputs[1], self._by_iteration())
+
+        inputs = {"last": self._policy(last)}
+        return self.experiment.folder.stage(layout.of_condition(self.condition, "policy"), inputs, outputs, build)
+
+    def _name(self, k: int, name: str) -> str:
+        return self.experiment.layout.of_condition(self.condition, f"online/{k}/{name}")
+
+    def _path(self, k: int, name: str) -> Path:
+        return self.experiment.path(self._name(k, name))
+
+    def _pairs(self, k: int) -> str:
+        """Build the pairs that policy k - 1 writes (the base policy's, shared by all conditions, for k = 0)."""
+        outputs = [self._name(k, name) for name in ("pairs.parquet", "outcomes.parquet")]
+        seed = self.condition.seed
+        inputs = {
+            "before": self._policy(k - 1) if k else self.experiment.outcomes(seed),
+            "kappa": self.experiment.config.gold.kappa,
+            "audit_rate": self.experiment.audit_rate(self.condition),
+        }
+
+        def build(scratch: Path) -> None:
+            if k == 0:
+                pairs, outcomes = self.experiment.campaign(self.condition)
+            else:
+                pairs = self._write_pairs(k)
+                kappa, rng = self.experiment.config.gold.kappa, part_rng(seed, f"outcomes {k}")
+                outcomes = draw_outcomes(pairs, kappa, self.experiment.audit_rate(self.condition), rng)
+            for output, table in zip(outputs, (pairs, outcomes), strict=True):
+                write_table(scratch / output, table)
+
+        return self.experiment.folder.stage(self._name(k, "pairs"), inputs, outputs, build)
+
+    def _reference(self, k: int) -> str:
+        """Build the base policy's log-probabilities of pairs k."""
+        output = self._name(k, "reference.parquet")
+        inputs = {"pairs": self._pairs(k), "max_length": self.settings.max_length}
+
+        def build(scratch: Path) -> None:
+            from truthful_rlhf.pipeline.training.dpo import reference_log_probabilities
+
+            base = resolve_model(self.experiment.config.model.name_or_path)
+            table = reference_log_probabilities(base, read_table(self._path(k, "pairs.parquet"), []), self.settings)
+            if processes.is_first():
+                write_table(scratch / output, table)
+
+        return self.experiment.folder.stage(self._name(k, "reference"), inputs, [output], build, together=True)
+
+    def _write_pairs(self, k: int) -> pd.DataFrame:
+        from truthful_rlhf.pipeline.models.generate import sample_responses
+
+        config, seed = self.experiment.config, self.condition.seed
+        prompts, _ = self.experiment.prompts(seed)
+        n = config.pairs.responses_per_prompt
+        repeated = [prompt.text for prompt in prompts for _ in range(n)]
+        policy = load_model(config.model.name_or_path, self._path(k - 1, "policy"))
+        draw = int(part_rng(seed, f"responses {k}").integers(2**31))
+        responses = sample_responses(
+            policy, self.experiment.tokenizer, repeated, config.sampling, draw, f"Iteration {k}"
+        )
+        texts = [response.text for response in responses]
+        grouped = [texts[i : i + n] for i in range(0, len(texts), n)]
+        return pair_off(prompts, grouped, self.experiment.gold, first_id=self._n_pairs(k))
+
+    def _reports(self, k: int) -> str:
+        """Build the panel's reports on pairs k, given what it may know: the round and the weights so far."""
+        output = self._name(k, "reports.parquet")
+        inputs = {"pairs": self._pairs(k), **self.experiment.judgement(self.condition)}
+
+        def build(scratch: Path) -> None:
+            pairs = read_table(self._path(k, "pairs.parquet"), PAIR_COLUMNS)
+            weights = self._labels(k).weights[-1] if k else None
+            reports = self.experiment.reports(self.condition, pairs, self._n_pairs(k), weights)
+            reports.insert(0, "pair_id", pairs["pair_id"])  # the truth has no labelers, but as many rows
+            write_table(scratch / output, reports)
+
+        return self.experiment.folder.stage(self._name(k, "reports"), inputs, [output], build)
+
+    def _table(self, name: str, iterations: int) -> pd.DataFrame:
+        """Return a table of the first iterations (at least one), concatenated in the order of rounds."""
+        tables = [pd.read_parquet(self._path(k, f"{name}.parquet")) for k in range(iterations)]
+        return pd.concat(tables, ignore_index=True)
+
+    def _n_pairs(self, iterations: int) -> int:
+        """Return the number of rounds of the first iterations."""
+        return len(self._table("pairs", iterations)) if iterations else 0
+
+    def _campaign(self, iterations: int) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+        pairs, outcomes, reports = (self._table(name, iterations) for name in ("pairs", "outcomes", "reports"))
+        return pairs, outcomes, reports.drop(columns="pair_id")
+
+    def _labels(self, iterations: int) -> Labels:
+        """Replay the rule over all rounds of the first iterations."""
+        return self.experiment.aggregate(self.condition, *self._campaign(iterations))
+
+    def _policy(self, k: int) -> str:
+        """Train policy k on pairs k and a replay of older ones, from policy k - 1."""
+        output = self._name(k, "policy")
+        inputs = {
+            "reports": self._reports(k),
+            "reference": self._reference(k),
+            "policy": self.settings.model_dump(mode="json", exclude={"iterations", "called", "report_to"}),
+        }
+
+        def build(scratch: Path) -> None:
+            from truthful_rlhf.pipeline.training.dpo import preference_dataset, train_dpo
+
+            data = preference_dataset(self._training_pairs(k), self._table("reference", k + 1))
+            base = resolve_model(self.experiment.config.model.name_or_path)
+            before = self._path(k - 1, "policy") if k else None
+            train_dpo(base, data, self.settings, scratch / output, self.condition.seed, start=before)
+
+        return self.experiment.folder.stage(self._name(k, "policy"), inputs, [output], build, together=True)
+
+    def _training_pairs(self, k: int) -> pd.DataFrame:
+        """Return the oriented pairs of iteration k and a random sample of older ones, all with present labels."""
+        pairs, outcomes, reports = self._campaign(k + 1)
+        n_labelers = reports.notna().sum(axis=1).to_numpy()
+        audited = outcomes["audited"].to_numpy(dtype=bool)
+        oriented = orient(pairs, self._labels(k + 1).soft_labels, n_labelers, audited)
+        n_old = self._n_pairs(k)
+        n_replayed = min(n_old, round(self.settings.replay * (len(oriented) - n_old)))
+        replayed = part_rng(self.condition.seed, f"replay {k}").permutation(n_old)[:n_replayed]
+        rows = np.concatenate([np.arange(n_old, len(oriented)), replayed])
+        return oriented.iloc[rows].reset_index(drop=True)
+
+    def _by_iteration(self) -> pd.DataFrame:
+        """Return one row per iteration.
+
+        ``gold`` is that of the pairs, written by the policy of the iteration before; ``label_accuracy`` and ``brier``
+        are of the labels as stated before the outcomes; regret and weights are those at the iteration's end.
+        """
+        from truthful_rlhf.aggregation import regret
+
+        pairs, outcomes, reports = self._campaign(self.settings.iterations)
+        labels = self._labels(self.settings.iterations)
+        matrix = reports.to_numpy(dtype=np.float64)
+        cumulative = (
+            regret(labels.stated, matrix, revealed(outcomes)) if matrix.shape[1] else np.full(len(pairs), np.nan)
+        )
+        rows: list[dict[str, Any]] = []
+        for k in range(self.settings.iterations):
+            part = slice(self._n_pairs(k), self._n_pairs(k + 1))
+            truth, audited = outcomes["p_truth"].to_numpy()[part], outcomes["audited"].to_numpy(dtype=bool)[part]
+            quality = label_quality(labels.stated[part], truth, audited)
+            row = {
+                "iteration": k,
+                "n_pairs": len(truth),
+                "gold": float(pairs[["gold_a", "gold_b"]].to_numpy()[part].mean()),
+                "label_accuracy": quality["label_accuracy"],
+                "brier": quality["brier"],
+                "regret": float(cumulative[part.stop - 1]),
+            }
+            weights = dict(zip(reports.columns, labels.weights[part.stop].tolist(), strict=True))
+            rows.append(row | {f"weight {name}": weight for name, weight in weights.items()})
+        return pd.DataFrame(rows)
+
+
+def train_online(experiment: Experiment, condition: Condition) -> str:
+    """Run the online loop of a condition; return the fingerprint of its last stage."""
+    assert isinstance(condition.method, OnlineDPOSettings)
+    return OnlineLoop(experiment, condition, condition.method).run()

@@ -1,0 +1,104 @@
+"""Make pairs: sample responses to the training prompts, pair them off, score them with the gold reward."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from truthful_rlhf.labelers import Pairs
+from truthful_rlhf.labelers.recorded.read import AnnotationError
+from truthful_rlhf.labelers.recorded.table import read_annotations
+from truthful_rlhf.pipeline.experiment.prompts import Prompt
+from truthful_rlhf.reward_model.gold import GoldReward, true_preference
+
+PAIR_COLUMNS = ("pair_id", "prompt", "topic", "response_a", "response_b", "gold_a", "gold_b")
+
+
+def part_rng(seed: int, part: str) -> np.random.Generator:
+    """Return the generator of one named part of a run, independent of all other parts and seeds."""
+    return np.random.default_rng([seed, zlib.crc32(part.encode())])
+
+
+def pair_off(prompts: list[Prompt], responses: list[list[str]], gold: GoldReward, first_id: int = 0) -> pd.DataFrame:
+    """Pair a prompt's responses off, each used once; two equal responses make no pair.
+
+    Args:
+        prompts: n prompts.
+        responses: n lists of an even number of responses; they are exchangeable, so neighbours make pairs.
+        gold: scores the responses.
+        first_id: number of the first pair.
+
+    Returns:
+        One row per pair with the columns ``PAIR_COLUMNS``.
+    """
+    rows = [
+        (prompt, a, b)
+        for prompt, texts in zip(prompts, responses, strict=True)
+        for a, b in zip(texts[0::2], texts[1::2], strict=True)
+        if a != b
+    ]
+    texts = [prompt.text for prompt, _, _ in rows]
+    return pd.DataFrame(
+        {
+            "pair_id": [f"pair-{first_id + k:06d}" for k in range(len(rows))],
+            "prompt": texts,
+            "topic": [prompt.topic for prompt, _, _ in rows],
+            "response_a": [a for _, a, _ in rows],
+            "response_b": [b for _, _, b in rows],
+            "gold_a": gold.score(texts, [a for _, a, _ in rows]),
+            "gold_b": gold.score(texts, [b for _, _, b in rows]),
+        }
+    )
+
+
+def recorded_pairs(path: Path, gold: GoldReward) -> pd.DataFrame:
+    """Return the pairs of an annotation file, each once: ``PAIR_COLUMNS``, and ``recorded_outcome`` (NaN: not known).
+
+    Raises:
+        AnnotationError: the file is not readable, or a pair lacks its texts.
+    """
+    annotations = read_annotations(path)
+    if not annotations.has_texts:
+        raise AnnotationError(f"{path}: a policy is trained on texts: every pair needs prompt, response_a, response_b")
+    table = annotations.texts.take(annotations.text_row).to_pandas()
+    topics = annotations.topic or [""] * annotations.n_pairs
+    table = table.assign(pair_id=annotations.pair_ids, topic=topics, recorded_outcome=annotations.outcome)
+    for side in "ab":
+        table[f"gold_{side}"] = gold.score(table["prompt"].tolist(), table[f"response_{side}"].tolist())
+    return table[[*PAIR_COLUMNS, "recorded_outcome"]]
+
+
+def draw_outcomes(pairs: pd.DataFrame, kappa: float, audit_rate: float, rng: np.random.Generator) -> pd.DataFrame:
+    """Draw every pair's outcome from the true preference, and which pairs are audited.
+
+    A recorded outcome is taken as it is: it is then the true preference. The same state of ``rng`` gives the same
+    outcomes at every audit rate, and the pairs audited at a lower rate are among those audited at a higher one.
+
+    Returns:
+        Columns ``pair_id``, ``p_truth`` (true P(A better)), ``outcome`` (drawn for all pairs), ``audited``: exactly
+        ``round(audit_rate * n)`` pairs, chosen uniformly, so that labelers cannot predict them.
+    """
+    p_truth = true_preference(pairs["gold_a"].to_numpy(), pairs["gold_b"].to_numpy(), kappa)
+    outcomes = (rng.random(len(pairs)) < p_truth).astype(np.float64)
+    if "recorded_outcome" in pairs:
+        recorded = pairs["recorded_outcome"].to_numpy(dtype=np.float64)
+        p_truth, outcomes = (np.where(np.isnan(recorded), drawn, recorded) for drawn in (p_truth, outcomes))
+    audited = np.zeros(len(pairs), dtype=bool)
+    audited[rng.permutation(len(pairs))[: round(audit_rate * len(pairs))]] = True
+    return pd.DataFrame({"pair_id": pairs["pair_id"], "p_truth": p_truth, "outcome": outcomes, "audited": audited})
+
+
+def as_labelers_see_them(pairs: pd.DataFrame) -> Pairs:
+    """Return the batch that a panel judges."""
+    return Pairs(
+        pair_id=pairs["pair_id"].tolist(),
+        prompt=pairs["prompt"].tolist(),
+        response_a=pairs["response_a"].tolist(),
+        response_b=pairs["response_b"].tolist(),
+        gold_a=pairs["gold_a"].to_numpy(dtype=np.float64),
+        gold_b=pairs["gold_b"].to_numpy(dtype=np.float64),
+        topic=pairs["topic"].tolist(),
+    )

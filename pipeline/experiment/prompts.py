@@ -1,0 +1,123 @@
+"""Load prompts: the bundled openers, any JSONL file, or a data set on the Hub, split into train and held out."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.resources
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+BUNDLED = "bundled"
+SPLITS = ("train", "held_out")
+
+
+class PromptsError(ValueError):
+    """The prompts cannot be read; the message names the source and the row."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A text to be continued, and the topic it belongs to (empty: none)."""
+
+    text: str
+    topic: str = ""
+
+
+def load_prompts(
+    source: str, column: str, n_train: int, n_held_out: int, rng: np.random.Generator
+) -> tuple[list[Prompt], list[Prompt]]:
+    """Return ``n_train`` training and ``n_held_out`` held-out prompts, drawn without replacement.
+
+    Args:
+        source: ``bundled``, a path to a JSONL file, or ``hub:OWNER/NAME[:SPLIT]``.
+        column: the key that holds the prompt.
+        n_train: number of prompts to generate pairs from.
+        n_held_out: number of prompts to evaluate on.
+        rng: draws the subset, and the split where the rows have no ``split`` key.
+
+    Raises:
+        PromptsError: a bad row, an unknown column, or fewer prompts than asked for.
+    """
+    rows = list(_parse(_rows(source), column, source))
+    if any(split for _, split in rows):
+        pools = [[prompt for prompt, split in rows if split == name] for name in SPLITS]
+    else:
+        unique = list(dict.fromkeys(prompt for prompt, _ in rows))
+        order = rng.permutation(len(unique))
+        held_out = round(len(unique) * n_held_out / max(1, n_train + n_held_out))
+        pools = [[unique[k] for k in order[held_out:]], [unique[k] for k in order[:held_out]]]
+    return _draw(pools[0], n_train, "train", source, rng), _draw(pools[1], n_held_out, "held_out", source, rng)
+
+
+def _draw(pool: list[Prompt], n: int, split: str, source: str, rng: np.random.Generator) -> list[Prompt]:
+    if n > len(pool):
+        raise PromptsError(f"{source} has {len(pool)} {split} prompts, the config asks for {n}")
+    return [pool[k] for k in rng.permutation(len(pool))[:n]]
+
+
+def _rows(source: str) -> Iterable[tuple[int, Any]]:
+    if source == BUNDLED:
+        text = (
+            importlib.resources.files("truthful_rlhf.pipeline")
+            .joinpath("data/prompts.jsonl")
+            .read_text(encoding="utf-8")
+        )
+        return ((number, json.loads(line)) for number, line in enumerate(text.splitlines(), 1))
+    if source.startswith("hub:"):
+        return _hub_rows(source)
+    return _file_rows(Path(source).expanduser())
+
+
+def _file_rows(path: Path) -> Iterator[tuple[int, Any]]:
+    if not path.is_file():
+        raise PromptsError(f"prompts file {path} does not exist (bundled openers: prompts.source=bundled)")
+    with open(path, encoding="utf-8", errors="strict") as file:
+        try:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield number, json.loads(line)
+        except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, a number of 5000 digits
+            raise PromptsError(f"{path}: a row is not valid UTF-8 JSON: {error}") from error
+
+
+def _hub_rows(source: str) -> Iterator[tuple[int, Any]]:
+    from datasets import load_dataset
+
+    name, _, split = source.removeprefix("hub:").partition(":")
+    try:
+        data = load_dataset(name, split=split or "train")
+    except Exception as error:  # the Hub client raises many classes
+        reason = str(error).strip().splitlines()[0]
+        raise PromptsError(
+            f"cannot load {source}: {reason} (offline: prompts.source=bundled or a JSONL file)"
+        ) from error
+    yield from enumerate(data, 1)
+
+
+def _parse(rows: Iterable[tuple[int, Any]], column: str, source: str) -> Iterator[tuple[Prompt, str]]:
+    for number, row in rows:
+        if not isinstance(row, dict):
+            raise PromptsError(f"{source} row {number}: expected an object with key {column!r}")
+        if column not in row:
+            near = difflib.get_close_matches(column, [str(key) for key in row], n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(map(str, row))}"
+            raise PromptsError(f"{source} row {number}: no key {column!r}{hint}")
+        text, split = row[column], row.get("split") or ""
+        if not isinstance(text, str) or not text.strip():
+            raise PromptsError(f"{source} row {number}: {column!r} must be a text that is not empty")
+        if split not in ("", *SPLITS):
+            raise PromptsError(f"{source} row {number}: split {split!r} is not one of {', '.join(SPLITS)}")
+        topic = row.get("topic") or ""
+        if not isinstance(topic, str | int | float):
+            raise PromptsError(f"{source} row {number}: topic must be a text, got {topic!r:.60}")
+        prompt = Prompt(text.rstrip(), str(topic))
+        try:
+            f"{prompt.text}{prompt.topic}".encode()
+        except UnicodeEncodeError:
+            raise PromptsError(f"{source} row {number}: half of a surrogate pair, which is not text") from None
+        yield prompt, split

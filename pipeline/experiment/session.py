@@ -1,0 +1,77 @@
+"""Open an experiment from the command line: the way in that ``run`` and ``compare`` share."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import yaml
+
+from truthful_rlhf.labelers.judges.remote import JudgeError
+from truthful_rlhf.labelers.recorded.read import AnnotationError
+from truthful_rlhf.pipeline.config.experiment import Config, ConfigError, find_config, load_config
+from truthful_rlhf.pipeline.experiment.conditions import Layout
+from truthful_rlhf.pipeline.experiment.data import Experiment
+from truthful_rlhf.pipeline.experiment.prompts import PromptsError
+from truthful_rlhf.pipeline.models.load import ModelNotFoundError
+from truthful_rlhf.pipeline.models.vllm_engine import EngineNotFoundError
+from truthful_rlhf.pipeline.storage import processes
+from truthful_rlhf.pipeline.storage.artifacts import RunFolder, RunFolderError, write_text_atomically
+from truthful_rlhf.pipeline.storage.console import StageReporter, clear_errors
+from truthful_rlhf.pipeline.storage.tables import ArtefactError
+
+EXPECTED_ERRORS = (
+    *(ConfigError, RunFolderError, ModelNotFoundError, PromptsError, ArtefactError),
+    *(EngineNotFoundError, JudgeError, AnnotationError),  # of a panel's labelers
+)
+
+
+@contextlib.contextmanager
+def opened(
+    name: str, overrides: Sequence[str], out: Path | None, seed: int | None, layout: Layout
+) -> Iterator[Experiment]:
+    """Open the experiment of a config, hold its run folder, and explain expected errors in one line.
+
+    Args:
+        name: a YAML file, or the name of a config that ships.
+        overrides: ``key.sub=value`` changes.
+        out: the run folder, by default ``runs/<config name>``.
+        seed: replaces the config's seeds.
+        layout: where artefacts lie below the run folder.
+    """
+    with clear_errors(*EXPECTED_ERRORS):
+        config = load_config(name, [*overrides, *([] if seed is None else [f"seeds=[{seed}]"])])
+        reporter = StageReporter()
+        with RunFolder(out or Path("runs") / find_config(name).stem, reporter).locked() as folder:
+            quiet_libraries()
+            if processes.is_first():
+                _write_provenance(config, folder.root)
+            yield Experiment(config, folder, layout)
+            reporter.finish()
+
+
+def _write_provenance(config: Config, root: Path) -> None:
+    from truthful_rlhf.pipeline.storage.environment import write_environment
+
+    resolved = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    write_text_atomically(root / "config.yaml", resolved)
+    write_environment(root / "environment.json")
+
+
+def quiet_libraries() -> None:
+    """Keep the libraries' own progress bars and advice out of the way: the stages have bars of their own.
+
+    Their deprecation warnings are about calls between the libraries, which the pins in ``pyproject.toml`` settle.
+    """
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft)\.")
+    import datasets
+    import transformers
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    datasets.disable_progress_bars()

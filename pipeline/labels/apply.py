@@ -1,0 +1,143 @@
+"""From reports to soft labels: apply a rule to a campaign, and orient the pairs for training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from truthful_rlhf.pipeline.config.experiment import RuleSection
+
+FloatArray = NDArray[np.float64]
+LABEL_ARTEFACTS = ("reports.parquet", "soft_labels.parquet", "weights.parquet", "labels.json")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """One probability per pair, and how it came about."""
+
+    soft_labels: FloatArray
+    """P(A better), shape ``(T,)``: what the policy is trained on."""
+    stated: FloatArray
+    """q_t, each stated before its outcome, shape ``(T,)``: what regret is measured on."""
+    weights: FloatArray
+    """Before each round and after the last, shape ``(T + 1, N)``; with one mechanism per topic, those of the round's
+    topic, and at the end the average over pairs."""
+
+
+def apply_rule(rule: RuleSection, reports: FloatArray, outcomes: FloatArray, topics: Sequence[str]) -> Labels:
+    """Aggregate a campaign with one rule.
+
+    Args:
+        rule: which rule, its options, and which of its labels are wanted.
+        reports: shape ``(T, N)``, NaN where a labeler did not judge.
+        outcomes: shape ``(T,)``, NaN where not revealed.
+        topics: length T; read by a rule with ``per_topic``.
+    """
+    from truthful_rlhf.aggregation import PerTopic, final_labels, make_aggregator, recalibrate, run_online
+
+    n_labelers = reports.shape[1]
+    taken = outcomes if rule.labels == "final" else np.full_like(outcomes, np.nan)
+    if rule.per_topic:
+        by_topic = PerTopic(lambda n: make_aggregator(rule.name, n, **rule.options), n_labelers)
+        run = by_topic.run_online(reports, outcomes, topics)
+        final = by_topic.final_labels(reports, taken, topics)
+        last_weights = np.mean([by_topic.weights(topic) for topic in topics], axis=0)
+    else:
+        aggregator = make_aggregator(rule.name, n_labelers, **rule.options)
+        run = run_online(aggregator, reports, outcomes)
+        final = final_labels(aggregator, reports, taken)
+        last_weights = aggregator.weights_
+    if rule.labels == "recalibrated":
+        final = recalibrate(final, outcomes)
+    labels = run.soft_labels if rule.labels == "online" else final
+    return Labels(labels, run.soft_labels, np.vstack([run.weights, last_weights]))
+
+
+def revealed(outcomes: pd.DataFrame) -> FloatArray:
+    """Return the outcomes of audited pairs and NaN for the others, shape ``(T,)``."""
+    return np.where(outcomes["audited"], outcomes["outcome"], np.nan).astype(np.float64)
+
+
+def orient(
+    pairs: pd.DataFrame, soft_labels: FloatArray, n_labelers: FloatArray, audited: NDArray[np.bool_]
+) -> pd.DataFrame:
+    """Return the soft-label table (design, section 5): the likelier response is ``chosen``, its probability >= 0.5.
+
+    Args:
+        pairs: columns ``pair_id, prompt, response_a, response_b``.
+        soft_labels: P(A better), shape ``(T,)``.
+        n_labelers: labelers who judged the pair, shape ``(T,)``.
+        audited: whether the pair's outcome was revealed, shape ``(T,)``.
+    """
+    a_better = soft_labels >= 0.5
+    return pd.DataFrame(
+        {
+            "prompt": pairs["prompt"],
+            "chosen": np.where(a_better, pairs["response_a"], pairs["response_b"]),
+            "rejected": np.where(a_better, pairs["response_b"], pairs["response_a"]),
+            "soft_label": np.where(a_better, soft_labels, 1.0 - soft_labels),
+            "pair_id": pairs["pair_id"],
+            "n_labelers": n_labelers.astype(np.int64),
+            "audited": audited,
+            "chosen_is_a": a_better,
+        }
+    )
+
+
+def label_quality(soft_labels: FloatArray, p_truth: FloatArray, audited: NDArray[np.bool_]) -> dict[str, float | None]:
+    """Measure soft labels against the true preference: accuracy of the direction, and Brier score.
+
+    A soft label of 1/2 counts half; equally good responses have no direction and count in the Brier score only.
+    Unaudited pairs are measured apart, because final labels of audited pairs are their outcomes.
+    """
+
+    def accuracy(part: NDArray[np.bool_]) -> float | None:
+        part = part & (p_truth != 0.5)
+        if not part.any():
+            return None
+        q, p = soft_labels[part] - 0.5, p_truth[part] - 0.5
+        return float(np.where(q == 0, 0.5, (q > 0) == (p > 0)).mean())
+
+    everything = np.ones(len(p_truth), dtype=bool)
+    return {
+        "label_accuracy": accuracy(everything),
+        "label_accuracy_unaudited": accuracy(~audited),
+        "brier": float(np.mean((soft_labels - p_truth) ** 2)),
+    }
+
+
+def mechanism_quality(labels: Labels, reports: FloatArray, outcomes: FloatArray) -> dict[str, float | None]:
+    """Measure what a rule made of its labelers, on all outcomes, revealed or not; None where there are none.
+
+    ``regret``: cumulative squared loss of the stated labels minus that of the best fixed labeler. ``best_weight``: the
+    final weight of that labeler. ``minority_loss``: mean squared distance of the soft label from the reports of those
+    who were outvoted (on the other side of 1/2 than most of the pair's labelers): what accuracy weighting, which takes
+    one truth for granted, may cost those who see it otherwise.
+
+    Args:
+        labels: of the campaign.
+        reports: shape ``(T, N)``, NaN where a labeler did not judge.
+        outcomes: shape ``(T,)``, 0 or 1.
+    """
+    if reports.shape[1] == 0:
+        return {"regret": None, "best_weight": None, "minority_loss": None}
+    from truthful_rlhf.aggregation import regret
+
+    losses = np.nanmean((reports - outcomes[:, None]) ** 2, axis=0)
+    sides = np.sign(np.where(np.isnan(reports), 0.0, reports - 0.5))
+    outvoted = sides * np.sign(sides.sum(axis=1, keepdims=True)) < 0
+    distances = (reports - labels.soft_labels[:, None]) ** 2
+    return {
+        "regret": float(regret(labels.stated, reports, outcomes)[-1]),
+        "best_weight": float(labels.weights[-1][np.nanargmin(losses)]),
+        "minority_loss": float(distances[outvoted].mean()) if outvoted.any() else None,
+    }
+
+
+def truth_labels(p_truth: FloatArray) -> Labels:
+    """Return the reference: the true preference probabilities, without any labeler."""
+    return Labels(p_truth, p_truth, np.empty((len(p_truth) + 1, 0)))

@@ -1,0 +1,4 @@
+"""Load the policy and sample from it.
+
+Imports ``storage`` and ``config``.
+"""

@@ -1,0 +1,4 @@
+"""Soft labels to a policy: DPO, reward model, PPO, RLOO.
+
+Imports ``models``, ``storage`` and ``config``.
+"""

@@ -1,0 +1,138 @@
+"""The DPO stage: reference log-probabilities once per pair, then one adapter per condition."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from truthful_rlhf.pipeline.config.training import DPOSettings
+from truthful_rlhf.pipeline.storage import processes
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from trl import DPOConfig
+
+
+def reference_log_probabilities(model_folder: str | Path, pairs: pd.DataFrame, settings: DPOSettings) -> pd.DataFrame:
+    """Return the base policy's log-probabilities of both responses of every pair.
+
+    They depend on the pair only, not on its label: all panels and rules share them.
+
+    Args:
+        model_folder: what ``from_pretrained`` takes.
+        pairs: columns ``pair_id, prompt, response_a, response_b``.
+        settings: ``max_length`` is read.
+
+    Returns:
+        Columns ``pair_id, ref_logps_a, ref_logps_b``, in nats; pairs whose prompt fills ``max_length`` are left out.
+    """
+    from datasets import Dataset, load_from_disk
+
+    from truthful_rlhf.pipeline.models.load import load_model, load_tokenizer
+    from truthful_rlhf.pipeline.training.soft_dpo import SoftDPOTrainer
+    from truthful_rlhf.reward_model.soft_labels import SOFT_LABEL
+
+    columns = {"response_a": "chosen", "response_b": "rejected"}
+    table = pairs[["pair_id", "prompt", *columns]].rename(columns=columns).assign(**{SOFT_LABEL: 0.5})
+    with tempfile.TemporaryDirectory() as own:
+        scratch = processes.from_first(own)  # TRL's first process hands the values to the others through a file
+        if processes.is_first():
+            Dataset.from_pandas(table, preserve_index=False).save_to_disk(f"{scratch}/pairs")
+        processes.wait()
+        trainer = SoftDPOTrainer(
+            model=load_model(str(model_folder)),
+            args=_trl_config(settings.model_copy(update={"report_to": []}), scratch, seed=0, precompute=True),
+            train_dataset=load_from_disk(f"{scratch}/pairs"),
+            processing_class=load_tokenizer(str(model_folder)),
+        )
+        shown = ["pair_id", "ref_chosen_logps", "ref_rejected_logps"]
+        computed = trainer.train_dataset.select_columns(shown).to_pandas()
+        processes.wait()
+    return computed.rename(columns={"ref_chosen_logps": "ref_logps_a", "ref_rejected_logps": "ref_logps_b"})
+
+
+def preference_dataset(labels: pd.DataFrame, reference: pd.DataFrame | None = None) -> Dataset:
+    """Return the data set that ``train_dpo`` takes.
+
+    Args:
+        labels: the soft-label table, columns ``prompt, chosen, rejected, soft_label`` and, with a reference,
+            ``pair_id, chosen_is_a``.
+        reference: the table of ``reference_log_probabilities``; pairs that it lacks are left out.
+    """
+    from datasets import Dataset
+
+    columns = ["prompt", "chosen", "rejected", "soft_label"]
+    if reference is None:
+        return Dataset.from_pandas(labels[columns], preserve_index=False)
+    joined = labels.merge(reference, on="pair_id", validate="one_to_one")
+    a_first = joined["chosen_is_a"]
+    joined["ref_chosen_logps"] = joined["ref_logps_a"].where(a_first, joined["ref_logps_b"])
+    joined["ref_rejected_logps"] = joined["ref_logps_b"].where(a_first, joined["ref_logps_a"])
+    return Dataset.from_pandas(joined[[*columns, "ref_chosen_logps", "ref_rejected_logps"]], preserve_index=False)
+
+
+def train_dpo(
+    model_folder: str | Path,
+    preferences: Dataset,
+    settings: DPOSettings,
+    out: Path,
+    seed: int,
+    start: Path | None = None,
+) -> None:
+    """Train a LoRA adapter on soft labels and save it, with the tokenizer and the metrics, to ``out``.
+
+    Args:
+        model_folder: what ``from_pretrained`` takes: the base policy, which is also the reference.
+        preferences: columns ``prompt, chosen, rejected, soft_label``; the base policy's log-probabilities are taken
+            from ``ref_chosen_logps`` and ``ref_rejected_logps``, or computed at every step if these are not there.
+        settings: the config's ``policy`` section.
+        out: folder for ``adapter_model.safetensors``, the tokenizer and ``metrics.jsonl``.
+        seed: of the adapter's initial weights, the order of the pairs, and drawn labels.
+        start: folder of an adapter to go on from; the reference stays the base policy, whose log-probabilities
+            ``preferences`` must then carry.
+    """
+    from peft import PeftModel
+    from transformers import set_seed
+
+    from truthful_rlhf.pipeline.models.load import load_model, load_tokenizer
+    from truthful_rlhf.pipeline.models.lora import lora_config, save_adapter
+    from truthful_rlhf.pipeline.training.log import follow
+    from truthful_rlhf.pipeline.training.soft_dpo import REFERENCE, SoftDPOTrainer
+
+    set_seed(seed)
+    base = load_model(str(model_folder))
+    precomputed = set(REFERENCE) <= set(preferences.column_names)
+    if start is not None and not precomputed:
+        raise ValueError(f"to go on from an adapter, the preferences must have the columns {', '.join(REFERENCE)}")
+    trainer = SoftDPOTrainer(
+        model=base if start is None else PeftModel.from_pretrained(base, str(start), is_trainable=True),
+        args=_trl_config(settings, str(out), seed, precomputed),
+        train_dataset=preferences,
+        processing_class=load_tokenizer(str(model_folder)),
+        peft_config=lora_config(settings.lora_rank) if start is None else None,
+        soft_label_loss=settings.loss,
+    )
+    follow(trainer, "DPO on soft labels", out)
+    trainer.train()
+    save_adapter(trainer, trainer.accelerator.unwrap_model(trainer.model), out)
+
+
+def _trl_config(settings: DPOSettings, folder: str, seed: int, precompute: bool) -> DPOConfig:
+    from trl import DPOConfig
+
+    from truthful_rlhf.pipeline.models.device import training_arguments
+
+    arguments: dict[str, Any] = training_arguments(folder, settings.batch_size, report_to=settings.report_to)
+    return DPOConfig(
+        seed=seed,
+        beta=settings.beta,
+        learning_rate=settings.learning_rate,
+        num_train_epochs=settings.epochs,
+        max_length=settings.max_length,
+        precompute_ref_log_probs=precompute,
+        logging_steps=1,
+        **arguments,
+    )

@@ -1,0 +1,132 @@
+"""The reward-model stage: train on soft labels, save an ordinary sequence classifier, measure its probabilities."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from truthful_rlhf.pipeline.config.training import RewardModelSettings
+from truthful_rlhf.reward_model.calibration import calibrate, preference_probability
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from trl import RewardConfig
+
+FloatArray = NDArray[np.float64]
+
+
+def train_reward_model(
+    model_folder: str | Path, preferences: Dataset, settings: RewardModelSettings, out: Path, seed: int
+) -> None:
+    """Train a reward model on soft labels and save it to ``out`` for ``AutoModelForSequenceClassification``.
+
+    It scores a text by its last token. A response is scored where its text ends, without an end-of-text token:
+    responses that were cut off at the length limit never had one.
+
+    Args:
+        model_folder: the causal language model to start from; its head is replaced by one that starts at zero.
+        preferences: columns ``prompt, chosen, rejected, soft_label``.
+        settings: the section ``policy.reward_model`` of a config.
+        out: folder for the model (adapter merged), the tokenizer and ``metrics.jsonl``.
+        seed: of the adapter's initial weights, the order of the pairs, and drawn labels.
+    """
+    from transformers import set_seed
+
+    from truthful_rlhf.pipeline.models.lora import lora_config
+    from truthful_rlhf.pipeline.training.log import follow
+    from truthful_rlhf.reward_model import SoftRewardTrainer
+
+    set_seed(seed)
+    model, tokenizer = _fresh(model_folder)
+    peft_config = None
+    if settings.lora_rank is not None:
+        peft_config = lora_config(settings.lora_rank, task="SEQ_CLS", modules_to_save=["score"])
+    trainer = SoftRewardTrainer(
+        model=model,
+        args=_trl_config(settings, str(out), seed),
+        train_dataset=_tokenized(preferences, tokenizer),
+        processing_class=tokenizer,
+        peft_config=peft_config,
+        soft_label_loss=settings.loss,
+    )
+    follow(trainer, "Reward model on soft labels", out)
+    trainer.train()
+    trainer.accelerator.wait_for_everyone()
+    if trainer.is_world_process_zero():
+        trained = trainer.accelerator.unwrap_model(trainer.model)
+        merged = trained if peft_config is None else trained.merge_and_unload()
+        merged.save_pretrained(str(out), safe_serialization=True)
+        tokenizer.save_pretrained(str(out))
+    trainer.accelerator.wait_for_everyone()
+
+
+def evaluate_reward_model(
+    reward_model_folder: str | Path, pairs: pd.DataFrame, targets: dict[str, FloatArray]
+) -> tuple[FloatArray, pd.DataFrame]:
+    """Measure a reward model's probabilities on pairs that it was not trained on.
+
+    Args:
+        reward_model_folder: what ``train_reward_model`` saved.
+        pairs: columns ``prompt, response_a, response_b``; n rows.
+        targets: name (``soft labels``, ``truth``) -> target P(A better), shape ``(n,)``.
+
+    Returns:
+        The stated P(A better) = sigmoid(r(A) - r(B)), shape ``(n,)``, and one row of ``Calibration`` per target.
+    """
+    from truthful_rlhf.reward_model.gold import ClassifierGold
+
+    reward = ClassifierGold(str(reward_model_folder))
+    prompts = pairs["prompt"].tolist()
+    rewards = [reward.score(prompts, pairs[side].tolist()) for side in ("response_a", "response_b")]
+    stated = preference_probability(*rewards)
+    rows = [{"target": name, **asdict(calibrate(stated, target))} for name, target in targets.items()]
+    return stated, pd.DataFrame(rows)
+
+
+def _fresh(model_folder: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    import torch
+    from transformers import AutoModelForSequenceClassification
+    from trl.trainer.reward_trainer import suppress_seqcls_warning
+
+    from truthful_rlhf.pipeline.models.load import load_tokenizer
+
+    with suppress_seqcls_warning():
+        model = AutoModelForSequenceClassification.from_pretrained(
+            str(model_folder), num_labels=1, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
+        )
+    torch.nn.init.zeros_(model.score.weight)  # no preference before training
+    tokenizer = load_tokenizer(str(model_folder))
+    model.config.pad_token_id = tokenizer.pad_token_id
+    return model, tokenizer
+
+
+def _tokenized(preferences: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+    """Tokenise here, because TRL would append an end-of-text token to every response."""
+
+    def tokenize(row: dict[str, Any]) -> dict[str, Any]:
+        sides = ("chosen", "rejected")
+        return {f"{side}_ids": tokenizer(row["prompt"] + row[side])["input_ids"] for side in sides}
+
+    return preferences.map(tokenize, desc="Tokenizing")
+
+
+def _trl_config(settings: RewardModelSettings, folder: str, seed: int) -> RewardConfig:
+    from trl import RewardConfig
+
+    from truthful_rlhf.pipeline.models.device import training_arguments
+
+    arguments: dict[str, Any] = training_arguments(folder, settings.batch_size)
+    return RewardConfig(
+        seed=seed,
+        learning_rate=settings.learning_rate,
+        num_train_epochs=settings.epochs,
+        max_length=settings.max_length,
+        logging_steps=1,
+        **arguments,
+    )

@@ -1,0 +1,108 @@
+"""The RLOO stage: REINFORCE with a leave-one-out baseline (arXiv 2402.14740), with TRL's ``RLOOTrainer``.
+
+The method that TRL keeps where it dropped PPO: no value model, several responses per prompt, each judged against its
+siblings. The objective is PPO's: the reward model's log-odds less ``kl_coef`` times the KL to the base policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from truthful_rlhf.pipeline.config.training import RLOOSettings
+from truthful_rlhf.pipeline.models.generate import SamplingSettings
+from truthful_rlhf.reward_model.gold import ClassifierGold, GoldReward
+
+if TYPE_CHECKING:
+    from trl import RLOOConfig
+
+
+def train_rloo(
+    model_folder: str | Path,
+    reward_model_folder: str | Path,
+    prompts: Sequence[str],
+    settings: RLOOSettings,
+    sampling: SamplingSettings,
+    out: Path,
+    seed: int,
+    gold: GoldReward | None = None,
+) -> None:
+    """Train a LoRA adapter with RLOO and save it, with the tokenizer and the metrics of every update, to ``out``.
+
+    Args:
+        model_folder: the base policy, which is also the reference.
+        reward_model_folder: a sequence classifier; unlike PPO's it may have a tokenizer of its own.
+        prompts: the texts to respond to.
+        settings: the config's ``policy`` section.
+        sampling: ``max_new_tokens``, ``temperature`` and ``top_p`` of the responses.
+        out: folder for ``adapter_model.safetensors``, the tokenizer and ``metrics.jsonl``.
+        seed: of the adapter's initial weights, the prompts' order and the responses.
+        gold: logged for every update with weight zero, never trained on.
+
+    Raises:
+        PolicyDivergedError: the KL or the clipped fraction left the range in which the method can be trusted.
+    """
+    from datasets import Dataset
+    from transformers import set_seed
+    from trl import RLOOTrainer
+
+    from truthful_rlhf.pipeline.models.load import load_model, load_tokenizer
+    from truthful_rlhf.pipeline.models.lora import lora_config, save_adapter
+    from truthful_rlhf.pipeline.training.guards import DivergenceGuard, Limit
+    from truthful_rlhf.pipeline.training.log import follow
+
+    set_seed(seed)
+    rewards = {"reward_model": ClassifierGold(str(reward_model_folder))} | ({"gold": gold} if gold else {})
+    trainer = RLOOTrainer(
+        model=load_model(str(model_folder)),
+        reward_funcs=[_as_reward_function(name, reward) for name, reward in rewards.items()],
+        args=_trl_config(settings, sampling, str(out), seed, reward_weights=[1.0, 0.0][: len(rewards)]),
+        train_dataset=Dataset.from_dict({"prompt": list(prompts)}),
+        processing_class=load_tokenizer(str(model_folder)),
+        peft_config=lora_config(settings.lora_rank),
+    )
+    follow(trainer, "RLOO", out)
+    trainer.add_callback(DivergenceGuard(Limit("KL", sequence_kl, settings.max_kl, "policy.kl_coef")))
+    trainer.train()
+    save_adapter(trainer, trainer.accelerator.unwrap_model(trainer.model), out)
+
+
+def sequence_kl(logs: Mapping[str, float]) -> float | None:
+    """Return the KL of whole responses, in nats, from TRL's log of it per token."""
+    return logs["kl"] * logs["completions/mean_length"] if "kl" in logs else None
+
+
+def _as_reward_function(name: str, reward: GoldReward) -> Callable[..., list[float]]:
+    def score(prompts: list[str], completions: list[str], **kwargs: Any) -> list[float]:
+        return [float(value) for value in reward.score(prompts, completions)]
+
+    score.__name__ = name  # TRL logs under this name
+    return score
+
+
+def _trl_config(
+    settings: RLOOSettings, sampling: SamplingSettings, folder: str, seed: int, reward_weights: list[float]
+) -> RLOOConfig:
+    from trl import RLOOConfig
+
+    from truthful_rlhf.pipeline.models.device import training_arguments
+
+    arguments: dict[str, Any] = training_arguments(
+        folder, settings.batch_size, settings.micro_batch_size, settings.report_to
+    )
+    return RLOOConfig(
+        seed=seed,
+        max_steps=settings.updates,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="constant",
+        num_generations=settings.responses_per_prompt,
+        beta=settings.kl_coef,
+        max_completion_length=sampling.max_new_tokens,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=0,
+        reward_weights=reward_weights,
+        logging_steps=1,
+        **arguments,
+    )

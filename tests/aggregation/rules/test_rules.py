@@ -1,0 +1,239 @@
+"""Single rules: hand-computed rounds, the peers behind the adapter, topics, chunks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from truthful_rlhf.aggregation import (
+    AGGREGATORS,
+    OnlineWeighted,
+    PerTopic,
+    final_labels,
+    run_chunks,
+    run_online,
+    run_parquet,
+)
+from truthful_rlhf.aggregation.base import FloatArray, WholeCampaigns, check_reports
+from truthful_rlhf.aggregation.statistics import accuracy
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "reports", "label"),
+    [
+        ("mean", {}, [0.2, 0.4, 0.9], 0.5),
+        ("median", {}, [0.2, 0.4, 0.9], 0.4),
+        ("median", {}, [0.2, NAN, 0.9], 0.55),
+        ("trimmed_mean", {"trim": 0.34}, [0.2, 0.4, 0.9], 0.4),
+        ("trimmed_mean", {"trim": 0.0}, [0.2, 0.4, 0.9], 0.5),
+        ("majority", {}, [0.2, 0.4, 0.9], 1 / 3),
+        ("majority", {}, [0.5, 0.4, NAN], 0.25),
+        ("online_weighted", {}, [0.2, 0.4, 0.9], 0.5),
+    ],
+)
+def test_one_round_by_hand(name: str, options: dict[str, float], reports: list[float], label: float) -> None:
+    assert AGGREGATORS[name](3, **options).predict_one(reports) == pytest.approx(label, abs=1e-15)
+
+
+def test_one_update_by_hand() -> None:
+    """y = 1, reports 1, 0, absent; scores 1, 0, mean 1/2: weights (1 + eta/2)/3, (1 - eta/2)/3, 1/3."""
+    rule = OnlineWeighted(3, eta=0.4)
+    rule.learn_one(np.array([1.0, 0.0, NAN]), 1.0)
+    np.testing.assert_allclose(rule.weights_, [1.2 / 3, 0.8 / 3, 1 / 3], atol=1e-15)
+    shared = OnlineWeighted(3, eta=0.4, fixed_share=0.5)  # half way back to the mean of those present
+    shared.learn_one(np.array([1.0, 0.0, NAN]), 1.0)
+    np.testing.assert_allclose(shared.weights_, [1.1 / 3, 0.9 / 3, 1 / 3], atol=1e-15)
+
+
+def test_tickets_go_by_score() -> None:
+    """Two present: chances 1/2 (1 + s - sbar) = .75 and .25 for losses 0 and 1 ... 1/2 (1 +- 1/2)."""
+    rule = AGGREGATORS["elf"](3, rng=np.random.default_rng(0))
+    n_rounds = 4000
+    run_online(rule, np.tile([1.0, 0.0, NAN], (n_rounds, 1)), np.ones(n_rounds))
+    assert rule.tickets_.sum() == n_rounds
+    assert rule.tickets_[2] == 0
+    assert rule.tickets_[0] / n_rounds == pytest.approx(0.75, abs=0.03)
+
+
+def crowd(rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+    truth = (rng.random(150) < 0.5).astype(np.float64)
+    skill = np.array([0.95, 0.9, 0.6, 0.55, 0.5])
+    votes = np.where(rng.random((150, 5)) < skill, truth[:, None], 1.0 - truth[:, None])
+    votes[rng.random(votes.shape) < 0.2] = NAN
+    return votes, truth
+
+
+@pytest.mark.parametrize(("name", "peer"), [("dawid_skene", "DawidSkene"), ("glad", "GLAD"), ("mace", "MACE")])
+def test_batch_rules_are_the_peers(name: str, peer: str) -> None:
+    import crowdkit.aggregation as crowdkit
+
+    votes, truth = crowd(np.random.default_rng(0))
+    tasks, workers = np.nonzero(~np.isnan(votes))
+    table = pd.DataFrame({"task": tasks, "worker": workers, "label": votes[tasks, workers].astype(int)})
+    vote_for_a = 1
+    if peer == "MACE":  # right only where names are numbers by appearance: see MaceRule
+        table["worker"] = pd.factorize(table["worker"])[0]
+        table["label"], directions = pd.factorize(table["label"])
+        vote_for_a = list(directions).index(1)
+    expected = getattr(crowdkit, peer)().fit_predict_proba(table)[vote_for_a]
+    rule = AGGREGATORS[name](5)
+    soft_labels = run_online(rule, votes, np.full(150, NAN)).soft_labels
+    np.testing.assert_allclose(soft_labels[expected.index], expected, atol=1e-9)
+    assert rule.weights_[:2].min() > rule.weights_[2:].max()
+    new = final_labels(rule, votes, np.full(150, NAN))
+    assert accuracy(new, truth) > accuracy(AGGREGATORS["majority"](5).predict_many(votes), truth)
+
+
+def test_batch_rules_read_no_outcomes_and_believe_a_wrong_majority() -> None:
+    rng = np.random.default_rng(0)
+    truth = (rng.random(200) < 0.5).astype(np.float64)
+    common = np.where(rng.random(200) < 0.35, truth, 1.0 - truth)  # five labelers err together, one knows
+    reports = np.column_stack([truth, *(np.where(rng.random(200) < 0.95, common, 1 - common) for _ in range(5))])
+    batch = run_online(AGGREGATORS["dawid_skene"](6), reports, truth).soft_labels
+    np.testing.assert_array_equal(
+        batch, run_online(AGGREGATORS["dawid_skene"](6), reports, np.full(200, NAN)).soft_labels
+    )
+    assert accuracy(batch, truth) < 0.5
+    revealed = np.where(np.arange(200) % 10 == 0, truth, NAN)
+    rule = OnlineWeighted(6)
+    run_online(rule, reports, revealed)
+    labels = final_labels(rule, reports, revealed)
+    assert accuracy(labels[np.isnan(revealed)], truth[np.isnan(revealed)]) > 0.95
+
+
+@pytest.mark.parametrize("name", ["dawid_skene", "glad", "mace"])
+@pytest.mark.parametrize("vote", [0.0, 1.0])
+def test_one_sided_votes_are_no_accident(name: str, vote: float) -> None:
+    labels = run_online(AGGREGATORS[name](3), np.full((4, 3), vote), np.full(4, NAN)).soft_labels
+    np.testing.assert_allclose(labels, vote, atol=1e-6)
+
+
+def test_a_panel_that_only_ever_voted_one_way_is_taken_at_its_word() -> None:
+    rule = AGGREGATORS["glad"](3, n_iter=1)
+    run_online(rule, np.ones((4, 3)), np.full(4, NAN))
+    np.testing.assert_allclose(rule.vote_chances_, np.tile([0.0, 1.0], (3, 1)), atol=1e-3)
+
+
+@pytest.mark.parametrize(("name", "option"), [("trimmed_mean", {"trim": 0.5}), ("dawid_skene", {"n_iter": 0})])
+def test_options_just_outside_their_range_are_refused(name: str, option: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(option))):
+        AGGREGATORS[name](3, **option)
+
+
+def test_final_labels_by_topic_by_hand() -> None:
+    """One update on topic x (eta 1/2, as in a single mechanism): weights .6, .4; topic y has seen nothing."""
+    rule = PerTopic(lambda n: OnlineWeighted(n, eta=0.5), 2)
+    reports, topics = np.tile([0.9, 0.1], (3, 1)), ["x", "y", "x"]
+    rule.run_online(reports, [1.0, NAN, NAN], topics)
+    np.testing.assert_allclose(rule.final_labels(reports, [1.0, NAN, NAN], topics), [1.0, 0.5, 0.58])
+    np.testing.assert_allclose(rule.final_labels(reports, [NAN, 0.0, NAN], topics), [0.58, 0.0, 0.58])
+
+
+@pytest.mark.parametrize("n_topics", [2, 4])
+def test_every_round_has_one_topic(n_topics: int) -> None:
+    rule = PerTopic(OnlineWeighted, 2)
+    with pytest.raises(ValueError, match=f"3 rounds, {n_topics} topics"):
+        rule.run_online(np.full((3, 2), 0.5), [1.0, NAN, NAN], ["x"] * n_topics)
+
+
+def test_topics_keep_a_topic_liar_out_where_it_lies() -> None:
+    rng = np.random.default_rng(0)
+    truth = (rng.random(2000) < 0.5).astype(np.float64)
+    topics = np.where(rng.random(2000) < 0.1, "politics", "code")
+    noisy = np.where(rng.random((2000, 3)) < 0.7, truth[:, None], 1.0 - truth[:, None])
+    liar = np.where(topics == "politics", 1.0 - truth, truth)
+    reports = np.column_stack([liar, noisy])
+    rule = PerTopic(AGGREGATORS["online_weighted"], 4)
+    run = rule.run_online(reports, truth, list(topics))
+    assert rule.weights("code")[0] > 0.9
+    assert rule.weights("politics")[0] < 0.01
+    assert rule.weights("unheard of").tolist() == [0.25] * 4
+    on_politics = topics == "politics"
+    single = run_online(OnlineWeighted(4), reports, truth)
+    assert accuracy(single.soft_labels[on_politics], truth[on_politics]) < 0.4  # negative control: one global weight
+    assert accuracy(run.soft_labels[on_politics], truth[on_politics]) > 0.6
+    looped = PerTopic(AGGREGATORS["online_weighted"], 4)
+    for t in range(300):
+        assert looped.predict_one(reports[t], topics[t]) == pytest.approx(run.soft_labels[t], abs=1e-12)
+        looped.learn_one(reports[t], truth[t], topics[t])
+    assert rule.final_labels(reports, np.full(2000, NAN), list(topics)).shape == (2000,)
+    with pytest.raises(ValueError, match="2000 rounds, 1 topics"):
+        rule.run_online(reports, truth, ["code"])
+
+
+@pytest.fixture
+def wide_table(tmp_path: Path) -> tuple[Path, FloatArray, FloatArray]:
+    rng = np.random.default_rng(0)
+    reports = rng.random((1000, 4))
+    reports[rng.random(reports.shape) < 0.2] = NAN
+    outcomes = np.where(rng.random(1000) < 0.5, (rng.random(1000) < 0.5).astype(float), NAN)
+    columns = {f"labeler{i}": pa.array(reports[:, i], from_pandas=True) for i in range(4)}
+    pq.write_table(pa.table({**columns, "outcome": pa.array(outcomes, from_pandas=True)}), tmp_path / "reports.parquet")
+    return tmp_path, reports, outcomes
+
+
+def test_chunks_and_parquet_equal_one_call(wide_table: tuple[Path, FloatArray, FloatArray]) -> None:
+    folder, reports, outcomes = wide_table
+    whole = run_online(OnlineWeighted(4), reports, outcomes)
+    pieces = ((reports[k : k + 77], outcomes[k : k + 77]) for k in range(0, 1000, 77))
+    labels = np.concatenate([run.soft_labels for run in run_chunks(OnlineWeighted(4), pieces)])
+    np.testing.assert_array_equal(labels, whole.soft_labels)
+    target = folder / "labels.parquet"
+    assert (
+        run_parquet(OnlineWeighted(4), folder / "reports.parquet", target, keep_weights=True, chunk_rounds=77) == 1000
+    )
+    written = pd.read_parquet(target)
+    np.testing.assert_array_equal(written["soft_label"], whole.soft_labels)
+    np.testing.assert_array_equal(written[[f"weight_labeler{i}" for i in range(4)]], whole.weights)
+
+
+def test_a_failed_conversion_leaves_nothing_behind(wide_table: tuple[Path, FloatArray, FloatArray]) -> None:
+    folder, _, _ = wide_table
+    before = sorted(folder.iterdir())
+    with pytest.raises(ValueError, match=r"reports.parquet, rounds from 0: the rule was made for 3 labelers"):
+        run_parquet(OnlineWeighted(3), folder / "reports.parquet", folder / "labels.parquet")
+    with pytest.raises(ValueError, match="fits all reports at once"):
+        run_parquet(AGGREGATORS["mace"](4), folder / "reports.parquet", folder / "labels.parquet")
+    assert sorted(folder.iterdir()) == before
+
+
+def test_final_labels_follow_the_good_minority_with_a_tenth_audited() -> None:
+    """Thirty correlated labelers of whom most err together: the majority is right about 60 % of the time."""
+    scores = []
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        truth = (rng.random(419) < 0.5).astype(np.float64)
+        side, shared = 2.0 * truth[:, None] - 1.0, rng.standard_normal((419, 1))
+        good = 1.3 * side + 1.0 * rng.standard_normal((419, 5))
+        poor = 0.25 * side + 1.0 * shared + 0.6 * rng.standard_normal((419, 25))
+        reports = 1.0 / (1.0 + np.exp(-np.hstack([good, poor])))
+        revealed = np.where(rng.permutation(419) < 42, truth, NAN)
+        rule = OnlineWeighted(30)
+        run_online(rule, reports, revealed)
+        hidden = np.isnan(revealed)
+        labels = final_labels(rule, reports, revealed)[hidden]
+        majority = AGGREGATORS["majority"](30).predict_many(reports)[hidden]
+        scores.append((accuracy(labels, truth[hidden]), accuracy(majority, truth[hidden])))
+    mechanism, majority = np.mean(scores, axis=0)
+    assert majority < 0.68
+    assert mechanism > 0.84
+
+
+@pytest.mark.parametrize("name", sorted(AGGREGATORS))
+def test_weights_before_every_round_are_kept_unless_refused(name: str) -> None:
+    reports, outcomes = np.random.default_rng(0).random((20, 3)), np.full(20, NAN)
+    assert run_online(AGGREGATORS[name](3), reports, outcomes).weights.shape == (20, 3)
+    if isinstance(rule := AGGREGATORS[name](3), WholeCampaigns):
+        assert rule.run(reports, outcomes, keep_weights=True).weights.shape == (20, 3)
+
+
+def test_a_panel_of_nobody_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one labeler"):
+        check_reports(np.empty((3, 0)))

@@ -1,0 +1,126 @@
+"""``truthful-rlhf aggregate`` and ``audit-plan`` as a user types them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from tests.pipeline.aggregate.campaigns import rows_of, votes
+from truthful_rlhf.pipeline.commands.aggregate import aggregate
+from truthful_rlhf.pipeline.commands.audit_plan import audit_plan
+
+app = typer.Typer(pretty_exceptions_enable=False)
+app.command("aggregate")(aggregate)
+app.command("audit-plan")(audit_plan)
+
+
+def call(*arguments: object) -> Result:
+    result = CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "300", "NO_COLOR": "1"})
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    reports, outcomes = votes(80, [0.9, 0.8, 0.6], np.random.default_rng(0))
+    path = tmp_path / "votes.jsonl"
+    rows = rows_of(reports, outcomes, topics=["law" if t % 2 else "maths" for t in range(80)])
+    for k, row in enumerate(rows):
+        row |= {"gold": row.pop("outcome"), "at": 1000 - k}
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_aggregate_with_every_option(file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options = ["--rule", "online_weighted", "--labels", "online", "--gold-column", "gold", "--audit-rate", 0.5]
+    options += ["--order", "at", "--topic-column", "topic", "--eta", 0.1, "--seed", 3, "--format", "long"]
+    options += ["--column", "labeler_id=labeler_id", "--duplicates", "last", "--pairs-by-text"]
+    result = call("aggregate", file, "--out", out, *options)
+    assert result.exit_code == 0, result.output
+    assert "online_weighted" in result.output
+    table = pd.read_parquet(out / "soft_labels.parquet")
+    assert len(table) == 80
+    assert table["audited"].sum() == 40
+    assert table["prompt"].iloc[0] == "prompt 79", "ordered by time"
+    assert (out / "report.html").exists()
+
+
+def test_without_outcomes_it_says_so_and_suggests_what_to_do(file: Path, tmp_path: Path) -> None:
+    result = call("aggregate", file, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "No outcome is known" in result.output
+    assert "audit-plan" in result.output
+    assert "dawid_skene" in result.output
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--rule", "means"], "nearest: 'mean'"),
+        (["--gold-column", "golf"], "nearest: 'gold'"),
+        (["--column", "labeler_id"], "write NAME=SOURCE"),
+        (["--column", "labeler=at"], "nearest: 'labeler_id'"),
+        (["--labels", "last"], "valid are final, online, reweighted, recalibrated"),
+        (["--duplicates", "first"], "valid are error and last"),
+        (["--format", "argila"], "nearest: 'argilla'"),
+        (["--gold-column", "gold", "--audit-rate", "0"], "audit rate must be in"),
+        (["--topic-column", "labeler_id"], "row 2: topic of pair 'p0000' is"),
+    ],
+)
+def test_a_wrong_option_gets_one_clear_line(options: list[str], message: str, file: Path, tmp_path: Path) -> None:
+    result = call("aggregate", file, "--out", tmp_path / "out", *options)
+    assert result.exit_code == 2
+    assert message in result.output
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "out").exists(), "nothing is written before the input is known to be good"
+
+
+def test_a_missing_file_and_a_folder_that_cannot_be_written(file: Path, tmp_path: Path) -> None:
+    assert "nearest: 'votes.jsonl'" in call("aggregate", tmp_path / "vote.jsonl").output
+    result = call("aggregate", file, "--out", file / "below")
+    assert result.exit_code == 2
+    assert "votes.jsonl" in result.output
+
+
+def test_audit_plan_and_back_again(file: Path, tmp_path: Path) -> None:
+    """The loop of a campaign: plan, have the pairs checked, write the outcomes into the table, aggregate."""
+    plan = tmp_path / "plan.jsonl"
+    result = call("audit-plan", file, "--budget", 20, "--topic-column", "topic", "--out", plan, "--seed", 4)
+    assert result.exit_code == 0, result.output
+    assert "Secret seed: 4" in result.output
+    drawn = pd.read_json(plan, lines=True)
+    assert len(drawn) == 20
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    checked = set(drawn["pair_id"])
+    for row in rows:
+        row["outcome"] = row["gold"] if row["pair_id"] in checked else None
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert call("aggregate", file, "--out", tmp_path / "out").exit_code == 0
+    table = pd.read_parquet(tmp_path / "out" / "soft_labels.parquet")
+    assert set(table["pair_id"][table["audited"]]) == checked
+
+
+def test_audit_plans_without_a_seed_differ(file: Path, tmp_path: Path) -> None:
+    plans = []
+    for name in ("a.csv", "b.csv"):
+        assert call("audit-plan", file, "--budget", 20, "--out", tmp_path / name).exit_code == 0
+        plans.append((tmp_path / name).read_text())
+    assert plans[0] != plans[1]
+    result = call("audit-plan", file, "--budget", 81, "--out", tmp_path / "c.csv")
+    assert result.exit_code == 2
+    assert "between 1 and the 80 pairs" in result.output
+
+
+@pytest.mark.parametrize("command", ["aggregate", "audit-plan"])
+def test_help_has_examples(command: str) -> None:
+    result = call(command, "--help")
+    assert result.exit_code == 0
+    assert f"truthful-rlhf {command} votes" in result.output

@@ -1,0 +1,97 @@
+"""``truthful-rlhf compare`` from the command line to the report, on a tiny model; killed and started again."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from truthful_rlhf.pipeline.cli import app
+from truthful_rlhf.pipeline.storage.environment import write_environment
+
+ROOT = Path(__file__).resolve().parents[3]
+SMALL = [
+    *("prompts.n_train=8", "prompts.n_held_out=6", "pairs.responses_per_prompt=2", "sampling.max_new_tokens=4"),
+    *("evaluation.n_samples=2", "audit_rate=0.5"),
+]
+
+
+def command(model: Path, out: Path, *overrides: str) -> list[str]:
+    return [
+        *("compare", str(ROOT / "configs" / "quickstart.yaml"), f"model.name_or_path={model}", *SMALL, *overrides),
+        *("--out", str(out)),
+    ]
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of an undisturbed comparison."""
+    out = tmp_path_factory.mktemp("compare") / "run"
+    result = CliRunner().invoke(app, command(tiny_model_folder, out))
+    assert result.exit_code == 0, result.output
+    return out
+
+
+def test_the_table_has_every_rule_and_the_references(finished: Path) -> None:
+    table = pd.read_csv(finished / "results.csv").set_index("rule")
+    assert list(table.index) == ["base", "truth", "mean", "median", "online_weighted"]
+    assert table.loc["truth", "gap"] == 0.0
+    np.testing.assert_allclose(table["gap"], table.loc["truth", "gold"] - table["gold"])
+    assert table.loc["base", "kl"] == 0.0
+    assert (table.loc["truth":, "kl"] != 0.0).all()
+
+
+def test_label_accuracy_is_that_of_the_reports(finished: Path) -> None:
+    """The mean of the written reports, measured here against the written true preferences."""
+    reports = pd.read_parquet(finished / "seed-0/biased_majority/mean/reports.parquet")
+    outcomes = pd.read_parquet(finished / "seed-0/outcomes.parquet")
+    mean = reports.groupby("round")["report"].mean().to_numpy()
+    right = (mean > 0.5) == (outcomes["p_truth"].to_numpy() > 0.5)
+    measured = ~outcomes["audited"].to_numpy() & (outcomes["p_truth"].to_numpy() != 0.5)
+    expected = right[measured].mean()
+    table = pd.read_csv(finished / "results.csv").set_index("rule")
+    assert table.loc["mean", "label_accuracy_unaudited"] == pytest.approx(expected)
+
+
+def test_the_report_stands_alone(finished: Path) -> None:
+    page = (finished / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"""(src|href)=["']?(https?:|//|file:)""", page)
+    assert "<script" not in page
+    for name in ("gold_reward", "weights_biased_majority_online_weighted", "regret_biased_majority"):
+        assert (finished / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert page.count("data:image/png;base64,") >= 3
+    assert "online_weighted" in page
+    assert (finished / "results.md").read_text(encoding="utf-8").count("\n") == 7 + 1 + 5  # two tables
+
+
+def test_a_second_start_builds_nothing(finished: Path, tiny_model_folder: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*.parquet")}
+    result = CliRunner().invoke(app, command(tiny_model_folder, finished))
+    assert result.exit_code == 0
+    assert "▶" not in result.output
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*.parquet")} == before
+
+
+def test_another_audit_rate_keeps_pairs_and_base_only(finished: Path, tiny_model_folder: Path) -> None:
+    result = CliRunner().invoke(app, command(tiny_model_folder, finished, "audit_rate=1.0"))
+    assert "✓ seed-0/pairs" in result.output
+    assert "▶ seed-0/biased_majority/mean/labels" in result.output
+    result = CliRunner().invoke(app, command(tiny_model_folder, finished))  # the folder of the other tests, as it was
+    assert result.exit_code == 0
+
+
+def test_a_continued_run_names_the_commits_that_it_was_begun_with(tmp_path: Path) -> None:
+    path = tmp_path / "environment.json"
+    write_environment(path)
+    here = json.loads(path.read_text())
+    assert here["earlier_commits"] == []
+    path.write_text(json.dumps(here | {"earlier_commits": ["first"], "commit": "second"}))
+    write_environment(path)
+    again = json.loads(path.read_text())
+    assert again["earlier_commits"] == ["first", "second"]
+    assert again["commit"] == here["commit"]

@@ -1,0 +1,54 @@
+"""Evaluation arithmetic on hand-computed values, and the KL against its definition on a tiny model."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from truthful_rlhf.pipeline.experiment.evaluation import Estimate, alignment_gap, kl_to_base, win_rate
+from truthful_rlhf.pipeline.models.generate import Response
+
+
+def test_prompts_not_responses_are_the_independent_units() -> None:
+    # prompt means 1 and 3: mean 2, sd sqrt(2), standard error sqrt(2)/sqrt(2) = 1; per response it would be smaller
+    estimate = Estimate.over_prompts(np.array([1.0, 1.0, 3.0, 3.0]), responses_per_prompt=2)
+    assert estimate == Estimate(2.0, 1.0)
+
+
+def test_win_rate_counts_ties_half() -> None:
+    np.testing.assert_array_equal(win_rate(np.array([1.0, 0.0, 0.5]), np.array([0.0, 1.0, 0.5])), [1.0, 0.0, 0.5])
+
+
+def test_gap_is_zero_for_the_truth_one_for_the_base_and_above_one_below_it() -> None:
+    assert alignment_gap(0.5, 0.5, 0.2)["normalised_gap"] == 0.0
+    assert alignment_gap(0.5, 0.2, 0.2)["normalised_gap"] == pytest.approx(1.0)
+    worse = alignment_gap(0.5, 0.1, 0.2)["normalised_gap"]
+    assert worse is not None
+    assert worse > 1.0
+    assert alignment_gap(0.1, 0.1, 0.2)["normalised_gap"] is None
+
+
+def test_kl_is_zero_to_itself_positive_to_another_and_equals_its_definition(tiny_model_folder: Path) -> None:
+    import torch
+
+    from truthful_rlhf.pipeline.models.load import load_model, load_tokenizer
+
+    tokenizer = load_tokenizer(str(tiny_model_folder))
+    base = load_model(str(tiny_model_folder))
+    policy = load_model(str(tiny_model_folder))
+    with torch.no_grad():
+        policy.lm_head.weight.mul_(1.5)
+    prompts = ["the film was", "my dog"]
+    responses = [Response("", tuple(tokenizer(" a good day")["input_ids"])), Response("", (5, 6))]
+    np.testing.assert_allclose(kl_to_base(base, base, tokenizer, prompts, responses), 0.0, atol=1e-6)
+    # by definition, one sequence at a time, without padding
+    for prompt, response, value in zip(
+        prompts, responses, kl_to_base(policy, base, tokenizer, prompts, responses), strict=True
+    ):
+        ids = tokenizer(prompt)["input_ids"]
+        whole = torch.tensor([ids + list(response.token_ids)])
+        with torch.no_grad():
+            p, b = (m(input_ids=whole).logits[0, len(ids) - 1 : -1].double().log_softmax(-1) for m in (policy, base))
+        expected = float((p.exp() * (p - b)).sum())
+        assert value == pytest.approx(expected, rel=1e-4)
+        assert value > 1e-6

@@ -1,0 +1,146 @@
+"""The run folder: what is done is skipped, what changed is built again, what broke is never read."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from truthful_rlhf.pipeline.storage.artifacts import (
+    RunFolder,
+    RunFolderError,
+    fingerprint,
+    write_json,
+    write_text_atomically,
+)
+
+
+class CountedBuild:
+    """Writes ``a/data.txt`` and counts how often it was asked to."""
+
+    def __init__(self, text: str = "x") -> None:
+        self.calls = 0
+        self.text = text
+
+    def __call__(self, scratch: Path) -> None:
+        self.calls += 1
+        (scratch / "a").mkdir()
+        (scratch / "a" / "data.txt").write_text(self.text)
+
+
+def test_a_stage_is_built_once_and_again_when_its_inputs_change(tmp_path: Path) -> None:
+    folder, build = RunFolder(tmp_path), CountedBuild()
+    first = folder.stage("s", {"k": 1}, ["a/data.txt"], build)
+    assert folder.stage("s", {"k": 1}, ["a/data.txt"], build) == first
+    assert build.calls == 1
+    assert folder.stage("s", {"k": 2}, ["a/data.txt"], build) != first
+    assert build.calls == 2
+
+
+@pytest.mark.parametrize("damage", ["truncate", "delete", "manifest"])
+def test_a_damaged_artefact_is_built_again(tmp_path: Path, damage: str) -> None:
+    folder, build = RunFolder(tmp_path), CountedBuild("content")
+    folder.stage("s", {}, ["a/data.txt"], build)
+    if damage == "truncate":
+        (tmp_path / "a/data.txt").write_text("cont")
+    elif damage == "delete":
+        (tmp_path / "a/data.txt").unlink()
+    else:
+        (tmp_path / "stages/s.json").write_text('{"fingerprint": ')
+    folder.stage("s", {}, ["a/data.txt"], build)
+    assert build.calls == 2
+    assert (tmp_path / "a/data.txt").read_text() == "content"
+
+
+def test_a_folder_artefact_notices_an_added_file(tmp_path: Path) -> None:
+    folder, build = RunFolder(tmp_path), CountedBuild()
+    folder.stage("s", {}, ["a"], build)
+    (tmp_path / "a" / "other.txt").write_text("smuggled in")
+    folder.stage("s", {}, ["a"], build)
+    assert build.calls == 2
+    assert not (tmp_path / "a" / "other.txt").exists()
+
+
+def test_a_build_that_fails_leaves_no_artefact_and_no_scratch(tmp_path: Path) -> None:
+    def fails(scratch: Path) -> None:
+        (scratch / "a").mkdir()
+        (scratch / "a" / "data.txt").write_text("half")
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        RunFolder(tmp_path).stage("s", {}, ["a/data.txt"], fails)
+    assert list(tmp_path.rglob("*")) == []
+
+
+def test_a_full_disk_is_explained_and_loses_nothing(tmp_path: Path) -> None:
+    def full(scratch: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    folder, build = RunFolder(tmp_path), CountedBuild()
+    folder.stage("first", {}, ["a/data.txt"], build)
+    with pytest.raises(RunFolderError, match="no space left on the disk while writing stage 'second'"):
+        folder.stage("second", {}, ["b.txt"], full)
+    folder.stage("first", {}, ["a/data.txt"], build)
+    assert build.calls == 1
+
+
+def test_two_runs_into_one_folder_are_refused(tmp_path: Path) -> None:
+    second = RunFolder(tmp_path).locked()
+    with RunFolder(tmp_path).locked(), pytest.raises(RunFolderError, match="another run is writing"), second:
+        pass
+    with RunFolder(tmp_path).locked():  # free again
+        pass
+
+
+@pytest.mark.parametrize("place", [".", "figures", "stages/seed-0"])
+def test_leftovers_of_a_killed_run_are_removed(place: str, tmp_path: Path) -> None:
+    """Scratch folders of stages, and files that have no name yet; a folder of somebody else's below is not touched."""
+    folder, others = tmp_path / place, tmp_path / "inner-run"
+    for path in (folder, others):
+        path.mkdir(parents=True, exist_ok=True)
+        (path / ".scratch-dead").mkdir()
+        (path / ".scratch-report.html-x1").write_text("half a rep")
+    with RunFolder(tmp_path).locked():
+        assert not list(folder.glob(".scratch-*"))
+        assert len(list(others.iterdir())) == 2
+
+
+def test_a_file_killed_before_it_got_its_name_is_a_leftover(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(SystemExit))
+        patch.setattr(os, "unlink", lambda *_: None)  # a killed process does not clean up
+        with pytest.raises(SystemExit):
+            write_text_atomically(tmp_path / "report.html", "new")
+    (leftover,) = tmp_path.iterdir()
+    with RunFolder(tmp_path).locked():
+        assert not leftover.exists()
+
+
+def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunFolderError, match="choose another --out"), RunFolder(tmp_path / "file" / "run").locked():
+        pass
+
+
+def test_fingerprints_ignore_key_order_and_refuse_nan() -> None:
+    assert fingerprint({"a": 1, "b": [1.5]}) == fingerprint({"b": [1.5], "a": 1})
+    assert fingerprint({"a": 1}) != fingerprint({"a": 2})
+    with pytest.raises(ValueError, match="JSON"):
+        fingerprint({"a": float("nan")})
+
+
+def test_atomic_write_keeps_the_old_file_when_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "f.json"
+    write_json(target, {"old": True})
+
+    def no_replace(*_: object) -> None:
+        raise OSError("no")
+
+    monkeypatch.setattr(os, "replace", no_replace)
+    with pytest.raises(OSError, match="no"):
+        write_text_atomically(target, "new")
+    assert json.loads(target.read_text()) == {"old": True}
+    assert list(tmp_path.iterdir()) == [target]

@@ -1,0 +1,47 @@
+"""RLHF for labelers who have interests of their own: from many reports to one soft label per pair, and on to a policy.
+
+The short road is loaded when it is first asked for, so that ``import truthful_rlhf`` alone loads nothing heavy:
+
+    from truthful_rlhf import OnlineWeighted, SoftDPOTrainer, aggregate_table, run_online
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from truthful_rlhf.aggregation import AGGREGATORS, OnlineWeighted, make_aggregator, regret, run_online
+    from truthful_rlhf.pipeline import SoftDPOTrainer
+    from truthful_rlhf.pipeline.aggregate import aggregate_table
+    from truthful_rlhf.reward_model import SoftRewardTrainer
+
+_HOME = {
+    **dict.fromkeys(("AGGREGATORS", "OnlineWeighted", "make_aggregator", "regret", "run_online"), "aggregation"),
+    "SoftRewardTrainer": "reward_model",
+    "SoftDPOTrainer": "pipeline",
+    "aggregate_table": "pipeline.aggregate",
+}
+
+__all__ = [
+    "AGGREGATORS",
+    "OnlineWeighted",
+    "SoftDPOTrainer",
+    "SoftRewardTrainer",
+    "aggregate_table",
+    "make_aggregator",
+    "regret",
+    "run_online",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name of the short road from its home when it is first asked for."""
+    if name in _HOME:
+        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List the short road for tab completion."""
+    return sorted([*globals(), *__all__])
