@@ -20,10 +20,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from truthful_rlhf.aggregation.statistics import percentile_interval
-from truthful_rlhf.pipeline.config.experiment import SHARED, TRUTH, load_config
+from truthful_rlhf.pipeline.config.experiment import SHARED, load_config
+from truthful_rlhf.pipeline.config.rule import TRUTH
 from truthful_rlhf.pipeline.experiment.conditions import BASE, GRID, Condition
-from truthful_rlhf.pipeline.experiment.data import Experiment
-from truthful_rlhf.pipeline.experiment.evaluation import Estimate
+from truthful_rlhf.pipeline.experiment.context import Experiment
+from truthful_rlhf.pipeline.experiment.estimates import Estimate
 from truthful_rlhf.pipeline.experiment.grid import groups
 from truthful_rlhf.pipeline.reports import figures
 from truthful_rlhf.pipeline.reports.gap_table import COLUMNS, cells, markdown, markdown_tables

@@ -31,8 +31,9 @@ from tests.test_readme import COMMANDS as README_COMMANDS
 from tests.test_readme import README, ROOT, commands, small
 from truthful_rlhf import aggregation, labelers, pipeline, reward_model
 from truthful_rlhf.pipeline.cli import COMMANDS, app
-from truthful_rlhf.pipeline.config.experiment import Config, RuleSection, load_config
+from truthful_rlhf.pipeline.config.experiment import Config, load_config
 from truthful_rlhf.pipeline.config.game import SimulateConfig
+from truthful_rlhf.pipeline.config.rule import RuleSection
 from truthful_rlhf.pipeline.config.training import PolicySettings, RewardModelSettings
 
 DOCS = ROOT / "docs"

@@ -41,19 +41,14 @@ def test_direction_of_dependence(package: str) -> None:
 
 
 def modules_imported_by(source: str, known: set[str]) -> set[str]:
-    """Return which of the known modules a module imports when it runs, also inside functions (not for types alone)."""
+    """Return which of the known modules a module imports: at the top, inside functions, and for types alone."""
     names: set[str] = set()
-    waiting: list[ast.AST] = [ast.parse(source)]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            continue
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             whole = {f"{node.module}.{alias.name}" for alias in node.names}
             names |= whole & known or {node.module}
-        waiting.extend(ast.iter_child_nodes(node))
     return names & known
 
 
@@ -78,6 +73,76 @@ def test_no_module_imports_itself_through_others() -> None:
     )
 
 
+BELOW = {"config", "storage"}
+ROOMS = {
+    "config": set(),
+    "storage": set(),
+    "models": BELOW,
+    "labels": BELOW,
+    "training": {"models", *BELOW},
+    "experiment": {"training", "labels", "models", *BELOW},
+    "reports": {"experiment", "training", "labels", "models", *BELOW},
+    "aggregate": {"labels", *BELOW},
+    "game": {"labels", *BELOW},
+}
+"""Which rooms of the pipeline a room may import; ``commands`` may import them all, and nothing imports it."""
+MOST_FILES = 16
+"""A folder with more modules than this (its ``__init__`` not counted) wants a room of its own for some of them."""
+
+
+def room_of(module: str) -> str:
+    """Return the room of a module of the pipeline; that of the package itself and of ``cli`` is ``pipeline``."""
+    parts = module.split(".")
+    return parts[2] if (ROOT / "pipeline" / parts[2]).is_dir() else "pipeline"
+
+
+def rooms_against_the_rule(graph: dict[str, set[str]]) -> list[str]:
+    """Return the imports between rooms of the pipeline that ``ROOMS`` does not allow."""
+    inside = {name: others for name, others in graph.items() if name.startswith("truthful_rlhf.pipeline.")}
+    return [
+        f"{name} imports {other}"
+        for name, others in inside.items()
+        for other in others & set(inside)
+        if room_of(name) in ROOMS and room_of(other) not in {room_of(name), *ROOMS[room_of(name)]}
+    ]
+
+
+def test_rooms_import_only_rooms_below_them() -> None:
+    rooms = {path.name for path in (ROOT / "pipeline").iterdir() if (path / "__init__.py").exists()}
+    assert rooms - {"configs", "commands"} == set(ROOMS)
+    assert not rooms_against_the_rule(import_graph())
+    list(TopologicalSorter(ROOMS).static_order())  # the rule itself has no circle
+
+
+def test_the_check_of_rooms_sees_an_import_for_types_alone() -> None:
+    known = {"truthful_rlhf.pipeline.storage.tables", "truthful_rlhf.pipeline.experiment.data"}
+    source = "if TYPE_CHECKING:\n    from truthful_rlhf.pipeline.experiment.data import build_pairs"
+    graph = {name: modules_imported_by(source, known) - {name} for name in known}
+    assert rooms_against_the_rule(graph) == [
+        "truthful_rlhf.pipeline.storage.tables imports truthful_rlhf.pipeline.experiment.data"
+    ]
+
+
+def test_no_folder_is_a_heap() -> None:
+    for package in ("aggregation", "labelers", "reward_model", "pipeline"):
+        for init in (ROOT / package).rglob("__init__.py"):
+            modules = [path for path in init.parent.glob("*.py") if path != init]
+            assert len(modules) <= MOST_FILES, f"{init.parent.relative_to(ROOT)} has {len(modules)} modules"
+
+
+def test_no_ignore_rule_hides_a_module() -> None:
+    modules = [str(path) for path in ROOT.rglob("*.py") if ".venv" not in path.parts]
+    ignored = subprocess.run(
+        ["git", "check-ignore", "--stdin"],
+        input="\n".join(modules),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ignored.stdout.split() == []
+
+
 def test_contributing_draws_the_imports_as_they_are() -> None:
     drawn = re.findall(r"^\| `(\w+)` \| (.*?) \|", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), flags=re.MULTILINE)
     imports: dict[str, set[str]] = {name: set() for name, _ in drawn}
@@ -87,10 +152,10 @@ def test_contributing_draws_the_imports_as_they_are() -> None:
     assert {name: set(re.findall(r"`(\w+)`", cells)) for name, cells in drawn} == imports
 
 
-def test_the_check_of_cycles_sees_imports_inside_functions() -> None:
+def test_the_check_of_cycles_sees_imports_inside_functions_and_for_types() -> None:
     known = {"a", "b", "b.c"}
     assert modules_imported_by("def f():\n    from b import c\n    import a", known) == {"a", "b.c"}
-    assert modules_imported_by("if TYPE_CHECKING:\n    import a", known) == set()
+    assert modules_imported_by("if TYPE_CHECKING:\n    import a", known) == {"a"}
     with pytest.raises(CycleError):
         list(TopologicalSorter({"a": {"b"}, "b": {"a"}}).static_order())
 

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from truthful_rlhf.labelers.recorded.read import AnnotationError
 from truthful_rlhf.labelers.recorded.table import Annotations
 from truthful_rlhf.pipeline.storage.artifacts import write_text_atomically
+from truthful_rlhf.pipeline.storage.tables import harmless_cell
 
 FloatArray = NDArray[np.float64]
 
@@ -122,8 +123,3 @@ def write_plan(plan: AuditPlan, annotations: Annotations, path: Path) -> None:
     else:
         text = table.apply(lambda column: column.map(harmless_cell)).to_csv(index=False)
     write_text_atomically(path, text)
-
-
-def harmless_cell(value: object) -> object:
-    """Return a CSV cell that no spreadsheet runs as a formula: such texts get a leading apostrophe."""
-    return "'" + value if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value

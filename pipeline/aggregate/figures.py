@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from truthful_rlhf.pipeline.reports.figures import COLOURS, as_png, new_figure
+from truthful_rlhf.pipeline.storage.figures import COLOURS, as_png, new_figure
 
 FloatArray = NDArray[np.float64]
 

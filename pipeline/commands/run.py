@@ -29,6 +29,7 @@ def run(
         truthful-rlhf run quickstart --rule truth policy.learning_rate=1e-4
     """
     from truthful_rlhf.pipeline.experiment.conditions import SINGLE, choose_condition
+    from truthful_rlhf.pipeline.experiment.evaluation import evaluate
     from truthful_rlhf.pipeline.experiment.session import opened
     from truthful_rlhf.pipeline.reports.summary import read_json
     from truthful_rlhf.pipeline.storage import processes
@@ -36,7 +37,7 @@ def run(
 
     with opened(config, overrides or [], out, seed, SINGLE) as experiment:
         condition = choose_condition(experiment.config, panel, rule, method)
-        experiment.evaluation(condition)
+        evaluate(experiment, condition)
         if not processes.is_first():
             return
         measures = read_json(experiment, condition, "evaluation.json")

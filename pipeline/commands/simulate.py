@@ -28,8 +28,8 @@ def simulate(
 
         truthful-rlhf simulate configs/simulate.yaml "rounds=[1000, 10000, 100000, 1000000]" --out runs/simulate-large
     """
-    from truthful_rlhf.pipeline.config.experiment import ConfigError, load_section
     from truthful_rlhf.pipeline.config.game import SimulateConfig, split_arguments
+    from truthful_rlhf.pipeline.config.loading import ConfigError, load_section
     from truthful_rlhf.pipeline.game.console import run_stages, write_config
     from truthful_rlhf.pipeline.game.simulation import Simulation
     from truthful_rlhf.pipeline.game.simulation_report import report_simulation

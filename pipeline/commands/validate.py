@@ -16,11 +16,11 @@ def validate(config: ConfigArgument, overrides: OverridesArgument = None) -> Non
     """
     from truthful_rlhf.pipeline.config.experiment import load_config
     from truthful_rlhf.pipeline.experiment.grid import groups
-    from truthful_rlhf.pipeline.experiment.pairs import part_rng
     from truthful_rlhf.pipeline.experiment.prompts import load_prompts
     from truthful_rlhf.pipeline.experiment.session import EXPECTED_ERRORS
     from truthful_rlhf.pipeline.models.load import resolve_model
     from truthful_rlhf.pipeline.storage.console import clear_errors, console
+    from truthful_rlhf.pipeline.storage.random import part_rng
 
     with clear_errors(*EXPECTED_ERRORS):
         checked = load_config(config, overrides or [])

@@ -13,7 +13,7 @@ from truthful_rlhf.aggregation import AGGREGATORS, make_aggregator
 from truthful_rlhf.aggregation.base import Aggregator
 from truthful_rlhf.aggregation.game.best_response import STRATEGY_CLASSES
 from truthful_rlhf.aggregation.game.population import Population, population_from_mapping, unknown
-from truthful_rlhf.pipeline.config.experiment import Section
+from truthful_rlhf.pipeline.config.loading import Section
 from truthful_rlhf.pipeline.config.training import NAME
 
 SPSA = "spsa"

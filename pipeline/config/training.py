@@ -9,8 +9,9 @@ from __future__ import annotations
 import importlib.util
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from truthful_rlhf.pipeline.config.loading import Section
 from truthful_rlhf.reward_model.losses import LOSSES
 
 SoftLabelLoss = Literal["soft_bce", "gdpo", "hard", "robust", "redraw"]
@@ -21,13 +22,17 @@ NAME = r"^[A-Za-z0-9_][A-Za-z0-9_=+. -]*$"
 """What an entry of a config may be called: it becomes the name of a folder."""
 
 
-class Settings(BaseModel):
-    """Settings refuse keys that they do not know."""
+class SamplingSettings(Section):
+    """How responses are sampled; the same for the training pairs and for the evaluation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    max_new_tokens: int = Field(24, ge=1, description="longest response, in tokens")
+    temperature: float = Field(1.0, gt=0, description="1 samples from the policy itself")
+    top_p: float = Field(1.0, gt=0, le=1, description="nucleus sampling; 1 is off")
+    batch_size: int = Field(224, ge=1, description="sequences generated at once")
+    engine: Literal["transformers", "vllm"] = Field("transformers", description="vllm: for GPUs, where it is installed")
 
 
-class MethodSettings(Settings):
+class MethodSettings(Section):
     """What every method shares."""
 
     method: str
@@ -77,7 +82,7 @@ class OnlineDPOSettings(DPOSettings):
     replay: float = Field(0.25, ge=0, description="old pairs trained on beside the new ones, per new pair")
 
 
-class RewardModelSettings(Settings):
+class RewardModelSettings(Section):
     """The reward model that is trained on the soft labels, for the methods that need one."""
 
     learning_rate: float = Field(3e-3, gt=0, description="3e-3 ranks held-out pairs better than 1e-3 and 3e-4")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 
-from truthful_rlhf.pipeline.config.experiment import SHARED, TRUTH, Config, ConfigError, RuleSection
+from truthful_rlhf.pipeline.config.experiment import SHARED, Config
+from truthful_rlhf.pipeline.config.loading import ConfigError
+from truthful_rlhf.pipeline.config.rule import TRUTH, RuleSection
 from truthful_rlhf.pipeline.config.training import DPOSettings, OnlineDPOSettings, PolicySettings
 
 BASE = "base"

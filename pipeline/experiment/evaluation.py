@@ -1,90 +1,52 @@
-"""Measure a policy on held-out prompts: gold reward, KL to the base policy, win rate against it, response length."""
+"""Train and measure the policy of every condition: the one stage that knows all methods."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from truthful_rlhf.pipeline.models.generate import Response
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-FloatArray = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over prompts with its standard error."""
-
-    mean: float
-    standard_error: float
-
-    @classmethod
-    def over_prompts(cls, values: FloatArray, responses_per_prompt: int) -> Estimate:
-        """Average one value per response, grouped by prompt: prompts, not responses, are the independent units."""
-        means = np.asarray(values, dtype=np.float64).reshape(-1, responses_per_prompt).mean(axis=1)
-        return cls(float(means.mean()), float(means.std(ddof=1) / np.sqrt(len(means))))
+from truthful_rlhf.pipeline.experiment.conditions import Condition
+from truthful_rlhf.pipeline.experiment.context import Experiment
+from truthful_rlhf.pipeline.experiment.data import build_outcomes
+from truthful_rlhf.pipeline.experiment.methods import METHODS
+from truthful_rlhf.pipeline.experiment.samples import (
+    EVALUATION_SEED,
+    SAMPLES,
+    evaluate_base,
+    evaluation_inputs,
+    scored,
+    write_samples,
+)
+from truthful_rlhf.pipeline.storage.tables import read_table
 
 
-def win_rate(gold: FloatArray, gold_base: FloatArray) -> FloatArray:
-    """Return 1 where the policy's response beats the base policy's on the same prompt, 0.5 for ties, shape ``(n,)``."""
-    result: FloatArray = np.where(gold > gold_base, 1.0, np.where(gold == gold_base, 0.5, 0.0))
-    return result
+def share(experiment: Experiment, seed: int) -> None:
+    """Build what all conditions of a seed share, so that they can then be built in any order, or side by side."""
+    build_outcomes(experiment, seed)
+    evaluate_base(experiment, seed)
+    for policy in experiment.config.policy:
+        METHODS[policy.method].share(experiment, seed, policy)
 
 
-def alignment_gap(truth: float, rule: float, base: float) -> dict[str, float | None]:
-    """Return the alignment gap J(truth) - J(rule), raw and divided by what training on the truth gained.
+def evaluate(experiment: Experiment, condition: Condition) -> str:
+    """Train a condition's policy and measure it on the held-out prompts: ``evaluation.json``, ``samples.parquet``."""
+    seed = condition.seed
+    if condition.rule is None:
+        return evaluate_base(experiment, seed)
+    method = METHODS[condition.method.method]
+    here = [experiment.layout.of_condition(condition, name) for name in SAMPLES]
+    inputs = {
+        **evaluation_inputs(experiment),
+        "policy": method.train(experiment, condition),
+        "base": evaluate_base(experiment, seed),
+    }
 
-    0: nothing lost; 1: everything lost; above 1: worse than not training. The normalised gap is None (unknown) where
-    training on the truth gained nothing, because then nothing could be lost.
-    """
-    gained = truth - base
-    return {"gap": truth - rule, "normalised_gap": (truth - rule) / gained if gained > 0 else None}
+    def build(scratch: Path) -> None:
+        prompts = [prompt.text for prompt in experiment.held_out(seed)]
+        responses, kl = method.respond(experiment, condition, prompts, EVALUATION_SEED + seed)
+        samples = scored(experiment, seed, responses, kl)
+        base_samples = experiment.path(experiment.layout.of_condition(experiment.base(seed), SAMPLES[1]))
+        samples["gold_base"] = read_table(base_samples, ["gold"])["gold"]
+        write_samples(experiment, samples, [scratch / name for name in here])
 
-
-def kl_to_base(
-    policy: PreTrainedModel,
-    base: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
-    responses: Sequence[Response],
-    batch_size: int = 16,
-) -> FloatArray:
-    """Estimate KL(policy || base) per response, in nats, shape ``(n,)``.
-
-    The sum over the response's positions of the exact KL between the two next-token distributions, along responses
-    sampled from the policy: unbiased for the sequence KL as the plain log-ratio is, with far less variance.
-    """
-    import torch
-    from tqdm.auto import tqdm
-
-    values: list[float] = []
-    starts = range(0, len(prompts), batch_size)
-    for start in tqdm(starts, desc="KL to the base policy", disable=len(starts) < 3):
-        rows = slice(start, start + batch_size)
-        prompt_ids = [tokenizer(prompt)["input_ids"] for prompt in prompts[rows]]
-        sequences = [p + list(r.token_ids) for p, r in zip(prompt_ids, responses[rows], strict=True)]
-        width = max(len(sequence) for sequence in sequences)
-        input_ids = torch.full((len(sequences), width), tokenizer.pad_token_id)
-        mask = torch.zeros((len(sequences), width), dtype=torch.bool)
-        attention = torch.zeros((len(sequences), width), dtype=torch.long)
-        for k, sequence in enumerate(sequences):
-            input_ids[k, : len(sequence)] = torch.tensor(sequence)
-            attention[k, : len(sequence)] = 1
-            mask[k, len(prompt_ids[k]) - 1 : len(sequence) - 1] = True  # position t predicts token t + 1
-        arguments: dict[str, Any] = {
-            "input_ids": input_ids.to(policy.device),
-            "attention_mask": attention.to(policy.device),
-        }
-        with torch.no_grad():  # the softmax over the vocabulary is what costs: at the positions of the response only
-            log_policy = policy(**arguments).logits[mask].log_softmax(dim=-1)
-            log_base = base(**arguments).logits[mask].log_softmax(dim=-1)
-        divergence = torch.zeros(mask.shape)
-        divergence[mask] = (log_policy.exp() * (log_policy - log_base)).sum(dim=-1).cpu()
-        values.extend(divergence.sum(dim=-1).tolist())
-    return np.array(values, dtype=np.float64)
+    stage = experiment.layout.of_condition(condition, "evaluation")
+    return experiment.folder.stage(stage, inputs, here, build)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from truthful_rlhf.pipeline.config.experiment import SHARED, TRUTH, Config, RuleSection
+from truthful_rlhf.pipeline.config.experiment import SHARED, Config
+from truthful_rlhf.pipeline.config.rule import TRUTH, RuleSection
 from truthful_rlhf.pipeline.config.training import PolicySettings
 from truthful_rlhf.pipeline.experiment.conditions import Condition
-from truthful_rlhf.pipeline.experiment.data import Experiment
+from truthful_rlhf.pipeline.experiment.context import Experiment
+from truthful_rlhf.pipeline.experiment.evaluation import evaluate, share
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def cells(config: Config, seed: int) -> list[tuple[Condition, ...]]:
 def run_grid(experiment: Experiment) -> None:
     """Run every stage of every condition, seed by seed; what is there already is skipped."""
     for seed in experiment.config.seeds:
-        experiment.share(seed)
+        share(experiment, seed)
         for cell in cells(experiment.config, seed):
             for condition in cell:
-                experiment.evaluation(condition)
+                evaluate(experiment, condition)

@@ -10,26 +10,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from truthful_rlhf.pipeline.config.training import BestOfNSettings, DPOSettings, PolicySettings
-from truthful_rlhf.pipeline.experiment.best_of_n import best_of_n_kl, candidates, choose, chosen
-from truthful_rlhf.pipeline.experiment.evaluation import kl_to_base
+from truthful_rlhf.pipeline.experiment.best_of_n import candidates, choose, chosen
+from truthful_rlhf.pipeline.experiment.conditions import Condition
+from truthful_rlhf.pipeline.experiment.context import Experiment
+from truthful_rlhf.pipeline.experiment.data import build_labels, build_pairs
 from truthful_rlhf.pipeline.experiment.online import train_online
-from truthful_rlhf.pipeline.experiment.pairs import PAIR_COLUMNS, part_rng
+from truthful_rlhf.pipeline.experiment.pairs import PAIR_COLUMNS
 from truthful_rlhf.pipeline.models.generate import Response, sample_responses
+from truthful_rlhf.pipeline.models.kl import kl_to_base
 from truthful_rlhf.pipeline.models.load import load_model, resolve_model
 from truthful_rlhf.pipeline.storage import processes
 from truthful_rlhf.pipeline.storage.artifacts import write_bytes_atomically
+from truthful_rlhf.pipeline.storage.random import part_rng
 from truthful_rlhf.pipeline.storage.tables import read_table, write_table
-
-if TYPE_CHECKING:
-    from truthful_rlhf.pipeline.experiment.conditions import Condition
-    from truthful_rlhf.pipeline.experiment.data import Experiment
+from truthful_rlhf.pipeline.training.best_of_n import best_of_n_kl
 
 FloatArray = NDArray[np.float64]
 
@@ -72,7 +73,7 @@ def reference(experiment: Experiment, seed: int, settings: DPOSettings) -> str:
     from truthful_rlhf.pipeline.training.dpo import reference_log_probabilities
 
     output = experiment.layout.of_seed(seed, "reference.parquet")
-    inputs = {"pairs": experiment.pairs(seed), "max_length": settings.max_length}
+    inputs = {"pairs": build_pairs(experiment, seed), "max_length": settings.max_length}
 
     def build(scratch: Path) -> None:
         pairs = read_table(experiment.path(experiment.layout.of_seed(seed, "pairs/pairs.parquet")), PAIR_COLUMNS)
@@ -92,7 +93,7 @@ def train_with_dpo(experiment: Experiment, condition: Condition) -> str:
     settings = condition.method
     output = experiment.layout.of_condition(condition, "policy")
     inputs = {
-        "labels": experiment.labels(condition),
+        "labels": build_labels(experiment, condition),
         "reference": reference(experiment, condition.seed, settings),
         "policy": _inputs(settings),
     }
@@ -159,7 +160,7 @@ def reward_model(experiment: Experiment, condition: Condition) -> str:
     settings = condition.method.reward_model
     names = ("reward_model", "calibration.parquet", "reliability.png")
     output, table, figure = (experiment.layout.of_labels(condition, name) for name in names)
-    inputs = {"labels": experiment.labels(condition), "settings": settings.model_dump(mode="json")}
+    inputs = {"labels": build_labels(experiment, condition), "settings": settings.model_dump(mode="json")}
 
     def build(scratch: Path) -> None:
         labels = _soft_labels(experiment, condition)

@@ -13,21 +13,28 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from truthful_rlhf.pipeline.config.training import OnlineDPOSettings
-from truthful_rlhf.pipeline.experiment.pairs import PAIR_COLUMNS, draw_outcomes, pair_off, part_rng
+from truthful_rlhf.pipeline.experiment.conditions import Condition
+from truthful_rlhf.pipeline.experiment.context import Experiment
+from truthful_rlhf.pipeline.experiment.data import (
+    aggregate,
+    ask_panel,
+    build_outcomes,
+    label_inputs,
+    read_campaign,
+    write_labels,
+)
+from truthful_rlhf.pipeline.experiment.pairs import PAIR_COLUMNS, draw_outcomes, pair_off
 from truthful_rlhf.pipeline.labels.apply import LABEL_ARTEFACTS, Labels, label_quality, orient, revealed
 from truthful_rlhf.pipeline.models.load import load_model, resolve_model
 from truthful_rlhf.pipeline.storage import processes
+from truthful_rlhf.pipeline.storage.random import part_rng
 from truthful_rlhf.pipeline.storage.tables import read_table, write_table
-
-if TYPE_CHECKING:
-    from truthful_rlhf.pipeline.experiment.conditions import Condition
-    from truthful_rlhf.pipeline.experiment.data import Experiment
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,7 @@ class OnlineLoop:
 
         def build(scratch: Path) -> None:
             shutil.copytree(self._path(last, "policy"), scratch / outputs[0])
-            self.experiment.write_labels(scratch, self.condition, *self._campaign(self.settings.iterations))
+            write_labels(self.experiment, scratch, self.condition, *self._campaign(self.settings.iterations))
             write_table(scratch / outputs[1], self._by_iteration())
 
         inputs = {"last": self._policy(last)}
@@ -63,14 +70,14 @@ class OnlineLoop:
         outputs = [self._name(k, name) for name in ("pairs.parquet", "outcomes.parquet")]
         seed = self.condition.seed
         inputs = {
-            "before": self._policy(k - 1) if k else self.experiment.outcomes(seed),
+            "before": self._policy(k - 1) if k else build_outcomes(self.experiment, seed),
             "kappa": self.experiment.config.gold.kappa,
             "audit_rate": self.experiment.audit_rate(self.condition),
         }
 
         def build(scratch: Path) -> None:
             if k == 0:
-                pairs, outcomes = self.experiment.campaign(self.condition)
+                pairs, outcomes = read_campaign(self.experiment, self.condition)
             else:
                 pairs = self._write_pairs(k)
                 kappa, rng = self.experiment.config.gold.kappa, part_rng(seed, f"outcomes {k}")
@@ -114,12 +121,12 @@ class OnlineLoop:
     def _reports(self, k: int) -> str:
         """Build the panel's reports on pairs k, given what it may know: the round and the weights so far."""
         output = self._name(k, "reports.parquet")
-        inputs = {"pairs": self._pairs(k), **self.experiment.judgement(self.condition)}
+        inputs = {"pairs": self._pairs(k), **label_inputs(self.experiment, self.condition)}
 
         def build(scratch: Path) -> None:
             pairs = read_table(self._path(k, "pairs.parquet"), PAIR_COLUMNS)
             weights = self._labels(k).weights[-1] if k else None
-            reports = self.experiment.reports(self.condition, pairs, self._n_pairs(k), weights)
+            reports = ask_panel(self.experiment, self.condition, pairs, self._n_pairs(k), weights)
             reports.insert(0, "pair_id", pairs["pair_id"])  # the truth has no labelers, but as many rows
             write_table(scratch / output, reports)
 
@@ -140,7 +147,7 @@ class OnlineLoop:
 
     def _labels(self, iterations: int) -> Labels:
         """Replay the rule over all rounds of the first iterations."""
-        return self.experiment.aggregate(self.condition, *self._campaign(iterations))
+        return aggregate(self.experiment, self.condition, *self._campaign(iterations))
 
     def _policy(self, k: int) -> str:
         """Train policy k on pairs k and a replay of older ones, from policy k - 1."""

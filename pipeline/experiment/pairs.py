@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +14,6 @@ from truthful_rlhf.pipeline.experiment.prompts import Prompt
 from truthful_rlhf.reward_model.gold import GoldReward, true_preference
 
 PAIR_COLUMNS = ("pair_id", "prompt", "topic", "response_a", "response_b", "gold_a", "gold_b")
-
-
-def part_rng(seed: int, part: str) -> np.random.Generator:
-    """Return the generator of one named part of a run, independent of all other parts and seeds."""
-    return np.random.default_rng([seed, zlib.crc32(part.encode())])
 
 
 def pair_off(prompts: list[Prompt], responses: list[list[str]], gold: GoldReward, first_id: int = 0) -> pd.DataFrame:

@@ -11,9 +11,11 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from truthful_rlhf.pipeline.config.experiment import Config, ConfigError
+from truthful_rlhf.pipeline.config.experiment import Config
+from truthful_rlhf.pipeline.config.loading import ConfigError
 from truthful_rlhf.pipeline.experiment.conditions import Condition, Layout
-from truthful_rlhf.pipeline.experiment.data import Experiment
+from truthful_rlhf.pipeline.experiment.context import Experiment
+from truthful_rlhf.pipeline.experiment.evaluation import evaluate, share
 from truthful_rlhf.pipeline.experiment.grid import cells
 from truthful_rlhf.pipeline.storage.artifacts import RunFolder
 
@@ -101,10 +103,10 @@ def _experiment(config: Config, root: str, layout: Layout) -> Experiment:
 
 
 def _share(config: Config, root: str, layout: Layout, seed: int) -> None:
-    _experiment(config, root, layout).share(seed)
+    share(_experiment(config, root, layout), seed)
 
 
 def _run_cell(config: Config, root: str, layout: Layout, cell: tuple[Condition, ...], shared: None) -> None:
     experiment = _experiment(config, root, layout)
     for condition in cell:
-        experiment.evaluation(condition)
+        evaluate(experiment, condition)

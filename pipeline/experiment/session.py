@@ -12,9 +12,10 @@ import yaml
 
 from truthful_rlhf.labelers.judges.remote import JudgeError
 from truthful_rlhf.labelers.recorded.read import AnnotationError
-from truthful_rlhf.pipeline.config.experiment import Config, ConfigError, find_config, load_config
+from truthful_rlhf.pipeline.config.experiment import Config, load_config
+from truthful_rlhf.pipeline.config.loading import ConfigError, find_config
 from truthful_rlhf.pipeline.experiment.conditions import Layout
-from truthful_rlhf.pipeline.experiment.data import Experiment
+from truthful_rlhf.pipeline.experiment.context import Experiment
 from truthful_rlhf.pipeline.experiment.prompts import PromptsError
 from truthful_rlhf.pipeline.models.load import ModelNotFoundError
 from truthful_rlhf.pipeline.models.vllm_engine import EngineNotFoundError

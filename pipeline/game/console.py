@@ -9,7 +9,7 @@ import yaml
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from truthful_rlhf.pipeline.config.experiment import Section
+from truthful_rlhf.pipeline.config.loading import Section
 from truthful_rlhf.pipeline.storage.artifacts import RunFolder, write_text_atomically
 from truthful_rlhf.pipeline.storage.console import console
 

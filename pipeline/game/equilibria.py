@@ -13,8 +13,8 @@ from truthful_rlhf.aggregation.game.equilibrium import Equilibrium, Play, find_e
 from truthful_rlhf.aggregation.game.misreport import Misreport
 from truthful_rlhf.aggregation.game.population import Population
 from truthful_rlhf.pipeline.config.game import EquilibriumSection, RuleSpec
-from truthful_rlhf.pipeline.experiment.pairs import part_rng
 from truthful_rlhf.pipeline.storage.artifacts import RunFolder, write_json
+from truthful_rlhf.pipeline.storage.random import part_rng
 
 
 @dataclass(frozen=True)

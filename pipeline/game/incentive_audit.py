@@ -14,9 +14,9 @@ from truthful_rlhf.aggregation.game.campaigns import Campaign, Objective, Seat, 
 from truthful_rlhf.aggregation.game.incentives import gains_by_class, next_share_gain
 from truthful_rlhf.aggregation.game.population import Population
 from truthful_rlhf.pipeline.config.game import NEXT_SHARE, AuditConfig, RuleSpec
-from truthful_rlhf.pipeline.experiment.pairs import part_rng
 from truthful_rlhf.pipeline.game.equilibria import Equilibria
 from truthful_rlhf.pipeline.storage.artifacts import RunFolder, write_json
+from truthful_rlhf.pipeline.storage.random import part_rng
 
 
 @dataclass(frozen=True)

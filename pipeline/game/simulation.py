@@ -20,9 +20,9 @@ from truthful_rlhf.aggregation.game.campaigns import Campaign, draw_campaigns, r
 from truthful_rlhf.aggregation.game.population import Population
 from truthful_rlhf.aggregation.statistics import brier
 from truthful_rlhf.pipeline.config.game import RuleSpec, SimulateConfig
-from truthful_rlhf.pipeline.experiment.pairs import part_rng
 from truthful_rlhf.pipeline.game.equilibria import Equilibria
 from truthful_rlhf.pipeline.storage.artifacts import RunFolder, write_json
+from truthful_rlhf.pipeline.storage.random import part_rng
 
 
 @dataclass(frozen=True)

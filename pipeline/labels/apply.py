@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from truthful_rlhf.pipeline.config.experiment import RuleSection
+from truthful_rlhf.pipeline.config.rule import RuleSection
 
 FloatArray = NDArray[np.float64]
 LABEL_ARTEFACTS = ("reports.parquet", "soft_labels.parquet", "weights.parquet", "labels.json")

@@ -4,26 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field
-
+from truthful_rlhf.pipeline.config.training import SamplingSettings
 from truthful_rlhf.pipeline.models.vllm_engine import sample_token_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-
-class SamplingSettings(BaseModel):
-    """How responses are sampled; the same for the training pairs and for the evaluation."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    max_new_tokens: int = Field(24, ge=1, description="longest response, in tokens")
-    temperature: float = Field(1.0, gt=0, description="1 samples from the policy itself")
-    top_p: float = Field(1.0, gt=0, le=1, description="nucleus sampling; 1 is off")
-    batch_size: int = Field(224, ge=1, description="sequences generated at once")
-    engine: Literal["transformers", "vllm"] = Field("transformers", description="vllm: for GPUs, where it is installed")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from truthful_rlhf.pipeline.models.generate import SamplingSettings
+    from truthful_rlhf.pipeline.config.training import SamplingSettings
 
 
 class EngineNotFoundError(RuntimeError):

@@ -2,40 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from truthful_rlhf.aggregation.base import FloatArray
+from truthful_rlhf.pipeline.storage.figures import COLOURS, as_png, new_figure
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    import pandas as pd
     from matplotlib.figure import Figure
-
-FloatArray = NDArray[np.float64]
-# Okabe and Ito's colours, told apart by colour-blind readers
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#000000")
-
-
-def new_figure(width: float = 7.0, height: float = 3.6) -> tuple[Figure, Axes]:
-    """Return a figure and its axes, without the global state of pyplot."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def as_png(figure: Figure) -> bytes:
-    """Return the figure as PNG bytes that depend on nothing but the figure (no date, no version)."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
-
 
 Points = tuple[Any, Any]
 
@@ -222,3 +199,20 @@ def cumulative_regret(curves: Mapping[str, FloatArray], bound: FloatArray) -> by
     axes.set(xlabel="round (pair)", ylabel="cumulative regret")
     axes.legend(frameon=False)
     return as_png(figure)
+
+
+def over_optimisation_figure(curves: dict[str, pd.DataFrame]) -> Figure:
+    """Draw gold reward against the square root of the KL, one line with error bars per rule.
+
+    Args:
+        curves: rule -> table of ``best_of_n_curve``.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.5, 3.8), layout="constrained")
+    axes = figure.subplots()
+    for name, curve in curves.items():
+        axes.errorbar(np.sqrt(curve["kl"]), curve["gold"], yerr=curve["gold_standard_error"], label=name, capsize=2)
+    axes.set(xlabel="square root of KL to the base policy (nats)", ylabel="gold reward of best-of-n")
+    axes.legend(frameon=False)
+    return figure

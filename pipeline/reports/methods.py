@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 
 from truthful_rlhf.pipeline.config.training import OnlineDPOSettings
-from truthful_rlhf.pipeline.experiment.best_of_n import CURVE, over_optimisation_figure
+from truthful_rlhf.pipeline.experiment.best_of_n import CURVE
 from truthful_rlhf.pipeline.experiment.conditions import Condition
-from truthful_rlhf.pipeline.experiment.data import Experiment
+from truthful_rlhf.pipeline.experiment.context import Experiment
 from truthful_rlhf.pipeline.reports import figures
+from truthful_rlhf.pipeline.reports.figures import over_optimisation_figure
 from truthful_rlhf.pipeline.storage.tables import read_table
 
 ONLINE = "online.parquet"

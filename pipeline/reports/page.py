@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from truthful_rlhf.pipeline.config.experiment import SHARED, TRUTH, RuleSection
+from truthful_rlhf.pipeline.config.experiment import SHARED
+from truthful_rlhf.pipeline.config.rule import TRUTH, RuleSection
 from truthful_rlhf.pipeline.experiment.conditions import BASE, Condition
-from truthful_rlhf.pipeline.experiment.data import Experiment
+from truthful_rlhf.pipeline.experiment.context import Experiment
 from truthful_rlhf.pipeline.experiment.grid import Group, groups
 from truthful_rlhf.pipeline.reports import figures
 from truthful_rlhf.pipeline.reports.gap_table import (

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from truthful_rlhf.aggregation.statistics import percentile_interval
-from truthful_rlhf.pipeline.config.experiment import TRUTH
+from truthful_rlhf.pipeline.config.rule import TRUTH
 from truthful_rlhf.pipeline.experiment.conditions import Condition
-from truthful_rlhf.pipeline.experiment.data import Experiment
-from truthful_rlhf.pipeline.experiment.evaluation import Estimate, alignment_gap
+from truthful_rlhf.pipeline.experiment.context import Experiment
+from truthful_rlhf.pipeline.experiment.estimates import Estimate, alignment_gap
 from truthful_rlhf.pipeline.experiment.grid import Group, groups
 from truthful_rlhf.pipeline.storage.tables import read_table
 

@@ -30,3 +30,8 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     if missing:
         raise ArtefactError(f"{path} has no column {missing[0]!r}; it has {', '.join(map(str, table.columns))}")
     return table
+
+
+def harmless_cell(value: object) -> object:
+    """Return a CSV cell that no spreadsheet runs as a formula: such texts get a leading apostrophe."""
+    return "'" + value if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value

@@ -21,8 +21,7 @@ from operator import methodcaller
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from truthful_rlhf.pipeline.config.training import PPOSettings
-from truthful_rlhf.pipeline.models.generate import SamplingSettings
+from truthful_rlhf.pipeline.config.training import PPOSettings, SamplingSettings
 from truthful_rlhf.pipeline.storage import processes
 
 if TYPE_CHECKING:

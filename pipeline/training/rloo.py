@@ -10,8 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from truthful_rlhf.pipeline.config.training import RLOOSettings
-from truthful_rlhf.pipeline.models.generate import SamplingSettings
+from truthful_rlhf.pipeline.config.training import RLOOSettings, SamplingSettings
 from truthful_rlhf.reward_model.gold import ClassifierGold, GoldReward
 
 if TYPE_CHECKING:

@@ -19,8 +19,9 @@ from truthful_rlhf.labelers.recorded.cells import VOTES
 from truthful_rlhf.labelers.recorded.read import AnnotationError
 from truthful_rlhf.labelers.recorded.table import read_annotations
 from truthful_rlhf.pipeline.aggregate import aggregate_table
-from truthful_rlhf.pipeline.config.experiment import Config, ConfigError, load_config, load_section
+from truthful_rlhf.pipeline.config.experiment import Config, load_config
 from truthful_rlhf.pipeline.config.game import SimulateConfig
+from truthful_rlhf.pipeline.config.loading import ConfigError, load_section
 
 QUICK = settings(
     deadline=None,

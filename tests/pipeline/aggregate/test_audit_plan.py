@@ -18,11 +18,11 @@ from truthful_rlhf.labelers.recorded.read import AnnotationError
 from truthful_rlhf.labelers.recorded.table import read_annotations
 from truthful_rlhf.pipeline.aggregate.audit_plan import (
     audit_values,
-    harmless_cell,
     inclusion_probabilities,
     plan_audit,
     write_plan,
 )
+from truthful_rlhf.pipeline.storage.tables import harmless_cell
 
 FloatArray = NDArray[np.float64]
 

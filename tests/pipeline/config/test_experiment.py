@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from truthful_rlhf.pipeline.config.experiment import ConfigError, find_config, load_config
+from truthful_rlhf.pipeline.config.experiment import load_config
+from truthful_rlhf.pipeline.config.loading import ConfigError, find_config
 
 MINIMAL = """
 panels:

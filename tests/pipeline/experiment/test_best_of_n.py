@@ -7,12 +7,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from truthful_rlhf.pipeline.experiment.best_of_n import (
-    best_of_n_curve,
-    best_of_n_kl,
-    expected_of_best,
-    over_optimisation_figure,
-)
+from truthful_rlhf.pipeline.reports.figures import over_optimisation_figure
+from truthful_rlhf.pipeline.training.best_of_n import best_of_n_curve, best_of_n_kl, expected_of_best
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5, 6])

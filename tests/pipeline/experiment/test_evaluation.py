@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from truthful_rlhf.pipeline.experiment.evaluation import Estimate, alignment_gap, kl_to_base, win_rate
+from truthful_rlhf.pipeline.experiment.estimates import Estimate, alignment_gap, win_rate
 from truthful_rlhf.pipeline.models.generate import Response
+from truthful_rlhf.pipeline.models.kl import kl_to_base
 
 
 def test_prompts_not_responses_are_the_independent_units() -> None:

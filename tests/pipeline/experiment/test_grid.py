@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from truthful_rlhf.pipeline.cli import app
 from truthful_rlhf.pipeline.config.experiment import Config, load_config
 from truthful_rlhf.pipeline.experiment.conditions import GRID
-from truthful_rlhf.pipeline.experiment.data import Experiment
+from truthful_rlhf.pipeline.experiment.context import Experiment
 from truthful_rlhf.pipeline.experiment.grid import cells, groups
 from truthful_rlhf.pipeline.storage.artifacts import RunFolder
 

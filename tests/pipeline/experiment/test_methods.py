@@ -12,11 +12,11 @@ import yaml
 
 from truthful_rlhf.pipeline.config.experiment import load_config
 from truthful_rlhf.pipeline.config.training import RLOOSettings
-from truthful_rlhf.pipeline.experiment.best_of_n import best_of_n_kl
 from truthful_rlhf.pipeline.experiment.conditions import SINGLE, Condition, choose_condition
-from truthful_rlhf.pipeline.experiment.data import Experiment
+from truthful_rlhf.pipeline.experiment.context import Experiment
 from truthful_rlhf.pipeline.experiment.methods import METHODS
 from truthful_rlhf.pipeline.storage.artifacts import RunFolder
+from truthful_rlhf.pipeline.training.best_of_n import best_of_n_kl
 
 REWARD_MODEL = {"epochs": 1, "lora_rank": 4}
 POLICIES = {

@@ -10,7 +10,7 @@ import pytest
 
 from truthful_rlhf.aggregation import recalibrate
 from truthful_rlhf.labelers.recorded.read import AnnotationError
-from truthful_rlhf.pipeline.config.experiment import RuleSection
+from truthful_rlhf.pipeline.config.rule import RuleSection
 from truthful_rlhf.pipeline.experiment.pairs import draw_outcomes, recorded_pairs
 from truthful_rlhf.pipeline.labels.apply import apply_rule, label_quality, orient
 from truthful_rlhf.reward_model.gold import VaderGold

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from truthful_rlhf.pipeline.models.generate import SamplingSettings, sample_responses
+from truthful_rlhf.pipeline.config.training import SamplingSettings, sample_responses
 from truthful_rlhf.pipeline.models.load import load_model, load_tokenizer
 from truthful_rlhf.pipeline.models.vllm_engine import EngineNotFoundError
 

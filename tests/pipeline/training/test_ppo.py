@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from truthful_rlhf.pipeline.config.training import PPOSettings
-from truthful_rlhf.pipeline.models.generate import SamplingSettings
+from truthful_rlhf.pipeline.config.training import PPOSettings, SamplingSettings
 from truthful_rlhf.pipeline.training.guards import DivergenceGuard, Limit, PolicyDivergedError
 from truthful_rlhf.pipeline.training.ppo import train_ppo
 

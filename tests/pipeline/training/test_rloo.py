@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from truthful_rlhf.pipeline.config.training import RLOOSettings
-from truthful_rlhf.pipeline.models.generate import SamplingSettings
+from truthful_rlhf.pipeline.config.training import RLOOSettings, SamplingSettings
 from truthful_rlhf.pipeline.training.guards import PolicyDivergedError
 from truthful_rlhf.pipeline.training.rloo import sequence_kl, train_rloo
 

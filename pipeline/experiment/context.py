@@ -1,0 +1,84 @@
+"""What the stages of an experiment share: config, run folder, layout, models. It knows no stage and no method."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from truthful_rlhf.pipeline.config.experiment import SHARED, Config
+from truthful_rlhf.pipeline.experiment.conditions import Condition, Layout
+from truthful_rlhf.pipeline.experiment.prompts import BUNDLED, Prompt, load_prompts
+from truthful_rlhf.pipeline.models.load import load_model, load_tokenizer, resolve_model
+from truthful_rlhf.pipeline.storage.artifacts import RunFolder, checksum
+from truthful_rlhf.pipeline.storage.random import part_rng
+from truthful_rlhf.reward_model.gold import GoldReward, make_gold
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class Experiment:
+    """One config in one run folder."""
+
+    def __init__(self, config: Config, folder: RunFolder, layout: Layout) -> None:
+        """Keep the config and the folder; models are loaded when a stage needs them."""
+        self.config = config
+        self.folder = folder
+        self.layout = layout
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The policy's tokenizer."""
+        return load_tokenizer(self.config.model.name_or_path)
+
+    @cached_property
+    def base_model(self) -> PreTrainedModel:
+        """The policy before training."""
+        return load_model(self.config.model.name_or_path)
+
+    @cached_property
+    def gold(self) -> GoldReward:
+        """The gold reward."""
+        return make_gold(self.config.gold.name, self.config.gold.label)
+
+    @cached_property
+    def sources(self) -> dict[str, str]:
+        """What the run reads from outside: the prompts file and a local model folder count by their content."""
+        sources = {"model": self.config.model.name_or_path, "prompts": self.config.prompts.source}
+        if Path(sources["prompts"]).is_file():
+            sources["prompts_sha256"] = checksum(Path(sources["prompts"]))
+        if self.config.pairs.file is not None and self.config.pairs.file.is_file():
+            sources["pairs_sha256"] = checksum(self.config.pairs.file)
+        if sources["model"] != BUNDLED and Path(resolve_model(sources["model"])).is_dir():
+            sources["model_sha256"] = checksum(Path(sources["model"]))
+        return sources
+
+    def path(self, relative: str) -> Path:
+        """Return the absolute path of an artefact."""
+        return self.folder.root / relative
+
+    def prompts(self, seed: int) -> tuple[list[Prompt], list[Prompt]]:
+        """Return the training and the held-out prompts of a seed."""
+        section = self.config.prompts
+        return load_prompts(
+            section.source, section.column, section.n_train, section.n_held_out, part_rng(seed, "prompts")
+        )
+
+    def held_out(self, seed: int) -> list[Prompt]:
+        """Return the held-out prompts, each as often as it is responded to."""
+        return [p for p in self.prompts(seed)[1] for _ in range(self.config.evaluation.responses_per_prompt)]
+
+    @staticmethod
+    def base(seed: int) -> Condition:
+        """Return the condition of the base policy, which all panels and rules share."""
+        return Condition(seed, SHARED, None, None)
+
+    def audit_rate(self, condition: Condition) -> float:
+        """Return the share of the pairs that is audited for a condition: its rule's, or that of all."""
+        own = None if condition.rule is None else condition.rule.audit_rate
+        return self.config.audit_rate if own is None else own
+
+    def sections(self, *names: str) -> dict[str, Any]:
+        """Return sections of the config as plain mappings, for the inputs of a stage."""
+        return {name: getattr(self.config, name).model_dump(mode="json") for name in names}
