@@ -57,8 +57,9 @@ def _in_a_process(*arguments: str) -> dict[str, Any]:
 
 def _write_pairs(path: Path) -> dict[str, Any]:
     """Sample two responses per bundled prompt and label them by their gold reward."""
-    from truthful_rlhf.pipeline.config.training import SamplingSettings, sample_responses
+    from truthful_rlhf.pipeline.config.training import SamplingSettings
     from truthful_rlhf.pipeline.experiment.prompts import load_prompts
+    from truthful_rlhf.pipeline.models.generate import sample_responses
     from truthful_rlhf.pipeline.models.load import load_model, load_tokenizer
     from truthful_rlhf.reward_model.gold import VaderGold, true_preference
 

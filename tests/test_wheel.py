@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -72,3 +73,57 @@ def test_the_main_job_runs_from_the_wheel(installed: Path, tmp_path: Path, tiny_
     command(installed, tmp_path, "compare", "quickstart", "--out", "out", model, *SMALL)
     assert "online_weighted" in (tmp_path / "out/results.md").read_text(encoding="utf-8")
     assert (tmp_path / "out/report.html").stat().st_size > 10_000
+
+
+BESIDE = """
+import pipeline, aggregation, labelers.mine
+assert pipeline.MINE == aggregation.MINE == labelers.mine.MINE == "the user's"
+import truthful_rlhf, sys
+assert not {"torch", "pandas", "numba", "pipeline.storage"} & set(sys.modules), "import truthful_rlhf is light"
+from truthful_rlhf import OnlineWeighted, aggregate_table, run_online
+from truthful_rlhf.labelers import Panel
+rows = [{"pair_id": "p", "labeler_id": name, "report": r, "outcome": 1} for name, r in (("ann", 0.9), ("bob", 0.4))]
+assert list(aggregate_table(rows).weights["labeler_id"]) == ["ann", "bob"]
+assert run_online(OnlineWeighted(2, eta=0.5), [[0.9, 0.2]], [1]).soft_labels.round(2).tolist() == [0.55]
+import truthful_rlhf.pipeline.cli
+print(truthful_rlhf.__file__)
+"""
+
+
+@pytest.fixture
+def beside(tmp_path: Path) -> Path:
+    """Return a user's folder that has modules of its own called as our folders are."""
+    (tmp_path / "labelers").mkdir()
+    for name in ("pipeline.py", "aggregation.py", "labelers/__init__.py", "labelers/mine.py", "reward_model.py"):
+        (tmp_path / name).write_text('MINE = "the user\'s"\n')
+    (tmp_path / "script.py").write_text(BESIDE)
+    return tmp_path
+
+
+def test_a_script_beside_modules_of_our_folders_names_runs_from_the_wheel(installed: Path, beside: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": f".{os.pathsep}{installed}"}
+    result = subprocess.run(
+        [sys.executable, "script.py"], cwd=beside, env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip().startswith(str(installed))
+    assert "online_weighted" in command(installed, beside, "aggregate", "--help")
+
+
+def test_and_from_the_editable_install(beside: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": "."}
+    for line in (["script.py"], ["-m", "truthful_rlhf.pipeline.cli", "--help"]):
+        result = subprocess.run(
+            [sys.executable, *line], cwd=beside, env=environment, capture_output=True, text=True, check=False
+        )
+        assert result.returncode == 0, result.stderr
+
+
+def test_nothing_says_the_old_import_names() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    texts = [ROOT / name for name in listed if name.endswith((".py", ".md", ".yaml", ".toml", ".yml"))]
+    old = re.compile(rf"^\s*(?:>>> )?(?:from|import) (?:{'|'.join(PACKAGES)})\b", flags=re.MULTILINE)
+    assert old.search("    from pipeline import SoftDPOTrainer")
+    assert [
+        path for path in texts if path.is_file() and path != Path(__file__) and old.search(path.read_text("utf-8"))
+    ] == []

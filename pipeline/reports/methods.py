@@ -19,6 +19,7 @@ from truthful_rlhf.pipeline.experiment.conditions import Condition
 from truthful_rlhf.pipeline.experiment.context import Experiment
 from truthful_rlhf.pipeline.reports import figures
 from truthful_rlhf.pipeline.reports.figures import over_optimisation_figure
+from truthful_rlhf.pipeline.storage.figures import as_png
 from truthful_rlhf.pipeline.storage.tables import read_table
 
 ONLINE = "online.parquet"
@@ -166,7 +167,7 @@ def _best_of_n(
         for condition in conditions
     }
     name = f"best_of_n_{panel}"
-    images[name] = figures.as_png(over_optimisation_figure(curves))
+    images[name] = as_png(over_optimisation_figure(curves))
     section.figures.append(
         (
             name,

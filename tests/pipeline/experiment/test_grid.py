@@ -15,7 +15,9 @@ from truthful_rlhf.pipeline.cli import app
 from truthful_rlhf.pipeline.config.experiment import Config, load_config
 from truthful_rlhf.pipeline.experiment.conditions import GRID
 from truthful_rlhf.pipeline.experiment.context import Experiment
+from truthful_rlhf.pipeline.experiment.data import build_labels
 from truthful_rlhf.pipeline.experiment.grid import cells, groups
+from truthful_rlhf.pipeline.experiment.methods import METHODS
 from truthful_rlhf.pipeline.storage.artifacts import RunFolder
 
 REWARD_MODEL = {"epochs": 1, "lora_rank": 4}
@@ -168,7 +170,7 @@ def test_a_rule_with_its_own_audit_rate_has_the_labels_of_a_run_with_that_rate(
         folder = RunFolder(tmp_path / f"{of_all} {rule}")
         folder.root.mkdir()
         condition = cells(config, 0)[-1][0]
-        Experiment(config, folder, GRID).labels(condition)
+        build_labels(Experiment(config, folder, GRID), condition)
         return pd.read_parquet(folder.root / GRID.of_labels(condition, "soft_labels.parquet"))
 
     own, whole = labels(0.5, audit_rate=0.25), labels(0.25)
@@ -187,10 +189,10 @@ def test_trackers_pass_through_to_trl(config_file: Path, tmp_path: Path) -> None
     run.root.mkdir()
     plain = Experiment(content, run, GRID)
     condition = cells(content, 0)[0][0]
-    plain.policy(condition)
+    METHODS[condition.method.method].train(plain, condition)
     events = list(run.root.rglob("events.out.tfevents.*"))
     assert not events
     (run.root / "stages" / "seed-0" / "shared" / "truth" / "dpo" / "policy.json").unlink()
     logged = Experiment(content.model_copy(update={"policy": [tracked]}), run, GRID)
-    logged.policy(cells(logged.config, 0)[0][0])
+    METHODS[condition.method.method].train(logged, cells(logged.config, 0)[0][0])
     assert list(run.root.rglob("events.out.tfevents.*"))

@@ -14,6 +14,7 @@ from truthful_rlhf.pipeline.config.experiment import load_config
 from truthful_rlhf.pipeline.config.training import RLOOSettings
 from truthful_rlhf.pipeline.experiment.conditions import SINGLE, Condition, choose_condition
 from truthful_rlhf.pipeline.experiment.context import Experiment
+from truthful_rlhf.pipeline.experiment.evaluation import evaluate
 from truthful_rlhf.pipeline.experiment.methods import METHODS
 from truthful_rlhf.pipeline.storage.artifacts import RunFolder
 from truthful_rlhf.pipeline.training.best_of_n import best_of_n_kl
@@ -59,7 +60,7 @@ def test_every_method_is_tried() -> None:
 def test_from_prompts_to_evaluation(method: str, tiny_model_folder: Path, tmp_path: Path) -> None:
     one, _ = experiment(tiny_model_folder, tmp_path, method)
     condition = mean_of(one)
-    one.evaluation(condition)
+    evaluate(one, condition)
     measures = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert set(measures) == {"gold", "n_tokens", "kl", "win_rate"}
     samples = pd.read_parquet(tmp_path / "run" / "samples.parquet")
@@ -75,7 +76,7 @@ def test_from_prompts_to_evaluation(method: str, tiny_model_folder: Path, tmp_pa
         assert (tmp_path / "run" / "reliability.png").stat().st_size > 1000
 
     again, seen = experiment(tiny_model_folder, tmp_path, method)
-    again.evaluation(condition)
+    evaluate(again, condition)
     assert all(skipped for _, skipped in seen)
 
 
