@@ -27,22 +27,26 @@ def share(experiment: Experiment, seed: int) -> None:
         METHODS[policy.method].share(experiment, seed, policy)
 
 
+def train_policy(experiment: Experiment, condition: Condition) -> str:
+    """Build the policy of a condition with the config's method; return the fingerprint of its stage."""
+    return METHODS[condition.method.method].train(experiment, condition)
+
+
 def evaluate(experiment: Experiment, condition: Condition) -> str:
     """Train a condition's policy and measure it on the held-out prompts: ``evaluation.json``, ``samples.parquet``."""
     seed = condition.seed
     if condition.rule is None:
         return evaluate_base(experiment, seed)
-    method = METHODS[condition.method.method]
     here = [experiment.layout.of_condition(condition, name) for name in SAMPLES]
     inputs = {
         **evaluation_inputs(experiment),
-        "policy": method.train(experiment, condition),
+        "policy": train_policy(experiment, condition),
         "base": evaluate_base(experiment, seed),
     }
 
     def build(scratch: Path) -> None:
         prompts = [prompt.text for prompt in experiment.held_out(seed)]
-        responses, kl = method.respond(experiment, condition, prompts, EVALUATION_SEED + seed)
+        responses, kl = METHODS[condition.method.method].respond(experiment, condition, prompts, EVALUATION_SEED + seed)
         samples = scored(experiment, seed, responses, kl)
         base_samples = experiment.path(experiment.layout.of_condition(experiment.base(seed), SAMPLES[1]))
         samples["gold_base"] = read_table(base_samples, ["gold"])["gold"]

@@ -16,8 +16,8 @@ from truthful_rlhf.pipeline.config.experiment import Config, load_config
 from truthful_rlhf.pipeline.experiment.conditions import GRID
 from truthful_rlhf.pipeline.experiment.context import Experiment
 from truthful_rlhf.pipeline.experiment.data import build_labels
+from truthful_rlhf.pipeline.experiment.evaluation import train_policy
 from truthful_rlhf.pipeline.experiment.grid import cells, groups
-from truthful_rlhf.pipeline.experiment.methods import METHODS
 from truthful_rlhf.pipeline.storage.artifacts import RunFolder
 
 REWARD_MODEL = {"epochs": 1, "lora_rank": 4}
@@ -189,10 +189,10 @@ def test_trackers_pass_through_to_trl(config_file: Path, tmp_path: Path) -> None
     run.root.mkdir()
     plain = Experiment(content, run, GRID)
     condition = cells(content, 0)[0][0]
-    METHODS[condition.method.method].train(plain, condition)
+    train_policy(plain, condition)
     events = list(run.root.rglob("events.out.tfevents.*"))
     assert not events
     (run.root / "stages" / "seed-0" / "shared" / "truth" / "dpo" / "policy.json").unlink()
     logged = Experiment(content.model_copy(update={"policy": [tracked]}), run, GRID)
-    METHODS[condition.method.method].train(logged, cells(logged.config, 0)[0][0])
+    train_policy(logged, cells(logged.config, 0)[0][0])
     assert list(run.root.rglob("events.out.tfevents.*"))

@@ -14,7 +14,7 @@ from truthful_rlhf.pipeline.config.experiment import load_config
 from truthful_rlhf.pipeline.config.training import RLOOSettings
 from truthful_rlhf.pipeline.experiment.conditions import SINGLE, Condition, choose_condition
 from truthful_rlhf.pipeline.experiment.context import Experiment
-from truthful_rlhf.pipeline.experiment.evaluation import evaluate
+from truthful_rlhf.pipeline.experiment.evaluation import evaluate, train_policy
 from truthful_rlhf.pipeline.experiment.methods import METHODS
 from truthful_rlhf.pipeline.storage.artifacts import RunFolder
 from truthful_rlhf.pipeline.training.best_of_n import best_of_n_kl
@@ -96,11 +96,11 @@ def check_that_the_best_was_chosen(run: Path, measures: dict[str, dict[str, floa
 
 def test_a_change_of_the_policy_keeps_the_reward_model(tiny_model_folder: Path, tmp_path: Path) -> None:
     one, _ = experiment(tiny_model_folder, tmp_path, "rloo")
-    one.policy(mean_of(one))
+    train_policy(one, mean_of(one))
     for change, kept in (({"updates": 1}, True), ({"reward_model": {"epochs": 2, "lora_rank": 4}}, False)):
         other, seen = experiment(tiny_model_folder, tmp_path, "rloo")
         policy = RLOOSettings.model_validate(POLICIES["rloo"] | change)
         other.config = other.config.model_copy(update={"policy": [policy]})
-        other.policy(mean_of(other))
+        train_policy(other, mean_of(other))
         assert dict(seen)["reward_model"] is kept
         assert dict(seen)["policy"] is False
