@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -20,6 +19,8 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from truthful_rlhf.pipeline.storage import processes
 
@@ -108,18 +109,17 @@ class RunFolder:
             processes.wait()
             yield self
             return
+        lock = FileLock(self.root / ".lock", timeout=0)  # the system's own lock: a process that dies lets go of it
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            lock = open(self.root / ".lock", "a")  # noqa: SIM115 (held until the end of the run)
+            held = lock.acquire()
+        except Timeout as error:
+            raise RunFolderError(
+                f"another run is writing to {self.root}; wait for it or choose another --out"
+            ) from error
         except OSError as error:
             raise RunFolderError(f"cannot write to {self.root}: {error.strerror}; choose another --out") from error
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise RunFolderError(
-                    f"another run is writing to {self.root}; wait for it or choose another --out"
-                ) from error
+        with held:
             self._remove_leftovers()
             processes.wait()
             with self._explaining_the_disk():

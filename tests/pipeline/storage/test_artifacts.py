@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -92,6 +94,41 @@ def test_two_runs_into_one_folder_are_refused(tmp_path: Path) -> None:
     with RunFolder(tmp_path).locked(), pytest.raises(RunFolderError, match="another run is writing"), second:
         pass
     with RunFolder(tmp_path).locked():  # free again
+        pass
+
+
+def test_a_refused_run_touches_nothing(tmp_path: Path) -> None:
+    def state() -> dict[Path, tuple[int, int, bytes]]:
+        seen = [tmp_path, *tmp_path.rglob("*")]
+        content = {path: path.read_bytes() if path.is_file() else b"" for path in seen}
+        return {path: (path.stat().st_mtime_ns, path.stat().st_size, content[path]) for path in seen}
+
+    with RunFolder(tmp_path).locked():
+        (tmp_path / ".scratch-x").write_text("the first run is at work")
+        (tmp_path / ".lock").write_text("what another program may have left")
+        before = state()
+        with pytest.raises(RunFolderError, match="another run"), RunFolder(tmp_path).locked():
+            pass
+        assert state() == before
+    with RunFolder(tmp_path).locked():
+        assert not (tmp_path / ".scratch-x").exists(), "the control: a run that is not refused tidies up"
+
+
+def test_a_killed_process_frees_the_folder(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from truthful_rlhf.pipeline.storage.artifacts import RunFolder\n"
+        "with RunFolder(sys.argv[1]).locked():\n    print('held', flush=True)\n    time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(RunFolderError, match="another run is writing"), RunFolder(tmp_path).locked():
+            pass
+    finally:
+        holder.kill()
+        holder.communicate()
+    with RunFolder(tmp_path).locked():  # nobody tidied up behind the killed process
         pass
 
 
