@@ -1,6 +1,6 @@
 """The interface of every aggregation rule, and the checks at its door.
 
-Notation (design, section 2): round t of T, labeler i of N, report r_ti in [0, 1] (NaN: did not judge), outcome y_t in
+Notation: round t of T, labeler i of N, report r_ti in [0, 1] (NaN: did not judge), outcome y_t in
 {0, 1} (NaN: not revealed), weight pi_ti on the simplex, soft label q_t = P(A better).
 """
 

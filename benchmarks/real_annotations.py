@@ -1,7 +1,8 @@
 """The rules on real annotations: accuracy and Brier score on the unaudited pairs, over random orders.
 
 These crowds are healthy, so nothing is to be won and the question is whether anything is lost. The data are
-third-party and not part of the project: skipped where they are absent.
+third-party and not part of the project: NYU's debates (github.com/julianmichael/debate, CC-BY 4.0) and the votes of
+MT-Bench (arXiv 2306.05685, CC-BY 4.0) as long tables in ``shared/data`` beside the checkout; skipped where absent.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import pandas as pd
 from truthful_rlhf.aggregation import final_labels, make_aggregator, recalibrate, run_online
 from truthful_rlhf.aggregation.statistics import accuracy, brier
 
-ABOUT = "majority, mean, Dawid-Skene and online_weighted on ../shared/data, unaudited pairs, 20 random orders"
+ABOUT = "majority, mean, Dawid-Skene and online_weighted on debates and MT-Bench, unaudited pairs, 20 random orders"
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 FILES = ("nyu_debate.jsonl", "mtbench_human.jsonl")

@@ -45,7 +45,7 @@ PUBLIC = {
     reward_model: ("SoftRewardTrainer",),
     pipeline: ("SoftDPOTrainer",),
 }
-"""The public names of the design, by package."""
+"""The names that users import, by package."""
 
 
 class Block(NamedTuple):

@@ -1,4 +1,4 @@
-"""The direction of dependence (design, section 3), and that ``import truthful_rlhf.aggregation`` is light."""
+"""The direction of dependence, and that ``import truthful_rlhf.aggregation`` is light."""
 
 from __future__ import annotations
 

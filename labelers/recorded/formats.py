@@ -49,7 +49,7 @@ class Row(NamedTuple):
 
 
 def long_rows(record: Record, columns: Columns) -> Iterable[Row]:
-    """Read one row of the long table of the design."""
+    """Read one row of the long table: one report per row, its columns named by the first argument."""
     get = record.get
     return (Row(*[get(columns.get(name, name)) for name in CANONICAL]),)
 

@@ -18,8 +18,7 @@ _Z = 1.959963984540054
 
 @dataclass(frozen=True)
 class AccuracyRow:
-    """One set of labels measured against outcomes that it had not seen; intervals are 95 %, ``None`` where "
-    "undefined."""
+    """One set of labels measured against outcomes that it had not seen; intervals 95 %, ``None`` where undefined."""
 
     name: str
     chosen: bool

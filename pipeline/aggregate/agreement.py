@@ -51,8 +51,8 @@ def agreement_matrix(annotations: Annotations) -> tuple[NDArray[np.int64], Float
     """Return the most active labelers, grouped by similarity, and 1 - mean |r_i - r_j| on their common pairs.
 
     Returns:
-        The labelers' indices, shape ``(K,)`` with K <= 40, and the agreement, shape ``(K, K)``, NaN below 5 common
-    pairs.
+        The labelers' indices, shape ``(K,)`` with K <= 30, and the agreement, shape ``(K, K)``, NaN below 5 common
+            pairs.
     """
     activity = np.bincount(annotations.labeler, minlength=annotations.n_labelers)
     active = np.argsort(-activity, kind="stable")[:_CONSIDERED]

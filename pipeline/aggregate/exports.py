@@ -27,7 +27,7 @@ _PLAIN = ["prompt", "chosen", "rejected", "soft_label"]
 
 
 def soft_label_frames(result: CampaignResult) -> Iterator[pd.DataFrame]:
-    """Yield the soft-label table (design, section 5) in round order; pairs that nobody judged are left out."""
+    """Yield the soft-label table (one row per pair) in round order; pairs that nobody judged are left out."""
     annotations = result.annotations
     n_labelers = np.diff(annotations.start)
     judged = np.flatnonzero(n_labelers > 0)

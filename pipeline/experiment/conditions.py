@@ -43,7 +43,7 @@ class Layout:
 
 
 GRID = Layout("seed-{seed}/", "seed-{seed}/{panel}/{rule}/", "seed-{seed}/{panel}/{rule}/{method}/")
-SINGLE = Layout("", "", "")  # one condition: design, section 8
+SINGLE = Layout("", "", "")  # one condition: its files lie in the run folder itself
 
 
 @dataclass(frozen=True)

@@ -203,7 +203,7 @@ def with_local_model(spec: LabelerSpec) -> LabelerSpec:
 def long_table(
     pairs: pd.DataFrame, labeler_ids: tuple[str, ...], reports: np.ndarray[Any, Any], outcomes: np.ndarray[Any, Any]
 ) -> pd.DataFrame:
-    """Return the annotation table (design, section 5): one report per row, with what was revealed of the outcome."""
+    """Return the long table that ``aggregate`` reads: one report per row, with what was revealed of the outcome."""
     n = len(labeler_ids)
     rows = pairs[["pair_id", "prompt", "response_a", "response_b", "topic"]]
     table = rows.loc[rows.index.repeat(n)].reset_index(drop=True)

@@ -222,7 +222,7 @@ def respond_with_adapter(
 def respond_with_best_of_n(
     experiment: Experiment, condition: Condition, prompts: list[str], seed: int
 ) -> tuple[list[Response], FloatArray]:
-    """Let the reward model pick among n responses of the base policy; the KL is exact."""
+    """Let the reward model pick among n responses of the base policy; the KL is its upper bound, `best_of_n_kl`."""
     assert isinstance(condition.method, BestOfNSettings)
     n = condition.method.n
     return chosen(experiment, condition, n), np.full(len(prompts), best_of_n_kl(n))

@@ -65,7 +65,7 @@ def revealed(outcomes: pd.DataFrame) -> FloatArray:
 def orient(
     pairs: pd.DataFrame, soft_labels: FloatArray, n_labelers: FloatArray, audited: NDArray[np.bool_]
 ) -> pd.DataFrame:
-    """Return the soft-label table (design, section 5): the likelier response is ``chosen``, its probability >= 0.5.
+    """Return the soft-label table, one row per pair: the likelier response is ``chosen``, its probability >= 0.5.
 
     Args:
         pairs: columns ``pair_id, prompt, response_a, response_b``.

@@ -1,10 +1,9 @@
-"""Best-of-n: the cheapest policy from a reward model, with a KL that is known exactly where no responses tie.
-
+"""Best-of-n: the cheapest policy from a reward model, with a KL whose bound is known.
 
 The policy draws n responses from the base policy and returns the one that the reward model likes best. Its KL to the
-base policy is log n - (n - 1)/n whatever the reward model is (exact where no two responses tie). So the gold reward
-against n shows what optimising this reward model harder and harder would do: over-optimisation is where the curve turns
-down (Gao et al., arXiv 2210.10760).
+base policy is at most log n - (n - 1)/n whatever the reward model is (``best_of_n_kl``). So the gold reward against n
+shows what optimising this reward model harder and harder would do: over-optimisation is where the curve turns down (Gao
+et al., arXiv 2210.10760).
 """
 
 from __future__ import annotations
@@ -20,7 +19,10 @@ from truthful_rlhf.aggregation.base import FloatArray
 
 
 def best_of_n_kl(n: int) -> float:
-    """Return the KL of best-of-n to the base policy in nats, log n - (n - 1)/n.
+    """Return log n - (n - 1)/n, in nats: the KL of best-of-n to the base policy is at most this.
+
+    It is less by what n draws repeat or leave tied, and comes near where responses are long and rewards differ
+    (Beirami et al., arXiv 2401.01879, theorem 3.1).
 
     >>> [round(best_of_n_kl(n), 3) for n in (1, 2, 4, 64)]
     [0.0, 0.193, 0.636, 3.175]

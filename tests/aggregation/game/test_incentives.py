@@ -82,8 +82,12 @@ def share_after_two_rounds(eta: float, first: np.ndarray, second: np.ndarray, re
     return total
 
 
-def test_looking_two_rounds_ahead_a_lie_gains_a_little_of_the_published_size() -> None:
-    """theory.md: truth is exactly best for one round only; two-step gain 1.4e-7 (eta .1) and 2e-5 (eta .5)."""
+def test_looking_two_rounds_ahead_a_lie_gains_a_little() -> None:
+    """Truth is exactly best for the next share only (WSU, arXiv 2002.08837). Looking one round further a lie gains.
+
+    How much depends on the panel: a calculation made before this test, with other panels and other code, found at most
+    1.4e-7 (eta .1) and 2e-5 (eta .5). The test asks for these magnitudes.
+    """
     rng = np.random.default_rng(0)
     rounds = rng.random((150, 2, 3))
     largest = {}
@@ -100,10 +104,11 @@ def test_looking_two_rounds_ahead_a_lie_gains_a_little_of_the_published_size() -
 
 
 @pytest.mark.parametrize("name", ["linear_weighted", "hedge"])
-def test_control_the_normalised_rules_reward_a_lie_of_the_published_size(name: str) -> None:
-    """theory.md: the best report is off by .016 / .085 (linear) and .017 / .125 (hedge) at eta .1 / .5, gains to 6e-3.
+def test_control_the_normalised_rules_reward_a_lie(name: str) -> None:
+    """Five labelers of equal weight, the others all report 1: the best report is not the belief.
 
-    Its panel is not given. Here: five labelers of equal weight, the others all report 1.
+    A calculation made before this test, with other panels and other code, found best reports off by .016 / .085
+    (linear) and .017 / .125 (hedge) at eta .1 / .5, and relative gains up to 6e-3. The test asks for these magnitudes.
     """
     fine = np.linspace(0.0, 1.0, 401)
     offset, gain = {}, {}
@@ -202,12 +207,12 @@ def test_interval_of_paired_campaigns() -> None:
     assert 0.018 < low < gain < high < 0.022
 
 
-def test_published_taste_values_in_sign_and_size() -> None:
-    """theory.md, table, taste at T = 500. Its panel is not given; five labelers of noise .5 come close.
+def test_taste_values_in_sign_and_size() -> None:
+    """What a lie gains who wants the aggregate near its own view, T = 500, five labelers of noise .5, true outcomes.
 
-    Bias .2 is taken as .2 in probability near one half (.85 in log-odds); outcomes are the true ones.
-    Published: unbiased, x1.25: +1.1 %, x4: -25 %; bias .2: any constant factor loses, the last 20 %: +.6 %;
-    the mean: +5.5 % and +10.5 %.
+    Bias .2 is taken as .2 in probability near one half (.85 in log-odds). A calculation made before this test, with
+    other panels and other code, found: unbiased, x1.25: +1.1 %, x4: -25 %; bias .2: any constant factor loses, the last
+    20 %: +.6 %; the mean: +5.5 % and +10.5 %. The test asks for their signs and magnitudes.
     """
     found = {}
     for bias in (0.0, 0.85):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import krippendorff
 import numpy as np
 
@@ -58,3 +60,12 @@ def test_labelers_without_common_pairs_are_left_out() -> None:
     labelers, agreement = agreement_matrix(annotations_of(reports))
     assert sorted(labelers) == [0, 1]
     assert agreement.shape == (2, 2)
+
+
+def test_the_matrix_holds_as_many_labelers_as_its_docstring_says() -> None:
+    rng = np.random.default_rng(3)
+    labelers, agreement = agreement_matrix(annotations_of(rng.random((12, 50))))
+    assert agreement_matrix.__doc__ is not None
+    assert re.findall(r"K <= (\d+)", agreement_matrix.__doc__) == [str(len(labelers))]
+    assert agreement.shape == (len(labelers), len(labelers))
+    assert len(labelers) < 50

@@ -1,4 +1,4 @@
-"""Best-of-n against brute force, the exact KL against a simulation, and over-optimisation where it must appear."""
+"""Best-of-n against brute force, its KL against enumeration, and over-optimisation where it must appear."""
 
 from __future__ import annotations
 
@@ -30,6 +30,22 @@ def test_the_kl_is_that_of_the_best_of_n_uniform_draws() -> None:
         assert best_of_n_kl(n) == pytest.approx(np.mean(np.log(n) + (n - 1) * np.log(u)), abs=0.01)
     with pytest.raises(ValueError, match="n >= 1"):
         best_of_n_kl(0)
+
+
+def test_the_kl_is_less_where_responses_repeat_and_comes_near_where_they_do_not() -> None:
+    """Responses with chances p, sorted by reward: the k-th is the best of n with probability F_k^n - F_(k-1)^n."""
+    rng = np.random.default_rng(3)
+
+    def exact_kl(p: np.ndarray, n: int) -> float:
+        below = np.concatenate([[0.0], p.cumsum()])
+        best = np.diff(below**n)
+        return float(best @ np.log(best / p))
+
+    for n in (2, 4, 16):
+        assert all(exact_kl(rng.dirichlet(np.ones(5)), n) < best_of_n_kl(n) - 1e-3 for _ in range(20))
+        fine = exact_kl(np.full(100_000, 1e-5), n)
+        assert best_of_n_kl(n) - 1e-3 < fine < best_of_n_kl(n)
+    assert exact_kl(np.full(2, 0.5), 16) <= np.log(2) < best_of_n_kl(16)  # two responses: at most log 2, whatever n
 
 
 def test_a_true_reward_climbs_and_a_reward_with_a_loophole_turns_down() -> None:
