@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.precision import double_precision
 
 # Tiny models gain nothing from threads, and the threads of parallel tests would wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -60,6 +63,13 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.manual_seed(0)
         LlamaForCausalLM(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def in_float64() -> Iterator[None]:
+    """Load every model in float64 while a test runs, whatever precision the code asks for: identities hold there."""
+    with double_precision():
+        yield
 
 
 @pytest.fixture(scope="session")

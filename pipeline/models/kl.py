@@ -51,7 +51,7 @@ def kl_to_base(
         with torch.no_grad():  # the softmax over the vocabulary is what costs: at the positions of the response only
             log_policy = policy(**arguments).logits[mask].log_softmax(dim=-1)
             log_base = base(**arguments).logits[mask].log_softmax(dim=-1)
-        divergence = torch.zeros(mask.shape)
-        divergence[mask] = (log_policy.exp() * (log_policy - log_base)).sum(dim=-1).cpu()
+        divergence = torch.zeros(mask.shape, dtype=torch.float64)
+        divergence[mask] = (log_policy.exp() * (log_policy - log_base)).sum(dim=-1).double().cpu()
         values.extend(divergence.sum(dim=-1).tolist())
     return np.array(values, dtype=np.float64)

@@ -15,9 +15,11 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from trl import RewardConfig, RewardTrainer
 
+from tests.precision import EXACT, LOGGED
 from truthful_rlhf.reward_model import SoftRewardTrainer
 
-SOFT = np.linspace(0.05, 1.0, 12)
+SOFT = np.linspace(9 / 64, 1.0, 12)
+"""Multiples of 1/64: they travel as float32, which holds them, and 1 - q, exactly."""
 LORA = {"peft_config": LoraConfig(r=4, target_modules="all-linear", modules_to_save=["score"], task_type="SEQ_CLS")}
 
 
@@ -48,7 +50,9 @@ def make(tiny_model_folder: Path, tmp_path: Path) -> Callable[..., Any]:
             "logging_steps": 1,
         }
         return trainer(
-            model=AutoModelForSequenceClassification.from_pretrained(tiny_model_folder, num_labels=1),
+            model=AutoModelForSequenceClassification.from_pretrained(
+                tiny_model_folder, num_labels=1, dtype=torch.float64
+            ),
             args=RewardConfig(**(arguments | (changes or {}))),
             train_dataset=data,
             processing_class=AutoTokenizer.from_pretrained(tiny_model_folder),
@@ -66,11 +70,11 @@ def check_every_step(trainer: Any, labels_used: Callable[[torch.Tensor], torch.T
         with torch.no_grad():
             rewards = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits[:, 0]
         n = len(rewards) // 2
-        z = rewards[:n].double() - rewards[n:].double()
+        z = rewards[:n] - rewards[n:]
         expected = binary_cross_entropy_with_logits(z, labels_used(inputs["soft_label"].double()))
         result = original(model, inputs, *args, **kwargs)
         loss = result[0] if isinstance(result, tuple) else result
-        torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(loss, expected, rtol=0, atol=EXACT)
         sizes.append(z.abs().max().item())
         return result
 
@@ -110,7 +114,7 @@ def test_certain_labels_give_exactly_the_stock_trajectory(make: Callable[..., An
     for changes in ({}, {"center_rewards_coefficient": 0.01}):
         stock = losses(make(RewardTrainer, preferences(None), changes))
         ours = losses(make(SoftRewardTrainer, preferences(np.ones(12)), changes))
-        np.testing.assert_allclose(ours, stock, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(ours, stock, rtol=0, atol=LOGGED)
     assert np.abs(np.subtract(losses(make(SoftRewardTrainer, preferences(SOFT))), stock)).max() > 1e-2
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.precision import EXACT
 from truthful_rlhf.labelers import JudgeLabeler, LabelerSpec, Pairs, Panel, ReportContext
 from truthful_rlhf.labelers.judges.local import LetterChooser
 from truthful_rlhf.labelers.judges.prompt import both_orders, judge_messages
@@ -27,11 +28,14 @@ def swapped(pairs: Pairs) -> Pairs:
 
 @pytest.fixture(scope="module")
 def chooser(tiny_model_folder: Path) -> LetterChooser:
-    """Return the tiny model with ten times its weights: freshly initialised it has no opinion on anything."""
+    """Return the tiny model with ten times its weights: freshly initialised it has no opinion on anything.
+
+    In float64, so that its answers do not hang on the processor's rounding.
+    """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    model = AutoModelForCausalLM.from_pretrained(tiny_model_folder, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(tiny_model_folder, dtype=torch.float64)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:
@@ -51,7 +55,7 @@ def one_by_one(chooser: LetterChooser, persona: str) -> FloatArray:
         ids = {letter: chooser.tokenizer.encode(text + letter, add_special_tokens=False) for letter in "AB"}
         assert ids["A"][:-1] == ids["B"][:-1]
         with torch.no_grad():
-            logits = chooser.model(torch.tensor([ids["A"][:-1]])).logits[0, -1].double()
+            logits = chooser.model(torch.tensor([ids["A"][:-1]])).logits[0, -1]
         a, b = (float(logits[ids[letter][-1]]) for letter in "AB")
         result.append(1.0 / (1.0 + np.exp(b - a)))
     return np.array(result)
@@ -64,13 +68,13 @@ def test_belief_is_the_softmax_of_the_letters_in_both_orders(
     """Batching and padding change nothing: the belief equals the definition computed one prompt at a time."""
     first = one_by_one(chooser, "You like dogs.")
     judge = JudgeLabeler((chooser.model, chooser.tokenizer), "You like dogs.", batch_size=batch_size)
-    np.testing.assert_allclose(judge.belief(PAIRS), (first[:3] + 1 - first[3:]) / 2, atol=1e-5)
-    assert judge.position_bias_ == pytest.approx(float(((first[:3] + first[3:]) / 2 - 0.5).mean()), abs=1e-5)
+    np.testing.assert_allclose(judge.belief(PAIRS), (first[:3] + 1 - first[3:]) / 2, rtol=0, atol=EXACT)
+    assert judge.position_bias_ == pytest.approx(float(((first[:3] + first[3:]) / 2 - 0.5).mean()), abs=EXACT)
 
 
 def test_swapping_the_responses_maps_the_belief_to_its_complement(chooser: LetterChooser) -> None:
     judge = JudgeLabeler((chooser.model, chooser.tokenizer))
-    np.testing.assert_allclose(judge.belief(swapped(PAIRS)), 1.0 - judge.belief(PAIRS), atol=1e-5)
+    np.testing.assert_allclose(judge.belief(swapped(PAIRS)), 1.0 - judge.belief(PAIRS), rtol=0, atol=EXACT)
 
 
 def test_a_single_order_would_not_survive_the_swap(chooser: LetterChooser) -> None:

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 import torch
 
-from truthful_rlhf.pipeline.config.training import SamplingSettings, sample_responses
+from tests.precision import EXACT
+from truthful_rlhf.pipeline.config.training import SamplingSettings
+from truthful_rlhf.pipeline.models.generate import sample_responses
 from truthful_rlhf.pipeline.models.load import load_model, load_tokenizer
 from truthful_rlhf.pipeline.models.vllm_engine import EngineNotFoundError
 
@@ -41,6 +43,7 @@ def test_a_missing_vllm_is_explained(tiny_model_folder: Path, monkeypatch: pytes
         sample(load_model(str(tiny_model_folder)), tiny_model_folder, engine="vllm")
 
 
+@pytest.mark.usefixtures("in_float64")
 def test_vllm_gets_the_merged_policy_and_the_settings(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from peft import get_peft_model
 
@@ -74,5 +77,5 @@ def test_vllm_gets_the_merged_policy_and_the_settings(tiny_model_folder: Path, m
     ids = torch.tensor([[5, 6, 7]])
     with torch.no_grad():
         expected, base = policy(ids).logits, load_model(str(tiny_model_folder))(ids).logits
-        torch.testing.assert_close(handed["model"](ids).logits, expected, atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(handed["model"](ids).logits, expected, rtol=0, atol=EXACT)
     assert not torch.allclose(expected, base, atol=1e-2)

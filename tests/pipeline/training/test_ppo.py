@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.precision import float32_error
 from truthful_rlhf.pipeline.config.training import PPOSettings, SamplingSettings
 from truthful_rlhf.pipeline.training.guards import DivergenceGuard, Limit, PolicyDivergedError
 from truthful_rlhf.pipeline.training.ppo import train_ppo
@@ -71,8 +72,9 @@ def test_it_raises_the_reward_and_logs_every_update(
     logs = run(policy_folder, reward_model_folder, tmp_path, learning(kl_coef=0.0))
     assert [entry["step"] for entry in logs] == list(range(1, 13))
     scores = [entry["objective/scores"] for entry in logs]
-    assert np.mean(scores[-4:]) > np.mean(scores[:4]) + 0.3
-    assert abs(logs[0]["objective/kl"]) < 1e-4  # the first responses are the base policy's own
+    assert np.mean(scores[-4:]) > np.mean(scores[:4]) + 0.2  # with the seeds 0 to 4 it gains 0.43 to 0.84
+    # The first responses are the base policy's own: one log-probability minus the same, the head's logits below 10.
+    assert abs(logs[0]["objective/kl"]) < 2 * float32_error(hidden_size=32, largest_logit=10.0)
     assert logs[-1]["objective/kl"] > 0.5
     assert all(0 <= entry["gold"] <= 1 for entry in logs)
     assert len({entry["gold"] for entry in logs}) > 1

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from datasets import Dataset
 
+from tests.precision import EXACT, LOGGED
 from truthful_rlhf.pipeline.config.training import RewardModelSettings
 from truthful_rlhf.pipeline.training.reward import evaluate_reward_model, train_reward_model
 
@@ -20,6 +21,7 @@ def preferences(soft_label: float, n: int = 48) -> Dataset:
     return Dataset.from_dict(columns | {"soft_label": [soft_label] * n})
 
 
+@pytest.mark.usefixtures("in_float64")
 @pytest.mark.parametrize("lora_rank", [4, None], ids=["lora", "full"])
 def test_it_learns_the_probability_and_saves_an_ordinary_classifier(
     tiny_model_folder: Path, tmp_path: Path, lora_rank: int | None
@@ -40,11 +42,11 @@ def test_it_learns_the_probability_and_saves_an_ordinary_classifier(
     )
     stated, table = evaluate_reward_model(tmp_path, held_out, {"truth": np.array([0.8, 0.2])})
     np.testing.assert_allclose(stated, [0.8, 0.2], atol=0.06)
-    assert stated.sum() == pytest.approx(1.0, abs=1e-5)  # swapping A and B
+    assert stated.sum() == pytest.approx(1.0, abs=EXACT)  # swapping A and B
     assert table.loc[0, "target"] == "truth"
     assert table.loc[0, "accuracy"] == 1.0
     logged = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert logged[0]["loss"] == pytest.approx(np.log(2), abs=1e-5)  # no preference before training
+    assert logged[0]["loss"] == pytest.approx(np.log(2), abs=LOGGED)  # no preference before training
     assert logged[0]["step"] == 1
 
 

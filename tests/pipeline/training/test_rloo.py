@@ -60,7 +60,7 @@ def test_it_raises_the_reward_and_logs_gold_without_training_on_it(folders: tupl
     logs = run(folders, tmp_path, learning(kl_coef=0.001))
     scores = [entry["rewards/reward_model/mean"] for entry in logs]
     assert len(logs) == 20
-    assert np.mean(scores[-4:]) > np.mean(scores[:4]) + 0.3
+    assert np.mean(scores[-4:]) > np.mean(scores[:4]) + 0.2  # with the seeds 0 to 4 it gains 0.35 to 1.18
     assert all(entry["rewards/gold/mean"] == 0.25 for entry in logs)
     assert load_model(str(folders[0]), tmp_path).peft_config["default"].r == 16
 
