@@ -6,10 +6,10 @@ STAMP := $(VENV)/.installed
 OUT ?= runs/quickstart
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test check format docs bench mutation clean
+.PHONY: help setup quickstart test test-avx2 check format docs wheel bench mutation clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## create .venv and install everything (about 2 minutes)
 
@@ -28,6 +28,9 @@ quickstart: $(STAMP) ## the main job on SmolLM2-135M: table and report in runs/q
 test: $(STAMP) ## run all tests, two at a time
 	$(BIN)/python -m pytest -n 2
 
+test-avx2: $(STAMP) ## the tests that compute with torch, as on a processor without AVX-512
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest -n 2 -m torch
+
 check: $(STAMP) ## lint, format check and strict types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -45,6 +48,13 @@ bench: $(STAMP) ## speed, side by side with the peers
 
 docs: $(STAMP) ## build the documentation into site/ (offline; look at it: python -m http.server -d site)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# An old build/ would get into the wheel. --no-build-isolation: setuptools is here already, nothing is downloaded.
+wheel: $(STAMP) ## build a wheel into dist/ and print the line that installs it
+	rm -rf build dist/truthful_rlhf-*.whl
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	rm -rf build
+	@echo "pip install '$$(ls $(CURDIR)/dist/truthful_rlhf-*.whl)'        # with Ray: '....whl[ray]'"
 
 clean: ## remove caches and builds (keeps .venv and runs)
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis site

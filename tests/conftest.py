@@ -8,10 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from tests import torch_marker
 from tests.precision import double_precision
 
 # Tiny models gain nothing from threads, and the threads of parallel tests would wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Mark the tests that compute with torch."""
+    config.pluginmanager.register(torch_marker)
+
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
