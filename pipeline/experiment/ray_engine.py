@@ -90,7 +90,7 @@ def _import_ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise ConfigError("the engine ray is not installed; pip install 'truthful-rlhf[ray]'") from error
+        raise ConfigError("the engine ray is not installed: pip install 'ray>=2.50,<3'") from error
     return ray
 
 
