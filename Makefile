@@ -50,11 +50,11 @@ docs: $(STAMP) ## build the documentation into site/ (offline; look at it: pytho
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # An old build/ would get into the wheel. --no-build-isolation: setuptools is here already, nothing is downloaded.
-wheel: $(STAMP) ## build a wheel into dist/ and print the line that installs it
+wheel: $(STAMP) ## build a wheel into dist/ and print the lines that install it, plain and with Ray
 	rm -rf build dist/truthful_rlhf-*.whl
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 	rm -rf build
-	@echo "pip install '$$(ls $(CURDIR)/dist/truthful_rlhf-*.whl)'        # with Ray: '....whl[ray]'"
+	@for extra in '' '[ray]'; do echo "pip install '$$(ls $(CURDIR)/dist/truthful_rlhf-*.whl)$$extra'"; done
 
 clean: ## remove caches and builds (keeps .venv and runs)
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis site

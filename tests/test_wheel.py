@@ -33,10 +33,11 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     stamp = f"{sys.prefix}/.installed"
     make = ["make", "--silent", "--old-file", stamp, "wheel", f"VENV={sys.prefix}"]
     printed = subprocess.run(make, cwd=source, check=True, capture_output=True, text=True).stdout
-    pip, install, *wheels = shlex.split(printed.strip().splitlines()[-1], comments=True)
-    assert (pip, install, len(wheels)) == ("pip", "install", 1)
+    plain, with_ray = (shlex.split(line) for line in printed.strip().splitlines()[-2:])
+    assert with_ray == [*plain[:2], f"{plain[2]}[ray]"]
+    assert plain[:2] == ["pip", "install"]
     options = ["--disable-pip-version-check", "--quiet", "--no-deps", "--target", str(folder / "site")]
-    subprocess.run([sys.executable, "-m", "pip", install, *options, f"{wheels[0]}[ray]"], check=True)
+    subprocess.run([sys.executable, "-m", *with_ray[:2], *options, with_ray[2]], check=True)
     return folder / "site"
 
 
