@@ -14,7 +14,10 @@ from pathlib import Path
 
 import pandas as pd
 
-BENCHMARKS = ("aggregation", "memory", "real_annotations", "correlated_judges", "attacks", "audit_rates", "training")
+BENCHMARKS = (
+    *("aggregation", "memory", "real_annotations", "correlated_judges", "attacks", "audit_rates", "training"),
+    "company",
+)
 
 
 def main() -> None:

@@ -9,9 +9,12 @@ does, but in the last variant, which trains as the pipeline does: they are compu
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +33,10 @@ def run() -> pd.DataFrame:
     """Return speed, peak memory and losses of every variant, and its speed relative to TRL's defaults."""
     with tempfile.TemporaryDirectory() as folder:
         pairs = Path(folder) / "pairs.json"
-        _in_a_process("pairs", str(pairs))
+        in_a_process("benchmarks.training", "pairs", str(pairs))
         # Interleaved, so that a slow spell of the machine hits all variants.
         results = [
-            _in_a_process("train", task, variant, str(pairs), folder)
+            in_a_process("benchmarks.training", "train", task, variant, str(pairs), folder)
             for task in TASKS
             for _ in range(N_ROUNDS)
             for variant in TASKS[task]
@@ -46,9 +49,11 @@ def run() -> pd.DataFrame:
     return best
 
 
-def _in_a_process(*arguments: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.training", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def in_a_process(module: str, *arguments: str, without: Collection[str] = ()) -> dict[str, Any]:
+    """Return what a module prints as JSON on its last line, run without some variables of the environment."""
+    command = [sys.executable, "-m", module, *arguments]
+    environment = {name: value for name, value in os.environ.items() if name not in without}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise RuntimeError(f"{' '.join(arguments)} failed:\n{done.stderr[-3000:]}")
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -82,12 +87,10 @@ def _write_pairs(path: Path) -> dict[str, Any]:
 
 
 def _train(task: str, variant: str, pairs: Path, folder: str) -> dict[str, Any]:
-    """Train for ``N_UPDATES`` updates; the first, which warms up, is not timed."""
-    import time
-
+    """Train for ``N_UPDATES`` updates."""
     import transformers
     from datasets import Dataset
-    from transformers import TrainerCallback, set_seed
+    from transformers import set_seed
 
     transformers.logging.set_verbosity_error()
     set_seed(0)
@@ -95,18 +98,10 @@ def _train(task: str, variant: str, pairs: Path, folder: str) -> dict[str, Any]:
     if variant not in (VARIANTS[2], SHARED):
         data = data.remove_columns("soft_label")
     if variant == SHARED:
-        data = _with_reference(data)
-    trainer = _trainer(task, variant, data, folder)
-    moments: list[float] = []
-
-    class Clock(TrainerCallback):  # type: ignore[misc]  # TRL and transformers are untyped
-        def on_step_end(self, *arguments: Any, **kwargs: Any) -> None:
-            moments.append(time.perf_counter())
-
-    trainer.add_callback(Clock())
-    trainer.train()
+        data = with_reference(data)
+    trainer = make_trainer(task, variant, data, folder)
+    per_update = seconds_per_update(trainer)
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    per_update = float(np.median(np.diff(moments)))
     return {
         "task": task,
         "variant": variant,
@@ -117,7 +112,23 @@ def _train(task: str, variant: str, pairs: Path, folder: str) -> dict[str, Any]:
     }
 
 
-def _trainer(task: str, variant: str, data: Any, folder: str) -> Any:
+def seconds_per_update(trainer: Any) -> float:
+    """Train, and return the median time of an update; the first, which warms up, does not count."""
+    from transformers import TrainerCallback
+
+    moments: list[float] = []
+
+    class Clock(TrainerCallback):  # type: ignore[misc]  # TRL and transformers are untyped
+        def on_step_end(self, *arguments: Any, **kwargs: Any) -> None:
+            moments.append(time.perf_counter())
+
+    trainer.add_callback(Clock())
+    trainer.train()
+    return float(np.median(np.diff(moments)))
+
+
+def make_trainer(task: str, variant: str, data: Any, folder: str) -> Any:
+    """Return the trainer of a task and variant, on the bundled model, for ``N_UPDATES`` updates."""
     from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
 
     from truthful_rlhf.pipeline.models.device import training_arguments
@@ -153,7 +164,7 @@ def _trainer(task: str, variant: str, data: Any, folder: str) -> Any:
     )
 
 
-def _with_reference(data: Any) -> Any:
+def with_reference(data: Any) -> Any:
     """Add the base policy's log-probabilities, which the pipeline computes once for all conditions."""
     from truthful_rlhf.pipeline.config.training import DPOSettings
     from truthful_rlhf.pipeline.models.load import resolve_model

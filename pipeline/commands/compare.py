@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -16,6 +17,10 @@ OverridesArgument = Annotated[
 ]
 OutOption = Annotated[Optional[Path], typer.Option(help="Run folder; default runs/<config name>.")]  # noqa: UP045 (typer)
 SeedOption = Annotated[Optional[int], typer.Option(help="Run this seed alone instead of the config's.")]  # noqa: UP045
+ThreadsOption = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(min=1, help="CPU threads; default: those of the run that goes on, else one per core that is free."),
+]
 
 
 class Engine(StrEnum):
@@ -30,6 +35,7 @@ def compare(
     overrides: OverridesArgument = None,
     out: OutOption = None,
     seed: SeedOption = None,
+    threads: ThreadsOption = None,
     engine: Annotated[Engine, typer.Option(help="local: one cell after another; ray: side by side.")] = Engine.local,
     ray_address: Annotated[
         Optional[str], typer.Option(help="A Ray cluster that sees the run folder; default: Ray on this machine.")  # noqa: UP045
@@ -51,16 +57,19 @@ def compare(
     """
     from truthful_rlhf.pipeline.experiment.conditions import GRID
     from truthful_rlhf.pipeline.experiment.grid import run_grid
-    from truthful_rlhf.pipeline.experiment.ray_engine import RayEngine
+    from truthful_rlhf.pipeline.experiment.ray_engine import RayEngine, threads_of_cells
     from truthful_rlhf.pipeline.experiment.session import opened
     from truthful_rlhf.pipeline.reports.gap_table import terminal_table
     from truthful_rlhf.pipeline.reports.page import write_report
     from truthful_rlhf.pipeline.reports.summary import summarise_grid
     from truthful_rlhf.pipeline.storage import processes
     from truthful_rlhf.pipeline.storage.console import console, print_table
+    from truthful_rlhf.pipeline.storage.threads import choose_threads
 
-    with opened(config, overrides or [], out, seed, GRID) as experiment:
-        if engine is Engine.ray:
+    on_ray = engine is Engine.ray
+    choose = partial(threads_of_cells, cpus_per_cell, threads) if on_ray else partial(choose_threads, threads)
+    with opened(config, overrides or [], out, seed, GRID, choose) as experiment:
+        if on_ray:
             RayEngine(ray_address, cpus_per_cell, gpus_per_cell).run(experiment)
         else:
             run_grid(experiment)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Optional
 
 import typer
 
-from truthful_rlhf.pipeline.commands.compare import ConfigArgument, OutOption, OverridesArgument, SeedOption
+from truthful_rlhf.pipeline.commands.compare import (
+    ConfigArgument,
+    OutOption,
+    OverridesArgument,
+    SeedOption,
+    ThreadsOption,
+)
 
 
 def run(
@@ -17,6 +24,7 @@ def run(
     method: Annotated[Optional[str], typer.Option(help="Which of its methods (default: its only one).")] = None,  # noqa: UP045
     out: OutOption = None,
     seed: SeedOption = None,
+    threads: ThreadsOption = None,
 ) -> None:
     """Run the pipeline once: prompts, pairs, reports, soft labels, policy, evaluation.
 
@@ -34,8 +42,9 @@ def run(
     from truthful_rlhf.pipeline.reports.summary import read_json
     from truthful_rlhf.pipeline.storage import processes
     from truthful_rlhf.pipeline.storage.console import console, print_table
+    from truthful_rlhf.pipeline.storage.threads import choose_threads
 
-    with opened(config, overrides or [], out, seed, SINGLE) as experiment:
+    with opened(config, overrides or [], out, seed, SINGLE, partial(choose_threads, threads)) as experiment:
         condition = choose_condition(experiment.config, panel, rule, method)
         evaluate(experiment, condition)
         if not processes.is_first():

@@ -18,6 +18,7 @@ from truthful_rlhf.pipeline.experiment.context import Experiment
 from truthful_rlhf.pipeline.experiment.evaluation import evaluate, share
 from truthful_rlhf.pipeline.experiment.grid import cells
 from truthful_rlhf.pipeline.storage.artifacts import RunFolder
+from truthful_rlhf.pipeline.storage.threads import number_in_environment, say_if_other
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +66,25 @@ class RayEngine:
             for cell in cells(experiment.config, seed):
                 names[run_cell.remote(*work, cell, shared)] = f"seed {seed}: {cell[0].panel}, {cell[0].title}"
         _follow(ray, names)
+
+
+def threads_of_cells(cpus_per_cell: int, asked: int | None, began_with: int | None) -> int:
+    """Return the number of threads that Ray gives each cell, and say so where a run goes on with other ones.
+
+    Args:
+        cpus_per_cell: cores of one cell; Ray gives it as many threads where ``OMP_NUM_THREADS`` does not say otherwise.
+        asked: by ``--threads``, which is not for Ray.
+        began_with: threads of the run that goes on; None: it begins.
+
+    Raises:
+        ConfigError: threads were asked for.
+    """
+    if asked is not None:
+        raise ConfigError(f"--threads is for the engine local; with ray, type --cpus-per-cell {asked}")
+    in_environment = number_in_environment()
+    number = in_environment or cpus_per_cell
+    say_if_other("OMP_NUM_THREADS" if in_environment else "--cpus-per-cell", began_with, number)
+    return number
 
 
 def _follow(ray: Any, names: dict[Any, str]) -> None:

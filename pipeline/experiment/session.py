@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import yaml
@@ -22,6 +22,7 @@ from truthful_rlhf.pipeline.models.vllm_engine import EngineNotFoundError
 from truthful_rlhf.pipeline.storage import processes
 from truthful_rlhf.pipeline.storage.artifacts import RunFolder, RunFolderError, write_text_atomically
 from truthful_rlhf.pipeline.storage.console import StageReporter, clear_errors
+from truthful_rlhf.pipeline.storage.environment import recorded_threads, write_environment
 from truthful_rlhf.pipeline.storage.tables import ArtefactError
 
 EXPECTED_ERRORS = (
@@ -32,7 +33,12 @@ EXPECTED_ERRORS = (
 
 @contextlib.contextmanager
 def opened(
-    name: str, overrides: Sequence[str], out: Path | None, seed: int | None, layout: Layout
+    name: str,
+    overrides: Sequence[str],
+    out: Path | None,
+    seed: int | None,
+    layout: Layout,
+    choose_threads: Callable[[int | None], int],
 ) -> Iterator[Experiment]:
     """Open the experiment of a config, hold its run folder, and explain expected errors in one line.
 
@@ -42,24 +48,26 @@ def opened(
         out: the run folder, by default ``runs/<config name>``.
         seed: replaces the config's seeds.
         layout: where artefacts lie below the run folder.
+        choose_threads: gets the number of threads of the run that goes on, or None, and returns that of this command;
+            torch may not be loaded before.
     """
     with clear_errors(*EXPECTED_ERRORS):
         config = load_config(name, [*overrides, *([] if seed is None else [f"seeds=[{seed}]"])])
         reporter = StageReporter()
         with RunFolder(out or Path("runs") / find_config(name).stem, reporter).locked() as folder:
+            environment = folder.root / "environment.json"
+            threads = choose_threads(processes.from_first(recorded_threads(environment)))
             quiet_libraries()
             if processes.is_first():
-                _write_provenance(config, folder.root)
+                _write_config(config, folder.root)
+                write_environment(environment, threads)
             yield Experiment(config, folder, layout)
             reporter.finish()
 
 
-def _write_provenance(config: Config, root: Path) -> None:
-    from truthful_rlhf.pipeline.storage.environment import write_environment
-
+def _write_config(config: Config, root: Path) -> None:
     resolved = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     write_text_atomically(root / "config.yaml", resolved)
-    write_environment(root / "environment.json")
 
 
 def quiet_libraries() -> None:

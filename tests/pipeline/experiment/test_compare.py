@@ -87,11 +87,11 @@ def test_another_audit_rate_keeps_pairs_and_base_only(finished: Path, tiny_model
 
 def test_a_continued_run_names_the_commits_that_it_was_begun_with(tmp_path: Path) -> None:
     path = tmp_path / "environment.json"
-    write_environment(path)
+    write_environment(path, 1)
     here = json.loads(path.read_text())
     assert here["earlier_commits"] == []
     path.write_text(json.dumps(here | {"earlier_commits": ["first"], "commit": "second"}))
-    write_environment(path)
+    write_environment(path, 1)
     again = json.loads(path.read_text())
     assert again["earlier_commits"] == ["first", "second"]
     assert again["commit"] == here["commit"]
