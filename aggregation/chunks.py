@@ -63,7 +63,7 @@ def run_parquet(
             (in [0, 1], null where it did not judge).
         target: written atomically: a column ``soft_label``, one row per round; with ``keep_weights`` also the weights
             before each round in ``weight_<labeler>``.
-        keep_weights: whether the weights are written; they take N times the space of the labels.
+        keep_weights: whether the weights are computed and written; they take N times the space of the labels.
         chunk_rounds: rounds in memory at a time, >= 1.
 
     Returns:
@@ -85,28 +85,24 @@ def run_parquet(
         labelers = [name for name in names if name != OUTCOME]
         columns = [SOFT_LABEL, *(WEIGHT_PREFIX + name for name in labelers if keep_weights)]
         schema = pa.schema([(name, pa.float64()) for name in columns])
-        handle, scratch = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
-        os.close(handle)
-        try:
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder:
+            scratch = Path(folder) / target.name  # made by the writer, so that the umask decides its mode
             with pq.ParquetWriter(scratch, schema) as writer:
                 for batch in table.iter_batches(batch_size=chunk_rounds):
-                    run = _run_batch(aggregator, batch, labelers, f"{source}, rounds from {n_rounds}")
+                    run = _run_batch(aggregator, batch, labelers, keep_weights, f"{source}, rounds from {n_rounds}")
                     values = [run.soft_labels, *(run.weights.T if keep_weights else ())]
                     writer.write_batch(pa.record_batch([pa.array(value) for value in values], schema=schema))
                     n_rounds += len(run.soft_labels)
             os.replace(scratch, target)
-        except BaseException:
-            os.unlink(scratch)
-            raise
     return n_rounds
 
 
-def _run_batch(aggregator: Aggregator, batch: Any, labelers: list[str], where: str) -> OnlineRun:
+def _run_batch(aggregator: Aggregator, batch: Any, labelers: list[str], keep_weights: bool, where: str) -> OnlineRun:
     reports = np.empty((batch.num_rows, len(labelers)))
     for column, name in enumerate(labelers):
         reports[:, column] = _floats(batch, name, where)
     try:
-        return run_online(aggregator, reports, _floats(batch, OUTCOME, where))
+        return run_online(aggregator, reports, _floats(batch, OUTCOME, where), keep_weights)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
 

@@ -146,7 +146,8 @@ def plain_labels(rule: str, annotations: Annotations) -> FloatArray:
     chunks = _chunks(np.arange(annotations.n_pairs), annotations.n_labelers)
     aggregator = make_aggregator(rule, annotations.n_labelers)
     unknown = np.full(annotations.n_pairs, np.nan)
-    return np.concatenate([run_online(aggregator, annotations.matrix(c), unknown[c]).soft_labels for c in chunks])
+    runs = (run_online(aggregator, annotations.matrix(c), unknown[c], keep_weights=False) for c in chunks)
+    return np.concatenate([run.soft_labels for run in runs])
 
 
 def _aggregator(rule: str, n_labelers: int, settings: Settings) -> Aggregator:

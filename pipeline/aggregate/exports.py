@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from truthful_rlhf.pipeline.labels.apply import orient
+from truthful_rlhf.pipeline.storage.artifacts import new_file_beside
 
 if TYPE_CHECKING:
     from truthful_rlhf.pipeline.aggregate.campaign import CampaignResult
@@ -83,8 +83,7 @@ def write_weights(result: CampaignResult, out: Path) -> Path:
 def _parquet_writer(path: Path) -> Iterator[Any]:
     """Give a function that appends tables; the file appears under its name when all is written."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
+    scratch = new_file_beside(path)
     writer: Any = None
 
     def write(table: Any) -> None:
@@ -99,7 +98,6 @@ def _parquet_writer(path: Path) -> Iterator[Any]:
         yield write
         if writer is not None:
             writer.close()
-            os.chmod(scratch, 0o644)
             os.replace(scratch, path)
     finally:
         with contextlib.suppress(FileNotFoundError):

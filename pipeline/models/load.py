@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,8 +88,8 @@ def _convert_gguf(source: Path, target: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as own:
+        scratch = Path(own) / target.name  # a folder of the usual mode: the temporary one is its owner's alone
         options: dict[str, Any] = {"gguf_file": source.name}
         quantized = AutoModelForCausalLM.from_pretrained(str(source.parent), dtype=torch.float32, **options)
         # Its weights are plain float32 by now, but a model read from GGUF refuses to be saved: fill a fresh one.
@@ -102,8 +101,6 @@ def _convert_gguf(source: Path, target: Path) -> None:
         AutoTokenizer.from_pretrained(str(source.parent), **options).save_pretrained(scratch)
         with contextlib.suppress(OSError):  # another process was faster: its result is the same
             os.replace(scratch, target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -51,6 +52,16 @@ def is_disk_full(error: BaseException) -> bool:
     return cause is not None and is_disk_full(cause)
 
 
+def new_file_beside(path: Path) -> Path:
+    """Make an empty file in the folder of ``path``, under a name of its own and with the mode that the umask leaves.
+
+    ``tempfile`` would make it readable for its owner alone.
+    """
+    scratch = path.with_name(f"{_SCRATCH}{path.name}-{secrets.token_hex(8)}")
+    scratch.touch(exist_ok=False)
+    return scratch
+
+
 def write_text_atomically(path: Path, text: str) -> None:
     """Write ``text`` as UTF-8 so that a reader sees either the old file or the whole new one."""
     write_bytes_atomically(path, text.encode())
@@ -60,13 +71,12 @@ def write_bytes_atomically(path: Path, content: bytes) -> None:
     """Write ``content`` so that a reader sees either the old file or the whole new one."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f"{_SCRATCH}{path.name}-")
+        scratch = new_file_beside(path)
         try:
-            with os.fdopen(handle, "wb") as file:
+            with open(scratch, "wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(scratch, 0o644)
             os.replace(scratch, path)
         except BaseException:
             with contextlib.suppress(FileNotFoundError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 
 from truthful_rlhf.aggregation import (
     AGGREGATORS,
+    OnlineRun,
     OnlineWeighted,
     PerTopic,
     final_labels,
@@ -192,6 +195,38 @@ def test_chunks_and_parquet_equal_one_call(wide_table: tuple[Path, FloatArray, F
     written = pd.read_parquet(target)
     np.testing.assert_array_equal(written["soft_label"], whole.soft_labels)
     np.testing.assert_array_equal(written[[f"weight_labeler{i}" for i in range(4)]], whole.weights)
+
+
+class WithoutWeights(OnlineWeighted):
+    """Refuses to compute the weights of every round."""
+
+    def run(self, reports: FloatArray, outcomes: FloatArray, keep_weights: bool) -> OnlineRun:
+        assert not keep_weights, "the weights of every round were computed"
+        return super().run(reports, outcomes, keep_weights)
+
+
+def test_parquet_without_weights_computes_none(wide_table: tuple[Path, FloatArray, FloatArray]) -> None:
+    folder, reports, outcomes = wide_table
+    run_parquet(WithoutWeights(4), folder / "reports.parquet", folder / "labels.parquet", chunk_rounds=77)
+    written = pd.read_parquet(folder / "labels.parquet")
+    assert list(written) == ["soft_label"]
+    np.testing.assert_array_equal(written["soft_label"], run_online(OnlineWeighted(4), reports, outcomes).soft_labels)
+    with pytest.raises(AssertionError, match="were computed"):  # the control: with weights the class does refuse
+        run_parquet(WithoutWeights(4), folder / "reports.parquet", folder / "labels.parquet", keep_weights=True)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask to speak of")
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_the_labels_have_the_mode_that_the_umask_leaves(
+    wide_table: tuple[Path, FloatArray, FloatArray], umask: int, mode: int
+) -> None:
+    target = wide_table[0] / "labels.parquet"
+    before = os.umask(umask)
+    try:
+        run_parquet(OnlineWeighted(4), wide_table[0] / "reports.parquet", target)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(target.stat().st_mode) == mode
 
 
 def test_a_failed_conversion_leaves_nothing_behind(wide_table: tuple[Path, FloatArray, FloatArray]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +53,17 @@ def test_datasets_loads_both_formats(tmp_path: Path, monkeypatch: pytest.MonkeyP
         "soft_label": 0.9,
     }
     assert pd.read_parquet(paths[0]).equals(aggregate_table(rows_of(REPORTS, OUTCOMES), rule="mean").soft_labels)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask to speak of")
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
+def test_files_have_the_mode_that_the_umask_leaves(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        write_labels(aggregate_table(rows_of(REPORTS, OUTCOMES)).campaign, tmp_path)
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {mode}
 
 
 def test_to_trl_equals_the_files(tmp_path: Path) -> None:
