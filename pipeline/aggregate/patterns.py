@@ -1,14 +1,17 @@
 """Suspicious patterns in a labeler's reports: constant, flipping, copying, position bias, honest-then-not.
 
 Each pattern is a test against what the *other* labelers said about the same pairs (their mean, leaving the labeler out)
-and, where outcomes are known, against those. A flag needs an effect worth a talk with the labeler and a p-value that
-survives testing every labeler (Bonferroni at 1 %). A flag is a reason to look, not a verdict: if the majority is wrong,
-the one who disagrees may be the best labeler in the panel.
+and, where enough outcomes are known, against those. A flag needs an effect worth a talk with the labeler and a p-value
+that survives testing every labeler (Bonferroni at 1 %). A flag is a reason to look, not a verdict: if the majority is
+wrong, the one who disagrees may be the best labeler in the panel. So where the outcomes that are known, however few,
+were more often on the labeler's side than on that of the others, the others are no yardstick: then only a pattern that
+the outcomes themselves show is flagged.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,9 +69,7 @@ def suspicious_patterns(annotations: Annotations, outcomes: FloatArray) -> list[
         own = by_labeler[bounds[i] : bounds[i + 1]]
         if len(own) < _MIN_REPORTS:
             continue
-        shown = np.where(annotations.swapped[own], 1.0 - annotations.report[own], annotations.report[own])
-        others_shown = np.where(annotations.swapped[own], 1.0 - others[own], others[own])
-        reports = _Reports(i, annotations.report[own], shown, others[own], others_shown, truth[own])
+        reports = _Reports(i, annotations.report[own], others[own], truth[own], annotations.swapped[own])
         for test in (_constant, _flipping, _position_bias, _honest_then_not):
             flag = test(reports)
             if flag is not None and flag.p_value < level:
@@ -78,33 +79,60 @@ def suspicious_patterns(annotations: Annotations, outcomes: FloatArray) -> list[
 
 @dataclass(frozen=True)
 class _Reports:
+    """One labeler's reports, with the mean of the others and the outcome (NaN: none) of the same pairs."""
+
     labeler: int
     report: FloatArray
-    shown: FloatArray  # in the order the labeler saw
     others: FloatArray
-    others_shown: FloatArray
     outcome: FloatArray
+    swapped: NDArray[np.bool_]
+
+    def as_shown(self, values: FloatArray) -> FloatArray:
+        """Return probabilities that the response shown *first* is better."""
+        return np.where(self.swapped, 1.0 - values, values)
+
+    @cached_property
+    def others_are_refuted(self) -> bool:
+        """Whether the known outcomes were more often on the labeler's side than on that of the others."""
+        return _refuted(self.report, self.others, self.outcome)
+
+    @property
+    def yardstick(self) -> FloatArray:
+        """What the reports are compared with: the others, or the outcomes alone where these refute the others."""
+        return self.outcome if self.others_are_refuted else self.others
+
+
+def _refuted(report: FloatArray, others: FloatArray, outcome: FloatArray) -> bool:
+    both = ~np.isnan(outcome) & ~np.isnan(others)
+    own, theirs = (np.where(q == 0.5, 0.5, (q > 0.5) == (outcome > 0.5))[both].sum() for q in (report, others))
+    return bool(own > theirs)
 
 
 def _constant(r: _Reports) -> Flag | None:
-    """Flag the same report on (nearly) every pair while the others' mean falls on both sides of 1/2."""
-    values, counts = np.unique(np.round(r.shown, 3), return_counts=True)
-    share = counts.max() / len(r.shown)
+    """Flag the same report on (nearly) every pair while the others' mean falls on both sides of 1/2.
+
+    Others who are wrong still show that pairs differ; only outcomes that are as constant as the reports refute that.
+    """
+    values, counts = np.unique(np.round(r.as_shown(r.report), 3), return_counts=True)
+    share = counts.max() / len(r.report)
     usual = float(values[np.argmax(counts)])
-    sided = np.sign(r.others_shown[~np.isnan(r.others_shown)] - 0.5)
+    others, outcome = (r.as_shown(q)[~np.isnan(q)] for q in (r.others, r.outcome))
+    sided = np.sign(others - 0.5)
     sided = sided[sided != 0]
     if share < _CONSTANT_SHARE or len(sided) < _MIN_REPORTS:
+        return None
+    if r.others_are_refuted and np.mean((outcome - 0.5) * (usual - 0.5) > 0) >= _CONSTANT_SHARE:
         return None
     agree = np.mean(sided == np.sign(usual - 0.5)) if usual != 0.5 else 0.0
     # A labeler who looked would follow the others' side changes now and then.
     p_value = float(max(agree, 1.0 - agree) ** len(sided)) if usual != 0.5 else 0.0
-    return Flag(r.labeler, "constant", f"reports {usual:g} on {share:.0%} of {len(r.shown)} pairs", p_value)
+    return Flag(r.labeler, "constant", f"reports {usual:g} on {share:.0%} of {len(r.report)} pairs", p_value)
 
 
 def _flipping(r: _Reports) -> Flag | None:
     """Flag a labeler who is on the wrong side of the outcomes (or, without outcomes, of the others) too often."""
     known = ~np.isnan(r.outcome)
-    against, what = (r.outcome, "the outcome") if known.sum() >= _MIN_REPORTS else (r.others, "the others")
+    against, what = (r.outcome, "the outcome") if known.sum() >= _MIN_REPORTS else (r.yardstick, "the others")
     decided = ~np.isnan(against) & (against != 0.5) & (r.report != 0.5)
     n = int(decided.sum())
     if n < _MIN_REPORTS:
@@ -118,7 +146,7 @@ def _flipping(r: _Reports) -> Flag | None:
 
 def _position_bias(r: _Reports) -> Flag | None:
     """Flag reports that lean towards the first or the second response compared with the others' reports."""
-    difference = (r.shown - r.others_shown)[~np.isnan(r.others_shown)]
+    difference = (r.as_shown(r.report) - r.as_shown(r.yardstick))[~np.isnan(r.yardstick)]
     if len(difference) < _MIN_REPORTS or difference.std() == 0.0:
         return None
     bias = float(difference.mean())
@@ -134,7 +162,7 @@ def _honest_then_not(r: _Reports) -> Flag | None:
     """Flag a loss that rises at some point (CUSUM; under no change its maximum follows Kolmogorov's distribution)."""
     known = ~np.isnan(r.outcome)
     enough = known.sum() >= 2 * _MIN_REPORTS
-    against, what = (r.outcome, "the outcomes") if enough else (r.others, "the others")
+    against, what = (r.outcome, "the outcomes") if enough else (r.yardstick, "the others")
     used = ~np.isnan(against)
     loss = (r.report[used] - against[used]) ** 2
     n = len(loss)
@@ -156,8 +184,9 @@ def copies(annotations: Annotations, outcomes: FloatArray) -> list[Flag]:
 
     Two good labelers agree because both are right; copies also agree where both are wrong. Looks at the pairs that the
     first labeler got wrong (against the outcome where it was revealed, otherwise against the mean of at least two
-    others) and asks whether the second gave the identical report on at least 95 % of them. Labelers that run the same
-    model show up too. Limited to the 100 most active labelers and the first 20,000 pairs.
+    others, unless the known outcomes refute these) and asks whether the second gave the identical report on at least
+    95 % of them. Labelers that run the same model show up too. Limited to the 100 most active labelers and the first
+    20,000 pairs.
     """
     activity = np.bincount(annotations.labeler, minlength=annotations.n_labelers)
     active = np.sort(np.argsort(-activity, kind="stable")[:_COPY_LABELERS])
@@ -187,8 +216,9 @@ def _copy(
 ) -> Flag | None:
     both = np.flatnonzero(~np.isnan(dense[:, i]) & ~np.isnan(dense[:, j]))
     a, b, n_rest = dense[both, i], dense[both, j], count[both] - 2
-    rest = np.where(n_rest >= 2, (total[both] - a - b) / np.maximum(n_rest, 1), 0.5)
-    reference = np.where(np.isnan(outcomes[both]), rest, outcomes[both])
+    rest = np.where(n_rest >= 2, (total[both] - a - b) / np.maximum(n_rest, 1), np.nan)
+    known = outcomes[both]
+    reference = known if _refuted(a, rest, known) else np.where(np.isnan(known), rest, known)
     wrong = (a - 0.5) * (reference - 0.5) < 0
     n = int(wrong.sum())
     if n < _MIN_DEVIATIONS:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -12,6 +14,7 @@ from truthful_rlhf.pipeline.aggregate.patterns import Flag, mean_of_others, susp
 
 FloatArray = NDArray[np.float64]
 
+EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "annotations.csv"
 HONEST = [0.85, 0.8, 0.75, 0.8, 0.7, 0.9]
 
 
@@ -61,6 +64,80 @@ class TestPlanted:
         reports, outcomes = planted()
         reports[:, 6] = reports[:, 0]
         assert found(reports, outcomes, known) == {(0, "copying"), (6, "copying")}
+
+
+def first_known(outcomes: FloatArray, n: int = 12) -> FloatArray:
+    """Return the outcomes of the first pairs alone: too few to be tested against."""
+    return np.where(np.arange(len(outcomes)) < n, outcomes, np.nan)
+
+
+def accused(reports: FloatArray, outcomes: FloatArray, n_known: int) -> set[str]:
+    """Return the patterns of the last labeler."""
+    flags = suspicious_patterns(annotations_of(reports), first_known(outcomes, n_known))
+    return {flag.pattern for flag in flags if flag.labeler == reports.shape[1] - 1}
+
+
+class TestTheOutcomesContradict:
+    """Seven labelers of whom the last is nearly always right, while the six others mislead.
+
+    Every test has two controls. Where nothing is known the pattern is there: only the outcomes speak against it. And
+    the same reports are flagged with as many outcomes where these do speak against the labeler.
+    """
+
+    def honest(self, seed: int = 0, n: int = 200) -> tuple[FloatArray, FloatArray]:
+        return votes(n, [0.2] * 6 + [0.95], np.random.default_rng(seed))
+
+    def test_flipping(self) -> None:
+        reports, outcomes = self.honest()
+        assert accused(reports, outcomes, 12) == set()
+        assert accused(reports, outcomes, 0) == {"flipping"}
+        assert accused(reports, 1.0 - outcomes, 12) == {"flipping"}
+
+    def test_position_bias(self) -> None:
+        reports, outcomes = self.honest()
+        lazy = np.random.default_rng(1).random((len(reports), 6)) < 0.8
+        reports[:, :6] = np.where(lazy, 0.0, 1.0 - reports[:, :6])  # the others click on the second response
+        assert accused(reports, outcomes, 12) == set()
+        assert accused(reports, outcomes, 0) == {"position bias"}
+        good, truth = votes(200, [*HONEST, 0.8], np.random.default_rng(0))
+        good[np.random.default_rng(1).random(200) < 0.5, 6] = 1.0
+        assert accused(good, truth, 12) == {"position bias"}
+
+    def test_honest_then_not(self) -> None:
+        reports, outcomes = self.honest()
+        reports[:100, :6] = 1.0 - reports[:100, :6]  # the others turn, the last one does not
+        late = np.where(np.arange(200) >= 180, outcomes, np.nan)  # twenty outcomes, all after the others' turn
+        flags = suspicious_patterns(annotations_of(reports), late)
+        assert [flag for flag in flags if flag.labeler == 6] == []
+        assert accused(reports, outcomes, 0) == {"honest, then not"}
+        good, truth = planted()
+        good[100:, 6] = 1.0 - good[100:, 6]
+        assert (6, "honest, then not") in found(good, np.where(np.isnan(late), np.nan, truth), True)
+
+    def test_constant(self) -> None:
+        """Nearly all first responses are better, and the last labeler says so: outcomes are as constant as it is."""
+        rng = np.random.default_rng(3)
+        reports = (rng.random((200, 7)) < 0.3).astype(np.float64)
+        reports[:, 6] = 1.0
+        always, varied = np.ones(200), (rng.random(200) < 0.5).astype(np.float64)
+        assert "constant" not in accused(reports, always, 12)
+        assert "constant" in accused(reports, always, 0)
+        assert "constant" in accused(reports, varied, 12)
+
+    def test_copying(self) -> None:
+        """Two experts who agree on what is right, where the others are wrong, have copied nothing."""
+        reports, outcomes = votes(200, [0.2] * 5 + [0.995, 0.995], np.random.default_rng(4))
+        assert "copying" not in accused(reports, outcomes, 12)
+        assert "copying" in accused(reports, outcomes, 0)
+        assert "copying" in accused(reports, 1.0 - outcomes, 12)
+
+
+def test_the_example_accuses_nobody_who_is_right() -> None:
+    """Its outcomes say of the expert that 13 of 15 reports were right, of the bloc that at most 6 were."""
+    columns = {"labeler_id": "annotator", "outcome": "expert_says"}
+    annotations = read_annotations(EXAMPLE, columns=columns)
+    flags = suspicious_patterns(annotations, annotations.outcome)
+    assert not [flag for flag in flags if not annotations.labeler_ids[flag.labeler].startswith("bloc")]
 
 
 def test_position_bias_is_seen_in_the_order_that_was_shown() -> None:
