@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from truthful_rlhf.aggregation.base import Aggregator
 from truthful_rlhf.aggregation.calibration import recalibrate
@@ -69,6 +71,22 @@ def make_aggregator(name: str, n_labelers: int, /, **options: Any) -> Aggregator
             raise UnknownOptionError(_unknown(f"option of rule {name!r}:", option, valid))
     aggregator: Aggregator = rule(n_labelers, **options)
     return aggregator
+
+
+def with_lottery(name: str, options: Mapping[str, Any], seed: Sequence[int]) -> dict[str, Any]:
+    """Return the options of a rule, with a generator of its own if it draws lots and is not told how.
+
+    Args:
+        name: a key of ``AGGREGATORS``; an unknown one is left for ``make_aggregator`` to refuse.
+        options: as given; an ``rng`` among them stands.
+        seed: numbers >= 0 that name the lottery: a rule that is run again with them draws the same lots.
+
+    Examples:
+        >>> sorted(with_lottery("elf", {}, [7])), with_lottery("mean", {}, [7])
+        (['rng'], {})
+    """
+    draws = name in AGGREGATORS and "rng" in inspect.signature(AGGREGATORS[name]).parameters
+    return {"rng": np.random.default_rng(seed), **options} if draws else dict(options)
 
 
 def _unknown(what: str, name: str, valid: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from truthful_rlhf.aggregation import AGGREGATORS, final_labels, make_aggregator, recalibrate, run_online
+from truthful_rlhf.aggregation import AGGREGATORS, final_labels, make_aggregator, recalibrate, run_online, with_lottery
 from truthful_rlhf.aggregation.base import Aggregator, FloatArray
 from truthful_rlhf.aggregation.campaign import SoftLabelKind
 from truthful_rlhf.labelers.recorded.read import AnnotationError, nearest
@@ -98,7 +98,7 @@ def run_campaign(annotations: Annotations, settings: Settings) -> CampaignResult
     stated, final = np.empty(T), np.empty(T)
     history, payouts = np.zeros((len(recorded), N)), np.zeros(N)
     for rounds in _topics(annotations, settings):
-        aggregator = _aggregator(rule, N, settings)
+        aggregator = _aggregator(rule, N, settings, int(rounds[0]))
         chunks = [rounds] if rule in BATCH_RULES else _chunks(rounds, N)
         stated[rounds], own_history, own_payouts = _online(aggregator, annotations, revealed, chunks, recorded)
         history += own_history * (len(rounds) / T)
@@ -150,10 +150,11 @@ def plain_labels(rule: str, annotations: Annotations) -> FloatArray:
     return np.concatenate([run.soft_labels for run in runs])
 
 
-def _aggregator(rule: str, n_labelers: int, settings: Settings) -> Aggregator:
+def _aggregator(rule: str, n_labelers: int, settings: Settings, first_round: int) -> Aggregator:
+    """Return a fresh rule; its first round tells its lottery from those of the other topics."""
     options = {} if settings.eta is None else {"eta": settings.eta}
     try:
-        return make_aggregator(rule, n_labelers, **options)
+        return make_aggregator(rule, n_labelers, **with_lottery(rule, options, [settings.seed, 2, first_round]))
     except ValueError as error:
         raise AnnotationError(str(error)) from None
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, field_validator, model_validator
 
-from truthful_rlhf.aggregation import AGGREGATORS, make_aggregator
+from truthful_rlhf.aggregation import AGGREGATORS, make_aggregator, with_lottery
 from truthful_rlhf.aggregation.base import Aggregator
 from truthful_rlhf.aggregation.game.best_response import STRATEGY_CLASSES
 from truthful_rlhf.aggregation.game.population import Population, population_from_mapping, unknown
@@ -42,9 +42,14 @@ class RuleSpec(Section):
         options = ", ".join(f"{key}={value}" for key, value in self.options.items())
         return f"{self.name}({options})" if options else self.name
 
-    def make(self, n_labelers: int) -> Aggregator:
-        """Return a fresh aggregator: bound, this method is the ``Rule`` that labelers know."""
-        return make_aggregator(self.name, n_labelers, **self.options)
+    def make(self, n_labelers: int, seed: int = 0) -> Aggregator:
+        """Return a fresh aggregator: bound, this method is the ``Rule`` that labelers know.
+
+        Args:
+            n_labelers: N >= 1.
+            seed: of its own lottery, where it draws one. Searches leave it: a lie and the truth meet the same lots.
+        """
+        return make_aggregator(self.name, n_labelers, **with_lottery(self.name, self.options, [seed, 2]))
 
 
 class GameSection(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from truthful_rlhf.aggregation.base import Aggregator
 from truthful_rlhf.pipeline.config.rule import RuleSection
 
 FloatArray = NDArray[np.float64]
@@ -28,7 +30,9 @@ class Labels:
     topic, and at the end the average over pairs."""
 
 
-def apply_rule(rule: RuleSection, reports: FloatArray, outcomes: FloatArray, topics: Sequence[str]) -> Labels:
+def apply_rule(
+    rule: RuleSection, reports: FloatArray, outcomes: FloatArray, topics: Sequence[str], seed: int = 0
+) -> Labels:
     """Aggregate a campaign with one rule.
 
     Args:
@@ -36,18 +40,24 @@ def apply_rule(rule: RuleSection, reports: FloatArray, outcomes: FloatArray, top
         reports: shape ``(T, N)``, NaN where a labeler did not judge.
         outcomes: shape ``(T,)``, NaN where not revealed.
         topics: length T; read by a rule with ``per_topic``.
+        seed: of a rule's own lottery, where it draws one; every topic has another.
     """
-    from truthful_rlhf.aggregation import PerTopic, final_labels, make_aggregator, recalibrate, run_online
+    from truthful_rlhf.aggregation import PerTopic, final_labels, make_aggregator, recalibrate, run_online, with_lottery
+
+    number = itertools.count()
+
+    def fresh(n: int) -> Aggregator:
+        return make_aggregator(rule.name, n, **with_lottery(rule.name, rule.options, [seed, 2, next(number)]))
 
     n_labelers = reports.shape[1]
     taken = outcomes if rule.labels == "final" else np.full_like(outcomes, np.nan)
     if rule.per_topic:
-        by_topic = PerTopic(lambda n: make_aggregator(rule.name, n, **rule.options), n_labelers)
+        by_topic = PerTopic(fresh, n_labelers)
         run = by_topic.run_online(reports, outcomes, topics)
         final = by_topic.final_labels(reports, taken, topics)
         last_weights = np.mean([by_topic.weights(topic) for topic in topics], axis=0)
     else:
-        aggregator = make_aggregator(rule.name, n_labelers, **rule.options)
+        aggregator = fresh(n_labelers)
         run = run_online(aggregator, reports, outcomes)
         final = final_labels(aggregator, reports, taken)
         last_weights = aggregator.weights_

@@ -60,6 +60,25 @@ def test_the_log_is_append_only(sparse: tuple[Any, Any]) -> None:
     np.testing.assert_allclose(after.stated[:70], before.stated, atol=1e-12)
 
 
+def test_the_seed_is_that_of_the_rules_own_lottery() -> None:
+    """Every outcome is audited under both seeds, so nothing but the lots can differ."""
+    reports, outcomes = votes(60, [0.7] * 4, np.random.default_rng(0))
+    annotations = annotations_of(reports, outcomes)
+    first, again, other = (run_campaign(annotations, Settings(rule="elf", seed=seed)).history for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+    plain, same = (run_campaign(annotations, Settings(rule="online_weighted", seed=seed)).history for seed in (0, 1))
+    np.testing.assert_array_equal(plain, same)  # the control: a rule without a lottery has no use for the seed
+
+
+def test_every_topic_draws_lots_of_its_own() -> None:
+    """The same reports and outcomes under two topics."""
+    reports, outcomes = votes(60, [0.7] * 4, np.random.default_rng(0))
+    twice = annotations_of(np.tile(reports, (2, 1)), np.tile(outcomes, 2), topics=["x"] * 60 + ["y"] * 60)
+    stated = run_campaign(twice, Settings(rule="elf", per_topic=True)).stated
+    assert not np.array_equal(stated[:60], stated[60:])
+
+
 def test_the_default_rule_needs_an_outcome(sparse: tuple[Any, Any]) -> None:
     reports, outcomes = sparse
     assert run_campaign(annotations_of(reports, outcomes), Settings()).rule == "online_weighted"

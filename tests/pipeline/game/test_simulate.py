@@ -9,8 +9,12 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner, Result
 
+from truthful_rlhf.aggregation.game.campaigns import draw_campaigns
 from truthful_rlhf.pipeline.cli import app
+from truthful_rlhf.pipeline.config.game import SimulateConfig
+from truthful_rlhf.pipeline.game.simulation import Simulation
 from truthful_rlhf.pipeline.game.simulation_report import growth, known_horizon_bound
+from truthful_rlhf.pipeline.storage.artifacts import RunFolder
 
 SMALL = [
     "rounds=[100, 400]",
@@ -55,6 +59,17 @@ def test_the_mean_loses_to_a_biased_majority_and_the_mechanism_does_not(run: tup
     assert online["worst_of_bound"] < 1.0
     assert online["best"]
     assert not mean["best"]
+
+
+def test_every_seed_draws_lots_of_its_own(tmp_path: Path) -> None:
+    """The same campaign under two seeds: only what the rule's lottery draws differs."""
+    config = SimulateConfig(rules=["elf", "hedge"], populations=["biased_majority"], rounds=[100])
+    population = config.find_populations()[0]
+    campaign = draw_campaigns(population, 100, 1, np.random.default_rng(0))[0]
+    simulation = Simulation(config, RunFolder(tmp_path))
+    elf, hedge = ([simulation._row(population, rule, s, campaign)["brier"] for s in (0, 0, 1)] for rule in config.rules)
+    assert elf[0] == elf[1] != elf[2]
+    assert len(set(hedge)) == 1
 
 
 def test_a_killed_simulation_goes_on_with_the_same_result(run: tuple[Path, Result], tmp_path: Path) -> None:
