@@ -13,9 +13,11 @@ Importers only rearrange: values are checked where the table is built (`labelers
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from truthful_rlhf.labelers.recorded.cells import parse_outcome
 from truthful_rlhf.labelers.recorded.read import AnnotationError, Record, nearest
 
 Columns = Mapping[str, str]
@@ -98,18 +100,22 @@ def argilla_rows(record: Record, columns: Columns) -> Iterator[Row]:
 
 
 def labelstudio_rows(record: Record, columns: Columns) -> Iterator[Row]:
-    """Read one Label Studio task: one row per annotation; a ``ground_truth`` annotation is the pair's outcome."""
+    """Read one Label Studio task: one row per annotation; ``ground_truth`` annotations are the pair's outcome.
+
+    Raises:
+        ValueError: two ground truths contradict each other.
+    """
     data = record["data"]
     prompt, name_a, name_b = _field_names(data, columns)
     texts = (data.get(prompt), data.get(name_a), data.get(name_b))
     annotations = record["annotations"]
-    truth = next((a for a in annotations if a.get("ground_truth")), None)
+    truths = [_labelstudio_report(a, name_a, name_b) for a in annotations if a.get("ground_truth")]
     for annotation in annotations:
-        if annotation is truth:
+        if annotation.get("ground_truth"):
             continue
         outcome, _, topic = _extras(data, columns)
-        if truth is not None:
-            outcome = _labelstudio_report(truth, name_a, name_b)
+        if truths:
+            outcome = _agreed(truths)
         report = None if annotation.get("was_cancelled") else _labelstudio_report(annotation, name_a, name_b)
         who = annotation.get("completed_by")
         labeler = who.get("email") or who.get("id") if isinstance(who, dict) else who
@@ -228,6 +234,18 @@ def _labelstudio_report(annotation: dict[str, Any], name_a: str, name_b: str) ->
         if choices := value.get("choices"):
             return _choice(choices[0], name_a, name_b)
     return None
+
+
+def _agreed(truths: list[Any]) -> Any:
+    """Return the outcome that the ground truths of one task state; those that say nothing are left out."""
+    if len(truths) == 1:
+        return truths[0]
+    known = [truth for truth in truths if not math.isnan(parse_outcome(truth))]
+    if len(set(map(parse_outcome, known))) > 1:
+        raise ValueError(
+            f"the {len(truths)} ground truths of one task contradict each other: {known}; keep one of them"
+        )
+    return known[0] if known else None
 
 
 def _conversation(turns: Any) -> tuple[str, str]:

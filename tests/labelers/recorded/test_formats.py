@@ -125,6 +125,25 @@ def test_label_studio() -> None:
     assert "9" not in annotations.labeler_ids, "the ground truth is no labeler"
 
 
+def ground_truth(who: int, side: str | None) -> dict[str, Any]:
+    result = [] if side is None else [{"type": "pairwise", "value": {"selected": side}}]
+    return {"completed_by": who, "ground_truth": True, "result": result}
+
+
+def test_no_ground_truth_of_label_studio_is_a_report() -> None:
+    """Two people's annotations are marked as the truth: an outcome, and no vote of anybody."""
+    annotations = read_annotations(
+        [LABEL_STUDIO | {"annotations": [*LABEL_STUDIO["annotations"], ground_truth(8, "right")]}]
+    )
+    assert reports(annotations) == {("12", "3"): 1.0, ("12", "d@x.org"): 0.0}
+    np.testing.assert_array_equal(annotations.outcome, [0.0])
+    silent = LABEL_STUDIO | {"annotations": [ground_truth(8, None), *LABEL_STUDIO["annotations"]]}
+    np.testing.assert_array_equal(read_annotations([silent]).outcome, [0.0])  # the other one says it
+    contradicted = LABEL_STUDIO | {"annotations": [*LABEL_STUDIO["annotations"], ground_truth(8, "left")]}
+    with pytest.raises(AnnotationError, match=r"row 1: the 2 ground truths of one task contradict each other"):
+        read_annotations([contradicted])
+
+
 def test_mtbench_merges_both_orders() -> None:
     def chat(answer: str) -> list[dict[str, str]]:
         return [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": answer}]
