@@ -41,17 +41,29 @@ def load_prompts(
         rng: draws the subset, and the split where the rows have no ``split`` key.
 
     Raises:
-        PromptsError: a bad row, an unknown column, or fewer prompts than asked for.
+        PromptsError: a bad row, an unknown column, a split on some rows only, or fewer prompts than asked for.
     """
     rows = list(_parse(_rows(source), column, source))
-    if any(split for _, split in rows):
-        pools = [[prompt for prompt, split in rows if split == name] for name in SPLITS]
+    if any(split for _, _, split in rows):
+        _check_every_row_has_a_split({number: split for number, _, split in rows}, source)
+        pools = [[prompt for _, prompt, split in rows if split == name] for name in SPLITS]
     else:
-        unique = list(dict.fromkeys(prompt for prompt, _ in rows))
+        unique = list(dict.fromkeys(prompt for _, prompt, _ in rows))
         order = rng.permutation(len(unique))
         held_out = round(len(unique) * n_held_out / max(1, n_train + n_held_out))
         pools = [[unique[k] for k in order[held_out:]], [unique[k] for k in order[:held_out]]]
     return _draw(pools[0], n_train, "train", source, rng), _draw(pools[1], n_held_out, "held_out", source, rng)
+
+
+def _check_every_row_has_a_split(splits: dict[int, str], source: str) -> None:
+    """Refuse to guess what the rows without a split, by their numbers, are for."""
+    without = [number for number, split in splits.items() if not split]
+    if without:
+        given = next(number for number, split in splits.items() if split)
+        raise PromptsError(
+            f"{source} row {without[0]}: no split, though row {given} has one ({len(without)} of {len(splits)} rows"
+            f" have none); give every row a 'split' ({' or '.join(SPLITS)}), or none: then they are split at random"
+        )
 
 
 def _draw(pool: list[Prompt], n: int, split: str, source: str, rng: np.random.Generator) -> list[Prompt]:
@@ -99,7 +111,8 @@ def _hub_rows(source: str) -> Iterator[tuple[int, Any]]:
     yield from enumerate(data, 1)
 
 
-def _parse(rows: Iterable[tuple[int, Any]], column: str, source: str) -> Iterator[tuple[Prompt, str]]:
+def _parse(rows: Iterable[tuple[int, Any]], column: str, source: str) -> Iterator[tuple[int, Prompt, str]]:
+    """Yield the number, the prompt and the split (empty: none) of every row."""
     for number, row in rows:
         if not isinstance(row, dict):
             raise PromptsError(f"{source} row {number}: expected an object with key {column!r}")
@@ -120,4 +133,4 @@ def _parse(rows: Iterable[tuple[int, Any]], column: str, source: str) -> Iterato
             f"{prompt.text}{prompt.topic}".encode()
         except UnicodeEncodeError:
             raise PromptsError(f"{source} row {number}: half of a surrogate pair, which is not text") from None
-        yield prompt, split
+        yield number, prompt, split

@@ -53,6 +53,18 @@ def test_bad_rows_are_named(tmp_path: Path, row: object, message: str) -> None:
         load(source)
 
 
+def test_a_split_on_some_rows_is_refused_instead_of_losing_the_others(tmp_path: Path) -> None:
+    """Six of ten prompts have no split: they were left out of both sides without a word."""
+    rows = [{"prompt": f"opener {k}"} for k in range(6)]
+    rows += [{"prompt": f"last {k}", "split": ("train", "held_out")[k % 2]} for k in range(4)]
+    with pytest.raises(
+        PromptsError, match=r"row 1: no split, though row 7 has one \(6 of 10 rows have none\); give every row"
+    ):
+        load(write_rows(tmp_path / "some.jsonl", rows))
+    train, held_out = load(write_rows(tmp_path / "all.jsonl", rows[6:]))  # the control: with a split each, they load
+    assert {p.text for p in train + held_out} == {f"last {k}" for k in range(4)}
+
+
 def test_too_few_prompts_missing_file_and_broken_text(tmp_path: Path) -> None:
     with pytest.raises(PromptsError, match="has 448 train prompts, the config asks for 449"):
         load("bundled", 449, 1)
