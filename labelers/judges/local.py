@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 _PLAIN_FORMAT = "{system}\n\n{user}\n\nAnswer:"  # for base models, which have no chat template
 _SHORTEST = 16
 
+Encoded = tuple[tuple[int, ...], int, int]
+"""A prompt's tokens, and the two answer tokens as they continue it."""
+
 
 class JudgeLabeler:
     """An LLM judge with a persona.
@@ -90,6 +93,13 @@ def load_chooser(name_or_path: str) -> LetterChooser:
     return LetterChooser(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer)
 
 
+def _pair(shown: Shown) -> Shown:
+    """Return what a pair is known by in both of its orders."""
+    prompt, *responses = shown
+    first, second = sorted(responses)
+    return prompt, first, second
+
+
 class LetterChooser:
     """A model and its tokenizer, asked for one of two letters. Answers are remembered: a rule swapped in costs nothing.
 
@@ -110,7 +120,7 @@ class LetterChooser:
         """Return P(the response shown first is named), shape ``(len(shown),)``."""
         from tqdm.auto import tqdm
 
-        encoded = [self._encode(persona, texts) for texts in shown]
+        encoded = self._encoded(persona, shown)
         todo = {prompt: letters for prompt, *letters in encoded if prompt not in self._answers}
         prompts = sorted(todo, key=len)  # neighbours of equal length waste little padding
         batches = range(0, len(prompts), batch_size)
@@ -120,9 +130,22 @@ class LetterChooser:
                 self._answers[prompt] = answer
         return np.array([self._answers[prompt] for prompt, *_ in encoded], dtype=np.float64)
 
-    def _encode(self, persona: str, shown: Shown) -> tuple[tuple[int, ...], int, int]:
-        """Return the prompt's tokens and the two answer tokens as they continue it, texts clipped until it fits."""
-        limit = MAX_CHARACTERS
+    def _encoded(self, persona: str, shown: list[Shown]) -> list[Encoded]:
+        """Return every prompt; the two orders of a pair are clipped alike, though one may have a token more.
+
+        Otherwise the judge would be asked about two different pairs, and the orders would not cancel its position bias.
+        """
+        fitting = [self._encode(persona, texts, MAX_CHARACTERS) for texts in shown]
+        limits: dict[Shown, int] = {}
+        for texts, (_, limit) in zip(shown, fitting, strict=True):
+            limits[_pair(texts)] = min(limit, limits.get(_pair(texts), limit))
+        return [
+            encoded if limit == limits[_pair(texts)] else self._encode(persona, texts, limits[_pair(texts)])[0]
+            for texts, (encoded, limit) in zip(shown, fitting, strict=True)
+        ]
+
+    def _encode(self, persona: str, shown: Shown, limit: int) -> tuple[Encoded, int]:
+        """Return the prompt, its texts clipped to ``limit`` characters or less until it fits, and the limit then."""
         while True:
             text = self._format(judge_messages(persona, shown, self._without_markup, limit))
             a, b = (self.tokenizer.encode(text + letter, add_special_tokens=False) for letter in ANSWERS)
@@ -133,7 +156,7 @@ class LetterChooser:
             raise ValueError(f"the judge's persona leaves no room for a pair in a context of {self._room} tokens")
         if a[:-1] != b[:-1] or a[-1] == b[-1]:
             raise ValueError("the judge model's tokenizer does not end an answer A or B with one token of its own")
-        return tuple(a[:-1]), a[-1], b[-1]
+        return (tuple(a[:-1]), a[-1], b[-1]), limit
 
     def _without_markup(self, text: str) -> str:
         """Remove what the tokenizer would read as its own markup: a response must not end the user's turn."""

@@ -101,6 +101,37 @@ def test_texts_beyond_the_context_are_clipped(chooser: LetterChooser) -> None:
     assert 0.0 < belief[0] < 1.0
 
 
+def test_a_pair_at_the_contexts_limit_has_one_length_in_both_orders(
+    tiny_model_folder: Path, chooser: LetterChooser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where one order has a token more, as tokens join texts to what follows, it alone was clipped to half."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model_folder)
+    tokenizer.add_tokens(["x\n\nWhich"])  # one token where the response that ends in x is shown second
+    pair = Pairs(["p"], ["?"], ["q" * 1200], ["k" * 1199 + "x"])
+
+    def asked(room: int) -> list[tuple[int, ...]]:
+        """Return the prompts of both orders, shorter first, in a context of some tokens."""
+        prompts: list[tuple[int, ...]] = []
+        small = LetterChooser(chooser.model, tokenizer)
+        small._room = room
+        monkeypatch.setattr(small, "_forward", lambda batch, letters: prompts.extend(batch) or [0.5] * len(batch))
+        small.first_preferred(both_orders(pair), "", 16, "t")
+        return prompts
+
+    def letters(prompts: list[tuple[int, ...]]) -> list[tuple[int, int]]:
+        texts = [tokenizer.decode(prompt) for prompt in prompts]
+        return [(text.count("q"), text.count("k")) for text in texts]
+
+    whole = asked(room=10_000)
+    assert len(whole[0]) < len(whole[1])  # the orders do differ
+    assert letters(whole)[0] == letters(whole)[1]
+    clipped = letters(asked(room=len(whole[0]) + 1))  # with the answer's letter one order fits, the other does not
+    assert clipped[0] == clipped[1]
+    assert clipped[0][0] == letters(whole)[0][0] - 200  # both are cut to half of 2,000
+
+
 def test_a_persona_that_fills_the_context_is_refused(chooser: LetterChooser) -> None:
     with pytest.raises(ValueError, match="leaves no room for a pair"):
         JudgeLabeler((chooser.model, chooser.tokenizer), "word " * 600).belief(PAIRS)
