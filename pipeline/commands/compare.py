@@ -55,6 +55,7 @@ def compare(
 
         truthful-rlhf compare evidence --engine ray --cpus-per-cell 1
     """
+    from truthful_rlhf.pipeline.config.installed import check_installed
     from truthful_rlhf.pipeline.experiment.conditions import GRID
     from truthful_rlhf.pipeline.experiment.grid import run_grid
     from truthful_rlhf.pipeline.experiment.ray_engine import RayEngine, threads_of_cells
@@ -69,6 +70,7 @@ def compare(
     on_ray = engine is Engine.ray
     choose = partial(threads_of_cells, cpus_per_cell, threads) if on_ray else partial(choose_threads, threads)
     with opened(config, overrides or [], out, seed, GRID, choose) as experiment:
+        check_installed(experiment.config.policy, experiment.config.sampling)
         if on_ray:
             RayEngine(ray_address, cpus_per_cell, gpus_per_cell).run(experiment)
         else:

@@ -36,6 +36,7 @@ def run(
 
         truthful-rlhf run quickstart --rule truth policy.learning_rate=1e-4
     """
+    from truthful_rlhf.pipeline.config.installed import check_installed
     from truthful_rlhf.pipeline.experiment.conditions import SINGLE, choose_condition
     from truthful_rlhf.pipeline.experiment.evaluation import evaluate
     from truthful_rlhf.pipeline.experiment.session import opened
@@ -46,6 +47,7 @@ def run(
 
     with opened(config, overrides or [], out, seed, SINGLE, partial(choose_threads, threads)) as experiment:
         condition = choose_condition(experiment.config, panel, rule, method)
+        check_installed([condition.method], experiment.config.sampling)
         evaluate(experiment, condition)
         if not processes.is_first():
             return

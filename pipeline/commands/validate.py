@@ -6,7 +6,7 @@ from truthful_rlhf.pipeline.commands.compare import ConfigArgument, OverridesArg
 
 
 def validate(config: ConfigArgument, overrides: OverridesArgument = None) -> None:
-    """Check a config and everything it needs (model, prompts), and say what would run.
+    """Check a config and everything it needs (libraries, model, prompts), and say what would run.
 
     Examples:
 
@@ -15,6 +15,7 @@ def validate(config: ConfigArgument, overrides: OverridesArgument = None) -> Non
         truthful-rlhf validate quickstart policy.beta=0.5
     """
     from truthful_rlhf.pipeline.config.experiment import load_config
+    from truthful_rlhf.pipeline.config.installed import check_installed
     from truthful_rlhf.pipeline.experiment.grid import groups
     from truthful_rlhf.pipeline.experiment.prompts import load_prompts
     from truthful_rlhf.pipeline.experiment.session import EXPECTED_ERRORS
@@ -24,6 +25,7 @@ def validate(config: ConfigArgument, overrides: OverridesArgument = None) -> Non
 
     with clear_errors(*EXPECTED_ERRORS):
         checked = load_config(config, overrides or [])
+        check_installed(checked.policy, checked.sampling)
         resolve_model(checked.model.name_or_path)
         section = checked.prompts
         load_prompts(section.source, section.column, section.n_train, section.n_held_out, part_rng(0, "prompts"))

@@ -113,6 +113,15 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _ppo_samples_from_the_policy_itself(self) -> Config:
+        if self.sampling.top_p < 1 and any(entry.method == "ppo" for entry in self.policy):
+            raise ValueError(
+                f"sampling.top_p: TRL's PPO cannot cut off the tail, so it would train on other responses than are"
+                f" evaluated; set it to 1, or take the method rloo, got {self.sampling.top_p:g}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _methods_share_what_they_build_on(self) -> Config:
         reward_models = [entry.reward_model for entry in self.policy if hasattr(entry, "reward_model")]
         if any(other != reward_models[0] for other in reward_models):

@@ -27,7 +27,7 @@ class SamplingSettings(Section):
 
     max_new_tokens: int = Field(24, ge=1, description="longest response, in tokens")
     temperature: float = Field(1.0, gt=0, description="1 samples from the policy itself")
-    top_p: float = Field(1.0, gt=0, le=1, description="nucleus sampling; 1 is off")
+    top_p: float = Field(1.0, gt=0, le=1, description="nucleus sampling; 1 is off, as PPO needs it")
     batch_size: int = Field(224, ge=1, description="sequences generated at once")
     engine: Literal["transformers", "vllm"] = Field("transformers", description="vllm: for GPUs, where it is installed")
 

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from truthful_rlhf.pipeline.config.training import SamplingSettings
 
 
+NOT_INSTALLED = (
+    "sampling.engine is vllm, but vLLM is not installed: pip install vllm (Linux, CUDA), or use transformers"
+)
+
+
 class EngineNotFoundError(RuntimeError):
     """The config asks for an engine that is not installed."""
 
@@ -36,9 +41,7 @@ def sample_token_ids(
     try:
         from vllm import LLM, SamplingParams
     except ImportError as error:
-        raise EngineNotFoundError(
-            "sampling.engine is vllm, but vLLM is not installed: pip install vllm (Linux, CUDA), or use transformers"
-        ) from error
+        raise EngineNotFoundError(NOT_INSTALLED) from error
     with tempfile.TemporaryDirectory() as folder:
         _merged(model).save_pretrained(folder, safe_serialization=True)
         tokenizer.save_pretrained(folder)

@@ -42,10 +42,12 @@ def test_a_minimal_config_has_sensible_defaults(tmp_path: Path) -> None:
         ("seeds: []", r"seeds: .*at least 1"),
         ("prompts: {n_train: many}", r"prompts\.n_train: .*integer"),
         ("rules: [mean]", "key 'rules' is given twice"),
+        ("sampling: {top_p: 0.9}\npolicy: {method: ppo}", r"sampling\.top_p: TRL's PPO cannot .* set it to 1, .* 0\.9"),
     ],
 )
 def test_a_mistake_names_the_file_the_key_and_the_nearest_choice(tmp_path: Path, addition: str, message: str) -> None:
-    path = write(tmp_path, MINIMAL + addition + "\n")
+    given = MINIMAL.replace("policy: {method: dpo}\n", "") if "policy:" in addition else MINIMAL
+    path = write(tmp_path, given + addition + "\n")
     with pytest.raises(ConfigError, match=message) as error:
         load_config(path)
     assert "c.yaml" in str(error.value)

@@ -1,0 +1,43 @@
+"""What a config needs of the libraries that are installed, checked before anything is generated or trained."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+from truthful_rlhf.pipeline.config.loading import ConfigError
+from truthful_rlhf.pipeline.config.training import PolicySettings, SamplingSettings
+from truthful_rlhf.pipeline.models.vllm_engine import NOT_INSTALLED, EngineNotFoundError
+
+TRL_WITH_PPO = ">=1.12,<1.13"
+"""The versions of TRL that have PPO (``trl.experimental.ppo``) and that our trainers run on."""
+
+
+def check_installed(policies: Sequence[PolicySettings], sampling: SamplingSettings) -> None:
+    """Refuse methods and engines that the installed libraries do not have.
+
+    Args:
+        policies: the methods that will be run.
+        sampling: the config's section ``sampling``.
+
+    Raises:
+        ConfigError: PPO, with a TRL that has none.
+        EngineNotFoundError: the engine vLLM, without vLLM.
+    """
+    ppo = [policy.title for policy in policies if policy.method == "ppo"]
+    if ppo and not _trl_has_ppo():
+        raise ConfigError(
+            f"policy {ppo[0]}: PPO needs TRL {TRL_WITH_PPO}, and {importlib.metadata.version('trl')} is installed:"
+            f" pip install 'trl{TRL_WITH_PPO}', or take the method rloo"
+        )
+    if sampling.engine == "vllm" and importlib.util.find_spec("vllm") is None:
+        raise EngineNotFoundError(NOT_INSTALLED)
+
+
+def _trl_has_ppo() -> bool:
+    """Whether the folder of PPO is there: to look for it is faster than to import TRL, and warns of nothing."""
+    spec = importlib.util.find_spec("trl")
+    places = [] if spec is None else spec.submodule_search_locations or []
+    return any(Path(place, "experimental", "ppo").is_dir() for place in places)
