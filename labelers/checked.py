@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -14,6 +15,24 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 _short = reprlib.Repr()
 _short.maxlevel, _short.maxstring, _short.maxother = 2, 80, 80
+
+
+@dataclass(frozen=True)
+class LocalPath:
+    """Marks a text field that may name a file or folder on this machine: what reads it depends on the content.
+
+    Attributes:
+        names: values that stand for something else, even where a file is called so.
+        applies: from the model that has the field to whether it can name a local one there.
+
+    Examples:
+        >>> from typing import Annotated
+        >>> class Section(BaseModel):
+        ...     name_or_path: Annotated[str, LocalPath(names=("bundled",))] = "bundled"
+    """
+
+    names: tuple[str, ...] = ()
+    applies: Callable[[Any], bool] = lambda model: True
 
 
 def abridged(value: Any) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from truthful_rlhf.aggregation.game.population import unknown
+from truthful_rlhf.labelers.checked import LocalPath
 from truthful_rlhf.labelers.context import Peer
 from truthful_rlhf.labelers.features import GOLD
 from truthful_rlhf.labelers.judges.remote import check_address, check_variable
@@ -50,7 +51,9 @@ class LabelerSpec(BaseModel):
     count: int = Field(1, ge=1, le=100_000, description="how many labelers")
     persona: Persona | None = Field(None, description="a name of the pool (labelers/personas.yaml), or inline")
     strategy: dict[str, Any] = Field({"name": "truthful"}, description="a name, or {name: ..., options}")
-    model: str | None = Field(None, description="judges: model folder or Hub id; or the server's name of the model")
+    model: Annotated[str | None, LocalPath(names=("bundled",), applies=lambda spec: spec.kind == "judge")] = Field(
+        None, description="judges: model folder or Hub id; or the server's name of the model"
+    )
     batch_size: int = Field(16, ge=1, description="judge: prompts per forward pass")
     base_url: str | None = Field(None, description="remote judge: OpenAI-compatible server, such as http://host/v1")
     api_key_env: str | None = Field(None, description="remote judge: environment variable that holds the key")

@@ -55,11 +55,11 @@ def compare(
 
         truthful-rlhf compare evidence --engine ray --cpus-per-cell 1
     """
-    from truthful_rlhf.pipeline.config.installed import check_installed
     from truthful_rlhf.pipeline.experiment.conditions import GRID
     from truthful_rlhf.pipeline.experiment.grid import run_grid
     from truthful_rlhf.pipeline.experiment.ray_engine import RayEngine, threads_of_cells
     from truthful_rlhf.pipeline.experiment.session import opened
+    from truthful_rlhf.pipeline.models.installed import check_installed
     from truthful_rlhf.pipeline.reports.gap_table import terminal_table
     from truthful_rlhf.pipeline.reports.page import write_report
     from truthful_rlhf.pipeline.reports.summary import summarise_grid

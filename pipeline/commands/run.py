@@ -36,10 +36,10 @@ def run(
 
         truthful-rlhf run quickstart --rule truth policy.learning_rate=1e-4
     """
-    from truthful_rlhf.pipeline.config.installed import check_installed
     from truthful_rlhf.pipeline.experiment.conditions import SINGLE, choose_condition
     from truthful_rlhf.pipeline.experiment.evaluation import evaluate
     from truthful_rlhf.pipeline.experiment.session import opened
+    from truthful_rlhf.pipeline.models.installed import check_installed
     from truthful_rlhf.pipeline.reports.summary import read_json
     from truthful_rlhf.pipeline.storage import processes
     from truthful_rlhf.pipeline.storage.console import console, print_table

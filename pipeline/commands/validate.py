@@ -15,10 +15,10 @@ def validate(config: ConfigArgument, overrides: OverridesArgument = None) -> Non
         truthful-rlhf validate quickstart policy.beta=0.5
     """
     from truthful_rlhf.pipeline.config.experiment import load_config
-    from truthful_rlhf.pipeline.config.installed import check_installed
     from truthful_rlhf.pipeline.experiment.grid import groups
     from truthful_rlhf.pipeline.experiment.prompts import load_prompts
     from truthful_rlhf.pipeline.experiment.session import EXPECTED_ERRORS
+    from truthful_rlhf.pipeline.models.installed import check_installed
     from truthful_rlhf.pipeline.models.load import resolve_model
     from truthful_rlhf.pipeline.storage.console import clear_errors, console
     from truthful_rlhf.pipeline.storage.random import part_rng

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from truthful_rlhf.labelers.checked import LocalPath
 from truthful_rlhf.labelers.spec import LabelerSpec, distinct
 from truthful_rlhf.pipeline.config.loading import Section, load_section
 from truthful_rlhf.pipeline.config.rule import RuleSection
@@ -23,13 +24,17 @@ SHARED = "shared"
 class ModelSection(Section):
     """The base policy."""
 
-    name_or_path: str = Field("bundled", description="'bundled' (SmolLM2-135M-Instruct), a local folder, or a Hub id")
+    name_or_path: Annotated[str, LocalPath(names=("bundled",))] = Field(
+        "bundled", description="'bundled' (SmolLM2-135M-Instruct), a local folder, or a Hub id"
+    )
 
 
 class PromptsSection(Section):
     """Where prompts come from."""
 
-    source: str = Field("bundled", description="'bundled', a JSONL file, or hub:OWNER/NAME[:SPLIT]")
+    source: Annotated[str, LocalPath(names=("bundled",))] = Field(
+        "bundled", description="'bundled', a JSONL file, or hub:OWNER/NAME[:SPLIT]"
+    )
     column: str = Field("prompt", description="the key that holds the prompt")
     n_train: int = Field(128, ge=1, description="prompts that pairs are generated from")
     n_held_out: int = Field(192, ge=2, description="prompts that the policy is evaluated on")
@@ -47,7 +52,9 @@ class PairsSection(Section):
 class GoldSection(Section):
     """The true utility, and how it becomes outcomes: y ~ Bernoulli(sigmoid(kappa (g_a - g_b)))."""
 
-    name: str = Field("vader", description="'vader', or a sequence classifier: a local folder or a Hub id")
+    name: Annotated[str, LocalPath(names=("vader",))] = Field(
+        "vader", description="'vader', or a sequence classifier: a local folder or a Hub id"
+    )
     label: str | None = Field(None, description="which label of a classifier is good (default: its last)")
     kappa: float = Field(5.0, gt=0, description="inverse temperature of the true preference")
 

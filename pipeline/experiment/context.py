@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from truthful_rlhf.pipeline.config.experiment import SHARED, Config
 from truthful_rlhf.pipeline.experiment.conditions import Condition, Layout
-from truthful_rlhf.pipeline.experiment.prompts import BUNDLED, Prompt, load_prompts
-from truthful_rlhf.pipeline.models.load import load_model, load_tokenizer, resolve_model
-from truthful_rlhf.pipeline.storage.artifacts import RunFolder, checksum
+from truthful_rlhf.pipeline.experiment.prompts import Prompt, load_prompts
+from truthful_rlhf.pipeline.models.load import load_model, load_tokenizer
+from truthful_rlhf.pipeline.storage.artifacts import RunFolder
+from truthful_rlhf.pipeline.storage.contents import contents
 from truthful_rlhf.pipeline.storage.random import part_rng
 from truthful_rlhf.reward_model.gold import GoldReward, make_gold
 
@@ -42,17 +43,10 @@ class Experiment:
         """The gold reward."""
         return make_gold(self.config.gold.name, self.config.gold.label)
 
-    @cached_property
-    def sources(self) -> dict[str, str]:
-        """What the run reads from outside: the prompts file and a local model folder count by their content."""
-        sources = {"model": self.config.model.name_or_path, "prompts": self.config.prompts.source}
-        if Path(sources["prompts"]).is_file():
-            sources["prompts_sha256"] = checksum(Path(sources["prompts"]))
-        if self.config.pairs.file is not None and self.config.pairs.file.is_file():
-            sources["pairs_sha256"] = checksum(self.config.pairs.file)
-        if sources["model"] != BUNDLED and Path(resolve_model(sources["model"])).is_dir():
-            sources["model_sha256"] = checksum(Path(sources["model"]))
-        return sources
+    def inputs(self, *sections: str) -> dict[str, Any]:
+        """Return what a stage depends on that reads these sections: their values, and the content of what they name."""
+        parts = {name: getattr(self.config, name) for name in sections}
+        return {name: part.model_dump(mode="json") for name, part in parts.items()} | {"content": contents(parts)}
 
     def path(self, relative: str) -> Path:
         """Return the absolute path of an artefact."""
@@ -78,7 +72,3 @@ class Experiment:
         """Return the share of the pairs that is audited for a condition: its rule's, or that of all."""
         own = None if condition.rule is None else condition.rule.audit_rate
         return self.config.audit_rate if own is None else own
-
-    def sections(self, *names: str) -> dict[str, Any]:
-        """Return sections of the config as plain mappings, for the inputs of a stage."""
-        return {name: getattr(self.config, name).model_dump(mode="json") for name in names}

@@ -41,6 +41,7 @@ from truthful_rlhf.pipeline.labels.apply import (
 from truthful_rlhf.pipeline.models.generate import sample_responses
 from truthful_rlhf.pipeline.models.load import resolve_model
 from truthful_rlhf.pipeline.storage.artifacts import write_json
+from truthful_rlhf.pipeline.storage.contents import contents
 from truthful_rlhf.pipeline.storage.random import part_rng
 from truthful_rlhf.pipeline.storage.tables import read_table, write_table
 
@@ -48,7 +49,9 @@ from truthful_rlhf.pipeline.storage.tables import read_table, write_table
 def build_pairs(experiment: Experiment, seed: int) -> str:
     """Build ``pairs/pairs.parquet``: sampled responses, paired off, or recorded ones, with their gold rewards."""
     output = experiment.layout.of_seed(seed, "pairs/pairs.parquet")
-    inputs = {**experiment.sources, **experiment.sections("prompts", "sampling", "pairs", "gold"), "seed": seed}
+    recorded = experiment.config.pairs.file is not None
+    sampled = () if recorded else ("model", "prompts", "sampling")
+    inputs = {**experiment.inputs(*sampled, "pairs", "gold"), "seed": seed}
     del inputs["gold"]["kappa"]
 
     def build(scratch: Path) -> None:
@@ -106,7 +109,8 @@ def label_inputs(experiment: Experiment, condition: Condition) -> dict[str, Any]
     assert condition.rule is not None
     specs = [] if condition.rule.name == TRUTH else experiment.config.panels[condition.panel]
     rule = condition.rule.model_dump(exclude={"called", "loss"}, exclude_none=True)
-    return {"rule": rule, "panel": [spec.model_dump(mode="json") for spec in specs]}
+    panel = [spec.model_dump(mode="json") for spec in specs]
+    return {"rule": rule, "panel": panel, "content": contents(specs)}
 
 
 def ask_panel(
@@ -149,7 +153,7 @@ def aggregate(
     if condition.rule.name == TRUTH:
         return truth_labels(outcomes["p_truth"].to_numpy())
     matrix = reports.to_numpy(dtype=np.float64)
-    return apply_rule(condition.rule, matrix, revealed(outcomes), pairs["topic"].tolist())
+    return apply_rule(condition.rule, matrix, revealed(outcomes), pairs["topic"].tolist(), condition.seed)
 
 
 def write_labels(

@@ -12,7 +12,6 @@ from truthful_rlhf.pipeline.experiment.samples import (
     EVALUATION_SEED,
     SAMPLES,
     evaluate_base,
-    evaluation_inputs,
     scored,
     write_samples,
 )
@@ -38,11 +37,7 @@ def evaluate(experiment: Experiment, condition: Condition) -> str:
     if condition.rule is None:
         return evaluate_base(experiment, seed)
     here = [experiment.layout.of_condition(condition, name) for name in SAMPLES]
-    inputs = {
-        **evaluation_inputs(experiment),
-        "policy": train_policy(experiment, condition),
-        "base": evaluate_base(experiment, seed),
-    }
+    inputs = {"policy": train_policy(experiment, condition), "base": evaluate_base(experiment, seed)}
 
     def build(scratch: Path) -> None:
         prompts = [prompt.text for prompt in experiment.held_out(seed)]

@@ -73,7 +73,7 @@ def reference(experiment: Experiment, seed: int, settings: DPOSettings) -> str:
     from truthful_rlhf.pipeline.training.dpo import reference_log_probabilities
 
     output = experiment.layout.of_seed(seed, "reference.parquet")
-    inputs = {"pairs": build_pairs(experiment, seed), "max_length": settings.max_length}
+    inputs = {"pairs": build_pairs(experiment, seed), **experiment.inputs("model"), "max_length": settings.max_length}
 
     def build(scratch: Path) -> None:
         pairs = read_table(experiment.path(experiment.layout.of_seed(seed, "pairs/pairs.parquet")), PAIR_COLUMNS)
@@ -127,7 +127,7 @@ def _train_on_reward_model(experiment: Experiment, condition: Condition, train: 
     inputs = {
         "reward_model": reward_model(experiment, condition),
         "policy": _inputs(condition.method),
-        "sampling": experiment.config.sampling.model_dump(mode="json"),
+        **experiment.inputs("prompts", "sampling"),
     }
 
     def build(scratch: Path) -> None:
@@ -160,7 +160,11 @@ def reward_model(experiment: Experiment, condition: Condition) -> str:
     settings = condition.method.reward_model
     names = ("reward_model", "calibration.parquet", "reliability.png")
     output, table, figure = (experiment.layout.of_labels(condition, name) for name in names)
-    inputs = {"labels": build_labels(experiment, condition), "settings": settings.model_dump(mode="json")}
+    inputs = {
+        "labels": build_labels(experiment, condition),
+        **experiment.inputs("model"),
+        "settings": settings.model_dump(mode="json"),
+    }
 
     def build(scratch: Path) -> None:
         labels = _soft_labels(experiment, condition)

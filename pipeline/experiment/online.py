@@ -73,6 +73,8 @@ class OnlineLoop:
             "before": self._policy(k - 1) if k else build_outcomes(self.experiment, seed),
             "kappa": self.experiment.config.gold.kappa,
             "audit_rate": self.experiment.audit_rate(self.condition),
+            # recorded pairs, which the first policy is trained on, depend on none of these
+            **(self.experiment.inputs("model", "prompts", "sampling", "pairs", "gold") if k else {}),
         }
 
         def build(scratch: Path) -> None:
@@ -90,7 +92,11 @@ class OnlineLoop:
     def _reference(self, k: int) -> str:
         """Build the base policy's log-probabilities of pairs k."""
         output = self._name(k, "reference.parquet")
-        inputs = {"pairs": self._pairs(k), "max_length": self.settings.max_length}
+        inputs = {
+            "pairs": self._pairs(k),
+            **self.experiment.inputs("model"),
+            "max_length": self.settings.max_length,
+        }
 
         def build(scratch: Path) -> None:
             from truthful_rlhf.pipeline.training.dpo import reference_log_probabilities

@@ -21,11 +21,6 @@ EVALUATION_SEED = 1_000_003
 SAMPLES = ("evaluation.json", "samples.parquet")
 
 
-def evaluation_inputs(experiment: Experiment) -> dict[str, Any]:
-    """Return what every evaluation depends on beside the policy."""
-    return {**experiment.sources, **experiment.sections("prompts", "sampling", "gold", "evaluation")}
-
-
 def evaluate_base(experiment: Experiment, seed: int) -> str:
     """Build ``evaluation.json`` and ``samples.parquet`` of the policy before training."""
     here = [experiment.layout.of_condition(experiment.base(seed), name) for name in SAMPLES]
@@ -43,7 +38,8 @@ def evaluate_base(experiment: Experiment, seed: int) -> str:
         write_samples(experiment, scored(experiment, seed, responses, 0.0), [scratch / name for name in here])
 
     stage = experiment.layout.of_condition(experiment.base(seed), "evaluation")
-    return experiment.folder.stage(stage, {**evaluation_inputs(experiment), "seed": seed}, here, build)
+    inputs = {**experiment.inputs("model", "prompts", "sampling", "gold", "evaluation"), "seed": seed}
+    return experiment.folder.stage(stage, inputs, here, build)
 
 
 def scored(experiment: Experiment, seed: int, responses: Sequence[Response], kl: FloatArray | float) -> pd.DataFrame:

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from truthful_rlhf.pipeline.cli import app
 from truthful_rlhf.pipeline.config.experiment import load_config
-from truthful_rlhf.pipeline.config.installed import TRL_WITH_PPO, check_installed
 from truthful_rlhf.pipeline.config.training import SamplingSettings
+from truthful_rlhf.pipeline.models.installed import TRL_WITH_PPO, check_installed
 
 CONTENT = {
     "prompts": {"n_train": 4, "n_held_out": 4},
