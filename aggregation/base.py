@@ -6,7 +6,7 @@ Notation: round t of T, labeler i of N, report r_ti in [0, 1] (NaN: did not judg
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NoReturn, Protocol, runtime_checkable
 
@@ -18,6 +18,9 @@ BoolArray = NDArray[np.bool_]
 
 NOTHING_KNOWN = 0.5
 """Soft label of a round that nobody judged."""
+
+Key = str | int
+"""Names a round for labels that are drawn from a secret: the pair's id."""
 
 _BLOCK_ENTRIES = 1 << 15  # 256 kB of reports: a block and its temporaries stay in the cache
 
@@ -43,8 +46,12 @@ class Aggregator(Protocol):
     weights_: FloatArray
     """Influence of each labeler, shape ``(n_labelers,)``, on the simplex."""
 
-    def predict_one(self, reports: FloatArray) -> float:
-        """Return P(A better) for one round of reports, shape ``(n_labelers,)``; changes nothing."""
+    def predict_one(self, reports: FloatArray, key: Key | None = None) -> float:
+        """Return P(A better) for one round of reports, shape ``(n_labelers,)``; changes nothing.
+
+        ``key``, the pair's id, is read by rules whose label is drawn from a secret; ``run_online`` passes it only where
+        it was given keys.
+        """
         ...
 
     def learn_one(self, reports: FloatArray, outcome: float) -> None:
@@ -56,7 +63,9 @@ class Aggregator(Protocol):
 class WholeCampaigns(Protocol):
     """A rule with an array path: what ``run_online`` and ``final_labels`` use in place of a loop over rounds."""
 
-    def run(self, reports: FloatArray, outcomes: FloatArray, keep_weights: bool) -> OnlineRun:
+    def run(
+        self, reports: FloatArray, outcomes: FloatArray, keep_weights: bool, keys: Iterable[Key] | None = None
+    ) -> OnlineRun:
         """Do what the loop of ``predict_one`` and ``learn_one`` does, on arrays ``(T, N)`` and ``(T,)``.
 
         Shapes and outcomes are checked; the range of the reports is not, because a compiled rule checks it on the way.
@@ -64,7 +73,7 @@ class WholeCampaigns(Protocol):
         """
         ...
 
-    def predict_many(self, reports: FloatArray) -> FloatArray:
+    def predict_many(self, reports: FloatArray, keys: Iterable[Key] | None = None) -> FloatArray:
         """Return P(A better) of every round under the present state, shape ``(T,)``, from checked reports."""
         ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import ArrayLike
 from truthful_rlhf.aggregation.base import (
     Aggregator,
     FloatArray,
+    Key,
     OnlineRun,
     WholeCampaigns,
     check_outcomes,
@@ -26,7 +28,14 @@ weights, audited pairs with their outcome. ``reweighted``: audited pairs re-aggr
 ``recalibrated``: these, made as sure as the outcomes warrant (``aggregation.calibration``)."""
 
 
-def run_online(aggregator: Aggregator, reports: ArrayLike, outcomes: ArrayLike, keep_weights: bool = True) -> OnlineRun:
+def run_online(
+    aggregator: Aggregator,
+    reports: ArrayLike,
+    outcomes: ArrayLike,
+    keys: Iterable[Key] | None = None,
+    *,
+    keep_weights: bool = True,
+) -> OnlineRun:
     """Run a rule over a campaign: state q_t, then learn from y_t, for t = 1..T.
 
     Equal to the loop of ``predict_one`` and ``learn_one`` (to 1e-12), and leaves the aggregator in the same state, so
@@ -37,6 +46,8 @@ def run_online(aggregator: Aggregator, reports: ArrayLike, outcomes: ArrayLike, 
         aggregator: a rule for N labelers; it learns.
         reports: shape ``(T, N)``, in [0, 1], NaN where a labeler did not judge. T = 0 gives empty arrays.
         outcomes: shape ``(T,)``, 1 A better, 0 B better, NaN not revealed.
+        keys: T pair ids (strings or whole numbers, each its own), read by rules whose label is drawn from a secret
+            (``label="quantile"`` and ``"drawn"``); the others ignore them.
         keep_weights: False leaves the weights of every round out of the result: long campaigns run faster and in half
             the memory. The aggregator has the last ones in any case.
 
@@ -45,7 +56,8 @@ def run_online(aggregator: Aggregator, reports: ArrayLike, outcomes: ArrayLike, 
         judged gets 0.5 and teaches nothing.
 
     Raises:
-        ValueError: wrong shapes, reports outside [0, 1], infinite values, outcomes other than 0, 1, NaN.
+        ValueError: wrong shapes, reports outside [0, 1], infinite values, outcomes other than 0, 1, NaN; no keys, or
+            not T of them, where the label needs them.
 
     Examples:
         >>> from truthful_rlhf.aggregation import OnlineWeighted
@@ -57,18 +69,21 @@ def run_online(aggregator: Aggregator, reports: ArrayLike, outcomes: ArrayLike, 
     matrix = check_shape(reports, len(aggregator.weights_))
     vector = check_outcomes(outcomes, len(matrix))
     if isinstance(aggregator, WholeCampaigns):
-        return aggregator.run(matrix, vector, keep_weights)
+        return aggregator.run(matrix, vector, keep_weights, keys)
     check_range(matrix)
     soft_labels, weights = np.empty(len(matrix)), np.empty(matrix.shape if keep_weights else (0, matrix.shape[1]))
+    listed = None if keys is None else list(keys)
     for t, (row, outcome) in enumerate(zip(matrix, vector, strict=True)):
         if keep_weights:
             weights[t] = aggregator.weights_
-        soft_labels[t] = aggregator.predict_one(row)
+        soft_labels[t] = aggregator.predict_one(row) if listed is None else aggregator.predict_one(row, listed[t])
         aggregator.learn_one(row, float(outcome))
     return OnlineRun(soft_labels, weights)
 
 
-def final_labels(aggregator: Aggregator, reports: ArrayLike, outcomes: ArrayLike) -> FloatArray:
+def final_labels(
+    aggregator: Aggregator, reports: ArrayLike, outcomes: ArrayLike, keys: Iterable[Key] | None = None
+) -> FloatArray:
     """Re-aggregate every pair with a rule's last state; audited pairs take their outcome.
 
     Better training data than the labels stated online, because early pairs profit from what was learnt later. They
@@ -78,6 +93,7 @@ def final_labels(aggregator: Aggregator, reports: ArrayLike, outcomes: ArrayLike
         aggregator: a rule that has been run over the campaign (``run_online``); not changed.
         reports: shape ``(T, N)``, as in ``run_online``.
         outcomes: shape ``(T,)``, as in ``run_online``.
+        keys: as in ``run_online``; a pair keeps the point of the label that was stated.
 
     Returns:
         P(A better) for training, shape ``(T,)``; 0.5 for an unaudited pair that nobody judged.
@@ -85,7 +101,10 @@ def final_labels(aggregator: Aggregator, reports: ArrayLike, outcomes: ArrayLike
     matrix = check_reports(reports, len(aggregator.weights_))
     vector = check_outcomes(outcomes, len(matrix))
     if isinstance(aggregator, WholeCampaigns):
-        labels = aggregator.predict_many(matrix)
-    else:
+        labels = aggregator.predict_many(matrix, keys)
+    elif keys is None:
         labels = np.array([aggregator.predict_one(row) for row in matrix], dtype=np.float64)
+    else:
+        stated = (aggregator.predict_one(row, key) for row, key in zip(matrix, keys, strict=True))
+        labels = np.fromiter(stated, dtype=np.float64, count=len(matrix))
     return np.where(np.isnan(vector), labels, vector)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from truthful_rlhf.aggregation.base import Aggregator, FloatArray, OnlineRun
+from truthful_rlhf.aggregation.base import Aggregator, FloatArray, Key, OnlineRun
 from truthful_rlhf.aggregation.campaign import run_online
 from truthful_rlhf.aggregation.rules.batch import BatchRule
 
@@ -24,12 +24,15 @@ SOFT_LABEL = "soft_label"
 WEIGHT_PREFIX = "weight_"
 
 
-def run_chunks(aggregator: Aggregator, chunks: Iterable[tuple[ArrayLike, ArrayLike]]) -> Iterator[OnlineRun]:
+def run_chunks(
+    aggregator: Aggregator, chunks: Iterable[tuple[ArrayLike, ArrayLike] | tuple[ArrayLike, ArrayLike, Iterable[Key]]]
+) -> Iterator[OnlineRun]:
     """Run a rule over a campaign that comes in pieces.
 
     Args:
         aggregator: an online rule for N labelers; it learns as the chunks are consumed.
-        chunks: (reports ``(n, N)``, outcomes ``(n,)``) in round order.
+        chunks: (reports ``(n, N)``, outcomes ``(n,)``) in round order, with the pairs' ids as a third entry for rules
+            whose label is drawn from a secret.
 
     Yields:
         The ``OnlineRun`` of each chunk; concatenated they equal one call of ``run_online``.
@@ -44,7 +47,7 @@ def run_chunks(aggregator: Aggregator, chunks: Iterable[tuple[ArrayLike, ArrayLi
         [[0.55], [0.632]]
     """
     _refuse_batch(aggregator)
-    return (run_online(aggregator, reports, outcomes) for reports, outcomes in chunks)
+    return (run_online(aggregator, *chunk) for chunk in chunks)
 
 
 def run_parquet(

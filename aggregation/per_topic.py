@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from truthful_rlhf.aggregation.base import Aggregator, FloatArray, OnlineRun, check_outcomes, check_reports
+from truthful_rlhf.aggregation.base import Aggregator, FloatArray, Key, OnlineRun, check_outcomes, check_reports
 from truthful_rlhf.aggregation.campaign import final_labels, run_online
 
 
@@ -46,21 +46,35 @@ class PerTopic:
         """Return the weights on a topic, shape ``(N,)``; those of a fresh rule on a topic not seen yet."""
         return self.rules_.get(topic, self._fresh).weights_
 
-    def predict_one(self, reports: FloatArray, topic: Hashable) -> float:
-        """Return P(A better) for one round of reports, shape ``(N,)``; changes nothing."""
-        return self.rules_.get(topic, self._fresh).predict_one(reports)
+    def predict_one(self, reports: FloatArray, topic: Hashable, key: Key | None = None) -> float:
+        """Return P(A better) for one round of reports, shape ``(N,)``; changes nothing.
+
+        Args:
+            reports: shape ``(N,)``.
+            topic: of the pair.
+            key: the pair's id, for rules whose label is drawn from a secret.
+        """
+        rule = self.rules_.get(topic, self._fresh)
+        return rule.predict_one(reports) if key is None else rule.predict_one(reports, key)
 
     def learn_one(self, reports: FloatArray, outcome: float, topic: Hashable) -> None:
         """Learn from one round about its topic."""
         self._mechanism(topic).learn_one(reports, outcome)
 
-    def run_online(self, reports: ArrayLike, outcomes: ArrayLike, topics: Sequence[Hashable]) -> OnlineRun:
+    def run_online(
+        self,
+        reports: ArrayLike,
+        outcomes: ArrayLike,
+        topics: Sequence[Hashable],
+        keys: Sequence[Key] | None = None,
+    ) -> OnlineRun:
         """Run a campaign as ``aggregation.run_online`` does, every round under the mechanism of its topic.
 
         Args:
             reports: shape ``(T, N)``.
             outcomes: shape ``(T,)``.
             topics: length T.
+            keys: length T, the pairs' ids, for rules whose label is drawn from a secret.
 
         Returns:
             Soft labels, and the weights *of each round's topic* before the round.
@@ -68,16 +82,26 @@ class PerTopic:
         matrix, vector = self._checked(reports, outcomes)
         soft_labels, weights = np.empty(len(matrix)), np.empty(matrix.shape)
         for topic, rows in _rounds_by_topic(topics, len(matrix)):
-            run = run_online(self._mechanism(topic), matrix[rows], vector[rows])
+            run = run_online(self._mechanism(topic), matrix[rows], vector[rows], _picked(keys, rows))
             soft_labels[rows], weights[rows] = run.soft_labels, run.weights
         return OnlineRun(soft_labels, weights)
 
-    def final_labels(self, reports: ArrayLike, outcomes: ArrayLike, topics: Sequence[Hashable]) -> FloatArray:
-        """Re-aggregate every pair with the last state of its topic's mechanism; audited pairs take their outcome."""
+    def final_labels(
+        self,
+        reports: ArrayLike,
+        outcomes: ArrayLike,
+        topics: Sequence[Hashable],
+        keys: Sequence[Key] | None = None,
+    ) -> FloatArray:
+        """Re-aggregate every pair with the last state of its topic's mechanism; audited pairs take their outcome.
+
+        Arguments as in ``run_online``.
+        """
         matrix, vector = self._checked(reports, outcomes)
         labels = np.empty(len(matrix))
         for topic, rows in _rounds_by_topic(topics, len(matrix)):
-            labels[rows] = final_labels(self.rules_.get(topic, self._fresh), matrix[rows], vector[rows])
+            rule = self.rules_.get(topic, self._fresh)
+            labels[rows] = final_labels(rule, matrix[rows], vector[rows], _picked(keys, rows))
         return labels
 
     def _mechanism(self, topic: Hashable) -> Aggregator:
@@ -88,6 +112,10 @@ class PerTopic:
     def _checked(self, reports: ArrayLike, outcomes: ArrayLike) -> tuple[FloatArray, FloatArray]:
         matrix = check_reports(reports, self.n_labelers)
         return matrix, check_outcomes(outcomes, len(matrix))
+
+
+def _picked(keys: Sequence[Key] | None, rows: NDArray[np.int64]) -> list[Key] | None:
+    return None if keys is None else [keys[t] for t in rows]
 
 
 def _rounds_by_topic(topics: Iterable[Hashable], n_rounds: int) -> Iterator[tuple[Hashable, NDArray[np.int64]]]:

@@ -106,6 +106,16 @@ def test_a_run_without_its_weights_is_the_same(name, campaign) -> None:  # type:
         assert run.weights.shape == (0, N)
 
 
+@every_rule
+def test_keys_are_taken_and_change_nothing_where_no_label_is_drawn(name, campaign) -> None:  # type: ignore[no-untyped-def]
+    reports, outcomes = campaign
+    keyed, plain, keys = make_aggregator(name, N), make_aggregator(name, N), [f"pair-{t}" for t in range(200)]
+    expected = run_online(plain, *campaign).soft_labels
+    np.testing.assert_array_equal(run_online(keyed, reports, outcomes, keys).soft_labels, expected)
+    assert keyed.predict_one(reports[0], keys[0]) == plain.predict_one(reports[0])
+    np.testing.assert_array_equal(final_labels(keyed, reports, outcomes, keys), final_labels(plain, reports, outcomes))
+
+
 @every_online_rule
 def test_a_bad_campaign_changes_nothing(name, campaign) -> None:  # type: ignore[no-untyped-def]
     aggregator, untouched = trained(name, campaign), trained(name, campaign)

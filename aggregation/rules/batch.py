@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,6 +22,7 @@ import numpy as np
 from truthful_rlhf.aggregation.base import (
     NOTHING_KNOWN,
     FloatArray,
+    Key,
     OnlineRun,
     check_outcome,
     check_range,
@@ -74,7 +75,9 @@ class BatchRule(ABC):
             better)), and the prior P(A better).
         """
 
-    def run(self, reports: FloatArray, outcomes: FloatArray, keep_weights: bool) -> OnlineRun:
+    def run(
+        self, reports: FloatArray, outcomes: FloatArray, keep_weights: bool, keys: Iterable[Key] | None = None
+    ) -> OnlineRun:
         """Fit all rounds; pairs without a vote get 0.5. Outcomes are not read."""
         import pandas as pd
 
@@ -101,7 +104,7 @@ class BatchRule(ABC):
         total = informative.sum()
         self.weights_ = informative / total if total > 0.0 else uniform(self.n_labelers)
 
-    def predict_many(self, reports: FloatArray) -> FloatArray:
+    def predict_many(self, reports: FloatArray, keys: Iterable[Key] | None = None) -> FloatArray:
         """Return P(A better) of every round from the fitted labelers, shape ``(T,)``; vote shares before any fit."""
         if self.vote_chances_ is None:
             return Majority(self.n_labelers).predict_many(reports)
@@ -113,7 +116,7 @@ class BatchRule(ABC):
         posterior = 0.5 * (1.0 + np.tanh(0.5 * (log_odds + np.log(prior / (1.0 - prior)))))
         return np.where(voted, posterior, NOTHING_KNOWN)
 
-    def predict_one(self, reports: FloatArray) -> float:
+    def predict_one(self, reports: FloatArray, key: Key | None = None) -> float:
         """Return P(A better) for one round of reports, shape ``(N,)``; 0.5 without a vote."""
         return float(self.predict_many(check_round(reports, self.n_labelers)[None])[0])
 

@@ -12,11 +12,14 @@ Nothing is proved about its regret.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from truthful_rlhf.aggregation.base import (
     NOTHING_KNOWN,
     FloatArray,
+    Key,
     OnlineRun,
     check_outcome,
     check_range,
@@ -50,11 +53,11 @@ class Elf:
             raise ValueError(f"rng must be a numpy Generator or a seed >= 0, got {rng!r}")
         self._rng = np.random.default_rng(rng)
 
-    def predict_one(self, reports: FloatArray) -> float:
+    def predict_one(self, reports: FloatArray, key: Key | None = None) -> float:
         """Return the report of the leader among those present, shape ``(N,)``; 0.5 if nobody judged."""
         return float(self.predict_many(check_round(reports, self.n_labelers)[None])[0])
 
-    def predict_many(self, reports: FloatArray) -> FloatArray:
+    def predict_many(self, reports: FloatArray, keys: Iterable[Key] | None = None) -> FloatArray:
         """Return P(A better) of every round under the present tickets, shape ``(T,)``."""
         blocks = [_follow(reports[rows], self.tickets_) for rows in row_blocks(*reports.shape)]
         return np.concatenate([np.empty(0), *blocks])
@@ -64,7 +67,9 @@ class Elf:
         row = check_round(reports, self.n_labelers)[None]
         self.run(row, np.array([check_outcome(outcome)]), keep_weights=False)
 
-    def run(self, reports: FloatArray, outcomes: FloatArray, keep_weights: bool) -> OnlineRun:
+    def run(
+        self, reports: FloatArray, outcomes: FloatArray, keep_weights: bool, keys: Iterable[Key] | None = None
+    ) -> OnlineRun:
         """Run a whole campaign: chances do not depend on past tickets, so the counts are cumulative sums."""
         check_range(reports)
         soft_labels, weights = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from truthful_rlhf.aggregation.base import (
     NOTHING_KNOWN,
     BoolArray,
     FloatArray,
+    Key,
     OnlineRun,
     check_outcome,
     check_range,
@@ -31,7 +33,7 @@ class FixedRule(ABC):
     def _aggregate(self, reports: FloatArray, present: BoolArray) -> FloatArray:
         """Return the soft labels of a block, shape ``(T,)``; every round has someone present (boolean ``(T, N)``)."""
 
-    def predict_many(self, reports: FloatArray) -> FloatArray:
+    def predict_many(self, reports: FloatArray, keys: Iterable[Key] | None = None) -> FloatArray:
         """Return P(A better) of every round, shape ``(T,)``; 0.5 where nobody judged."""
         soft_labels = np.full(len(reports), NOTHING_KNOWN)
         for rows in row_blocks(*reports.shape):
@@ -44,7 +46,7 @@ class FixedRule(ABC):
                 soft_labels[rows][judged] = self._aggregate(block[judged], present[judged])
         return np.clip(soft_labels, 0.0, 1.0)
 
-    def predict_one(self, reports: FloatArray) -> float:
+    def predict_one(self, reports: FloatArray, key: Key | None = None) -> float:
         """Return P(A better) for one round, shape ``(N,)``; 0.5 if nobody judged."""
         return float(self.predict_many(check_round(reports, self.n_labelers)[None])[0])
 
@@ -53,7 +55,9 @@ class FixedRule(ABC):
         check_round(reports, self.n_labelers)
         check_outcome(outcome)
 
-    def run(self, reports: FloatArray, outcomes: FloatArray, keep_weights: bool) -> OnlineRun:
+    def run(
+        self, reports: FloatArray, outcomes: FloatArray, keep_weights: bool, keys: Iterable[Key] | None = None
+    ) -> OnlineRun:
         """Aggregate a whole campaign; the weights are one read-only row, shown T times, which costs nothing to keep."""
         check_range(reports)
         return OnlineRun(self.predict_many(reports), np.broadcast_to(self.weights_, reports.shape))

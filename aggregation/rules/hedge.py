@@ -44,6 +44,7 @@ class Hedge(MultiplicativeRule):
         reports: FloatArray,
         outcomes: FloatArray,
         weights: FloatArray,
+        points: FloatArray,
         soft_labels: FloatArray,
         history: FloatArray,
     ) -> tuple[int, int]:

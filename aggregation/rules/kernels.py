@@ -13,6 +13,7 @@ from numba import njit
 
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.aggregation.rules.multiplicative import ROUNDS_PER_SUM, SMALLEST_WEIGHT
+from truthful_rlhf.aggregation.rules.quantile_kernels import scratch, weighted_quantile
 
 # Sums may be reordered (SIMD), but NaN keeps its meaning: the flags leave out "nnan" and "ninf".
 _REORDERED = {"reassoc", "contract", "nsz", "arcp"}
@@ -39,12 +40,17 @@ def centred_updates(
     etas: FloatArray,
     shares: FloatArray,
     linear: float,
+    points: FloatArray,
     soft_labels: FloatArray,
     history: FloatArray,
 ) -> tuple[int, int]:
-    """Run pi_i <- pi_i (1 - step (l_i - Lbar)) with step = eta / (1 - linear eta Lbar); see ``multiplicative``."""
+    """Run pi_i <- pi_i (1 - step (l_i - Lbar)) with step = eta / (1 - linear eta Lbar); see ``multiplicative``.
+
+    The label is the weighted quantile at ``points``, or the weighted mean where that is empty.
+    """
     n_rounds, n_labelers = reports.shape
     first, n_bad, keep = n_updates, 0, len(history) > 0
+    room = scratch(n_labelers)
     for t in range(n_rounds):
         outcome = outcomes[t]
         if keep:
@@ -61,7 +67,10 @@ def centred_updates(
             stated += weight * value
             loss += weight * (value - outcome) * (value - outcome)
             n_present += is_present
-        soft_labels[t] = min(max(stated / mass, 0.0), 1.0) if n_present > 0 else 0.5
+        if len(points) > 0:
+            soft_labels[t] = weighted_quantile(reports[t], weights, points[t], room)
+        else:
+            soft_labels[t] = min(max(stated / mass, 0.0), 1.0) if n_present > 0 else 0.5
         if outcome != outcome or n_present < 2:
             continue
         mean_loss = loss / mass

@@ -15,6 +15,7 @@ Lbar, on the report itself, and that is what breaks exact truthfulness.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,6 +23,7 @@ from numpy.typing import ArrayLike
 from truthful_rlhf.aggregation.base import (
     NOTHING_KNOWN,
     FloatArray,
+    Key,
     OnlineRun,
     check_initial_weights,
     check_outcome,
@@ -30,6 +32,7 @@ from truthful_rlhf.aggregation.base import (
     row_blocks,
     uniform,
 )
+from truthful_rlhf.aggregation.rules.quantile_labels import StatedLabel, weighted_quantiles
 
 SMALLEST_WEIGHT = 1e-280
 """Added at every update: below 1e-308 weights would be denormal (slow) and then zero (nothing left to divide by)."""
@@ -58,6 +61,7 @@ class MultiplicativeRule(ABC):
             self.weights_ = check_initial_weights(initial_weights, n_labelers)
         self._initial = self.weights_.copy()
         self.n_updates_ = 0
+        self._label = StatedLabel("mean", None)
 
     @abstractmethod
     def _compiled(
@@ -65,10 +69,13 @@ class MultiplicativeRule(ABC):
         reports: FloatArray,
         outcomes: FloatArray,
         weights: FloatArray,
+        points: FloatArray,
         soft_labels: FloatArray,
         history: FloatArray,
     ) -> tuple[int, int]:
         """Run the compiled loop; fill ``soft_labels`` and ``history`` (unless empty), change ``weights``.
+
+        ``points``: where each label's weighted quantile is taken, shape ``(T,)``; empty for the weighted mean.
 
         Returns ``n_updates_`` and the number of reports out of range.
         """
@@ -83,12 +90,15 @@ class MultiplicativeRule(ABC):
             initial: the weights that they started with, towards which some rules mix.
         """
 
-    def predict_one(self, reports: FloatArray) -> float:
-        """Return the weighted mean of the present reports, shape ``(N,)``; 0.5 if nobody judged."""
-        return float(self.predict_many(check_round(reports, self.n_labelers)[None])[0])
+    def predict_one(self, reports: FloatArray, key: Key | None = None) -> float:
+        """Return the label of the present reports, shape ``(N,)``: their weighted mean; 0.5 if nobody judged."""
+        keys = None if key is None else [key]
+        return float(self.predict_many(check_round(reports, self.n_labelers)[None], keys)[0])
 
-    def predict_many(self, reports: FloatArray) -> FloatArray:
+    def predict_many(self, reports: FloatArray, keys: Iterable[Key] | None = None) -> FloatArray:
         """Return P(A better) of every round under the present weights, shape ``(T,)``; 0.5 where nobody judged."""
+        if len(points := self._label.points(keys, len(reports))):
+            return weighted_quantiles(reports, self.weights_, points)
         soft_labels = np.full(len(reports), NOTHING_KNOWN)
         for rows in row_blocks(*reports.shape):
             present = ~np.isnan(reports[rows])
@@ -111,12 +121,15 @@ class MultiplicativeRule(ABC):
             weights /= weights.sum()
         self.weights_ = weights
 
-    def run(self, reports: FloatArray, outcomes: FloatArray, keep_weights: bool) -> OnlineRun:
+    def run(
+        self, reports: FloatArray, outcomes: FloatArray, keep_weights: bool, keys: Iterable[Key] | None = None
+    ) -> OnlineRun:
         """Run a whole campaign in compiled code; leaves the same state as the loop over rounds."""
+        points = self._label.points(keys, len(reports))
         soft_labels = np.empty(len(reports))
         history = np.empty(reports.shape if keep_weights else (0, self.n_labelers))
         weights = self.weights_.copy()
-        n_updates, n_bad = self._compiled(reports, outcomes, weights, soft_labels, history)
+        n_updates, n_bad = self._compiled(reports, outcomes, weights, points, soft_labels, history)
         if n_bad:
             raise_bad_report(reports)
         self.n_updates_, self.weights_ = n_updates, weights

@@ -13,8 +13,10 @@ depend on anybody's report. The squared loss is proper, so in expectation over a
     constant + eta pi_i (1 - pi_i / pi(S)) (1 - p (1 - p) - (r_i - p)^2),
 
 maximised by r_i = p alone as long as somebody else present has weight. Nothing is claimed for labelers who look further
-ahead, or who want the soft label near their own taste: what they can gain is measured
-(``aggregation.game.incentives``).
+ahead: what they can gain is measured (``aggregation.game.incentives``). A labeler who wants the soft label near its own
+view gains by exaggerating under the weighted mean; ``label`` states a weighted quantile in its place, which nobody
+gains by bending within the round, under the same weights (``aggregation.rules.quantile_labels``: what is proved, for
+which panels).
 
 **Regret.** With eta <= 1/2 and x_t = Lbar_t - l_it in [-1, 1], ln(1 + z) >= z - z^2 gives
 0 >= ln pi_i,T+1 >= -ln N + eta sum x_t - eta^2 T_i over the T_i rounds in which i was present, so
@@ -43,6 +45,7 @@ from numpy.typing import ArrayLike
 
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.aggregation.rules.multiplicative import MultiplicativeRule, mixed
+from truthful_rlhf.aggregation.rules.quantile_labels import Label, StatedLabel
 from truthful_rlhf.aggregation.rules.step_size import make_schedule
 
 
@@ -56,6 +59,11 @@ class OnlineWeighted(MultiplicativeRule):
         >>> rule.learn_one([0.9, 0.3], outcome=1)
         >>> rule.weights_.round(2).tolist()
         [0.56, 0.44]
+        >>> OnlineWeighted(4, label="median").predict_one([0.1, 0.4, 0.6, 0.9])
+        0.5
+        >>> drawn = OnlineWeighted(4, label="drawn", secret=b"only the owner has this")
+        >>> drawn.predict_one([0.1, 0.4, 0.6, 0.9], key="pair-7") in (0.1, 0.4, 0.6, 0.9)
+        True
     """
 
     def __init__(
@@ -64,6 +72,8 @@ class OnlineWeighted(MultiplicativeRule):
         eta: float | Literal["auto"] = "auto",
         fixed_share: float = 0.0,
         initial_weights: ArrayLike | None = None,
+        label: Label = "mean",
+        secret: bytes | None = None,
     ) -> None:
         """Start with equal weights, or with ``initial_weights``.
 
@@ -76,12 +86,25 @@ class OnlineWeighted(MultiplicativeRule):
                 for less: influence fades, and with it what a labeler can earn by accuracy.
             initial_weights: shape ``(N,)``, finite and > 0, divided by their sum; None: equal. Accounts that belong to
                 one person share one person's weight: ``[1, 1, 1/2, 1/2]`` for two persons and a third with two.
+            label: what is stated under these weights, ``mean``, ``median``, ``quantile`` or ``drawn``; the weights are
+                the same under all four (``aggregation.rules.quantile_labels`` has what is proved of each).
+            secret: bytes that no labeler has, e.g. ``secrets.token_bytes(32)``; ``quantile`` and ``drawn`` need it, and
+                a key per round. It is not saved with the rule: ``set_secret`` after reading one.
+
+        Raises:
+            ValueError: a step, share, weight or label out of range, or no secret where the label needs one.
         """
         super().__init__(n_labelers, initial_weights)
         self.eta = eta
         self.fixed_share = fixed_share
         self.initial_weights = initial_weights
+        self.label = label
+        self._label = StatedLabel(label, secret)
         self._schedule = make_schedule(1.0 / float(self._initial.max()), eta, fixed_share)
+
+    def set_secret(self, secret: bytes) -> None:
+        """Hand the secret over again: a rule that was saved and read comes back without it."""
+        self._label = StatedLabel(self.label, secret)
 
     def _moved(self, weights: FloatArray, losses: FloatArray, initial: FloatArray) -> FloatArray:
         (eta,), (share,) = self._schedule.steps(self.n_updates_, 1)
@@ -92,6 +115,7 @@ class OnlineWeighted(MultiplicativeRule):
         reports: FloatArray,
         outcomes: FloatArray,
         weights: FloatArray,
+        points: FloatArray,
         soft_labels: FloatArray,
         history: FloatArray,
     ) -> tuple[int, int]:
@@ -99,4 +123,4 @@ class OnlineWeighted(MultiplicativeRule):
 
         etas, shares = self._schedule.steps(self.n_updates_, len(outcomes))
         state = weights, self._initial, self.n_updates_
-        return centred_updates(reports, outcomes, *state, etas, shares, 0.0, soft_labels, history)
+        return centred_updates(reports, outcomes, *state, etas, shares, 0.0, points, soft_labels, history)
