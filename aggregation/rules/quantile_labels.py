@@ -36,8 +36,8 @@ and d_i = 0 for the own truthful report: it is *linear* in the next weights pi'.
 l_i sum_(j != i) pi_j d_j, which rises with the own loss at a rate that does not depend on the outcome; E l_i is least
 at the belief, and so is this round's distance. With absences in the next round the weights are divided by the sum of
 those present, which depends on the report: linear no more, and the best report leaves the belief (by a little;
-tests/aggregation/test_label_incentives.py). Beyond two rounds nothing is proved; ``aggregation.rules.examined`` is the rule
-for that.
+tests/aggregation/test_label_incentives.py). Beyond two rounds nothing is proved; ``aggregation.rules.examined`` is the
+rule for that.
 
 **Loss.** Given the weights, E (drawn - y)^2 = sum_i w_i (r_i - y)^2 = Lbar, the very sum that the regret bound of the
 weights is about: it holds for ``drawn`` in expectation, at every horizon and panel size. The weighted median's loss is

@@ -1,7 +1,7 @@
 """What the secret labels promise: exactness over two rounds, expected losses, replay, and a secret that stays one.
 
-Every promise stands in the docstring of ``aggregation.rules.quantile_labels`` with its proof; every test of an incentive has
-a control that fails.
+Every promise stands in the docstring of ``aggregation.rules.quantile_labels`` with its proof; every test of an
+incentive has a control that fails.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def test_the_folder_of_a_converted_model_has_the_mode_that_the_umask_leaves(
         monkeypatch.setattr(getattr(transformers, name), "from_pretrained", from_gguf(name))
     before = os.umask(0o022)
     try:
-        models._convert_gguf(tmp_path / "model.gguf", tmp_path / "cache" / "tiny")
+        load._convert_gguf(tmp_path / "model.gguf", tmp_path / "cache" / "tiny")
     finally:
         os.umask(before)
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["tiny"]
