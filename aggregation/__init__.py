@@ -20,8 +20,10 @@ from truthful_rlhf.aggregation.hindsight import best_labeler, oracle_labels, reg
 from truthful_rlhf.aggregation.per_topic import PerTopic
 from truthful_rlhf.aggregation.rules.batch import DawidSkeneRule, GladRule, MaceRule
 from truthful_rlhf.aggregation.rules.elf import Elf
+from truthful_rlhf.aggregation.rules.gold_vote import GoldVote
 from truthful_rlhf.aggregation.rules.hedge import Hedge
 from truthful_rlhf.aggregation.rules.linear_weighted import LinearWeighted
+from truthful_rlhf.aggregation.rules.logistic import Logistic
 from truthful_rlhf.aggregation.rules.majority import Majority
 from truthful_rlhf.aggregation.rules.mean import Mean
 from truthful_rlhf.aggregation.rules.median import Median
@@ -37,6 +39,8 @@ AGGREGATORS: dict[str, Any] = {
     "linear_weighted": LinearWeighted,
     "hedge": Hedge,
     "elf": Elf,
+    "gold_vote": GoldVote,
+    "logistic": Logistic,
     "dawid_skene": DawidSkeneRule,
     "glad": GladRule,
     "mace": MaceRule,

@@ -18,6 +18,8 @@ ONLINE = sorted(set(AGGREGATORS) - BATCH)
 LEARNING = ["online_weighted", "linear_weighted", "hedge", "elf"]
 HARD_VOTES = {"majority", *BATCH}
 """Unanimous reports become a vote: 0.7 does not come back as 0.7."""
+ADDED_LOG_ODDS = {"gold_vote", "logistic"}
+"""Two who say 0.7 are surer than one, and a labeler who was always wrong is read the other way round."""
 SYMMETRIC = sorted(set(ONLINE) - {"elf"})
 """The lottery draws along the order of labelers: relabelling permutes its tickets in distribution only."""
 
@@ -237,7 +239,7 @@ def test_a_single_labeler(name: str) -> None:
     assert run.soft_labels[1] == 0.5
 
 
-@pytest.mark.parametrize("name", sorted(set(AGGREGATORS) - HARD_VOTES))
+@pytest.mark.parametrize("name", sorted(set(AGGREGATORS) - HARD_VOTES - ADDED_LOG_ODDS))
 def test_unanimous_reports_come_back(name, campaign) -> None:  # type: ignore[no-untyped-def]
     aggregator = trained(name, campaign)
     for report in (0.0, 0.3, 1.0):
@@ -260,7 +262,7 @@ def test_swapping_a_and_b_turns_fitted_labels_round(name: str) -> None:
     outcomes = (rng.random(200) < 0.5).astype(np.float64)
     reports = np.where(rng.random((200, N)) < 0.85, outcomes[:, None], 1.0 - outcomes[:, None])
     labels = run_online(make_aggregator(name, N), reports, outcomes).soft_labels
-    turned = run_online(make_aggregator(name, N), 1.0 - reports, outcomes).soft_labels
+    turned = run_online(make_aggregator(name, N), 1.0 - reports, 1.0 - outcomes).soft_labels
     assert np.abs(turned - (1.0 - labels)).mean() < 0.02
     assert np.abs(labels - outcomes).mean() < 0.1  # and the labels say something
 

@@ -1,12 +1,17 @@
 """Batch models of crowd-kit behind the two methods: Dawid-Skene, GLAD and MACE.
 
-They read no outcomes. They fit one model to all the votes of a campaign at once, and decide which labelers are good
-by who agrees with whom: a majority that errs together is believed. Votes are hard: a report above 1/2 is a vote for A,
-below for B, exactly 1/2 none.
+They fit one model to all the votes of a campaign at once. Votes are hard: a report above 1/2 is a vote for A, below for
+B, exactly 1/2 none. crowd-kit's Dawid-Skene takes revealed outcomes (``true_labels``): audited pairs count with their
+outcome in every step of its expectation maximisation. GLAD and MACE take none: they **see no outcomes**, decide which
+labelers are good by who agrees with whom, and believe a majority that errs together. ``sees_outcomes`` says which.
 
 ``run_online`` fits the given rounds and returns crowd-kit's own posteriors; the "weights before each round" are those
-of the fit, the same in every round. ``predict_one`` judges a new round with the fitted labelers (naive Bayes): before
-any fit it is the share of votes for A. ``learn_one`` checks its arguments and learns nothing.
+of the fit, the same in every round. The posterior of an audited pair comes from a fit without the outcomes of its fold
+(``aggregation.audits``): with them it would be its own outcome. ``predict_one`` judges a new round with the fitted
+labelers (naive Bayes): before any fit it is the share of votes for A. ``learn_one`` checks its arguments and learns
+nothing.
+
+Audits whose chance depended on the votes need no weights here: the model conditions on all votes, audited or not.
 """
 
 from __future__ import annotations
@@ -15,10 +20,11 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from truthful_rlhf.aggregation.audits import audit_folds
 from truthful_rlhf.aggregation.base import (
     NOTHING_KNOWN,
     FloatArray,
@@ -56,6 +62,9 @@ class BatchRule(ABC):
             fit; 1/2 for labelers without votes.
     """
 
+    sees_outcomes: ClassVar[bool] = False
+    """Whether revealed outcomes enter the fit."""
+
     def __init__(self, n_labelers: int, n_iter: int = 100) -> None:
         """Take a panel of ``n_labelers`` >= 1; the model makes at most ``n_iter`` EM iterations."""
         self.n_labelers = n_labelers
@@ -67,8 +76,12 @@ class BatchRule(ABC):
         self.prior_ = 0.5
 
     @abstractmethod
-    def _fit(self, votes: Any) -> tuple[Any, dict[int, tuple[float, float]], float]:
+    def _fit(self, votes: Any, true_labels: Any) -> tuple[Any, dict[int, tuple[float, float]], float]:
         """Fit a ``(task, worker, label)`` table.
+
+        Args:
+            votes: the table; labels are 1 for A, 0 for B.
+            true_labels: revealed outcomes of tasks with votes, a series indexed by task.
 
         Returns:
             crowd-kit's posteriors (a frame indexed by task), each labeler's (P(vote A | B better), P(vote A | A
@@ -78,23 +91,42 @@ class BatchRule(ABC):
     def run(
         self, reports: FloatArray, outcomes: FloatArray, keep_weights: bool, keys: Iterable[Key] | None = None
     ) -> OnlineRun:
-        """Fit all rounds; pairs without a vote get 0.5. Outcomes are not read."""
-        import pandas as pd
-
+        """Fit all rounds; audited pairs get their posterior from a fit without their fold's outcomes."""
         check_range(reports)
+        soft_labels = self.fit(reports, outcomes)
+        if self.sees_outcomes:
+            folds = audit_folds(outcomes)
+            for fold in range(folds.max(initial=-1) + 1):
+                held_out = folds == fold
+                without = type(self)(self.n_labelers, self.n_iter)
+                soft_labels[held_out] = without.fit(reports, np.where(held_out, np.nan, outcomes))[held_out]
+        return OnlineRun(soft_labels, np.broadcast_to(self.weights_, reports.shape))
+
+    def fit(self, reports: FloatArray, outcomes: FloatArray) -> FloatArray:
+        """Fit all rounds and return the posteriors P(A better), shape ``(T,)``; pairs without a vote get 0.5.
+
+        Those of audited pairs have seen the outcome where ``sees_outcomes``: they are no forecasts.
+
+        Args:
+            reports: checked, shape ``(T, N)``.
+            outcomes: checked, shape ``(T,)``, NaN where not revealed.
+        """
+        import pandas as pd
 
         soft_labels = np.full(len(reports), NOTHING_KNOWN)
         voted = ~np.isnan(reports) & (reports != 0.5)
         tasks, workers = np.nonzero(voted)
         if len(tasks):
             votes = pd.DataFrame({"task": tasks, "worker": workers, "label": (reports[voted] > 0.5).astype(np.int64)})
+            revealed = voted.any(axis=1) & ~np.isnan(outcomes)
+            true_labels = pd.Series(outcomes[revealed].astype(np.int64), index=np.flatnonzero(revealed))
             with global_generators_restored():
-                posteriors, chances, self.prior_ = self._fit(votes)
+                posteriors, chances, self.prior_ = self._fit(votes, true_labels)
             # a label that nobody ever voted for has no column: its probability is zero
             for_a = posteriors[1] if 1 in posteriors else 0.0 * posteriors[0]
             soft_labels[for_a.index.to_numpy()] = np.clip(for_a.to_numpy(), 0.0, 1.0)
             self._keep(chances)
-        return OnlineRun(soft_labels, np.broadcast_to(self.weights_, reports.shape))
+        return soft_labels
 
     def _keep(self, chances: dict[int, tuple[float, float]]) -> None:
         self.vote_chances_ = np.full((self.n_labelers, 2), 0.5)
@@ -127,12 +159,19 @@ class BatchRule(ABC):
 
 
 class DawidSkeneRule(BatchRule):
-    """Dawid and Skene (1979): a confusion matrix per labeler, by expectation maximisation."""
+    """Dawid and Skene (1979): a confusion matrix per labeler, by expectation maximisation.
 
-    def _fit(self, votes: Any) -> tuple[Any, dict[int, tuple[float, float]], float]:
+    Audited pairs count with their outcome. Where all votes of a campaign are for one side, outcomes are not used:
+    crowd-kit's table of posteriors then has no column for the other.
+    """
+
+    sees_outcomes: ClassVar[bool] = True
+
+    def _fit(self, votes: Any, true_labels: Any) -> tuple[Any, dict[int, tuple[float, float]], float]:
         from crowdkit.aggregation import DawidSkene
 
-        model = DawidSkene(n_iter=self.n_iter).fit(votes)
+        usable = len(true_labels) > 0 and votes["label"].nunique() == 2
+        model = DawidSkene(n_iter=self.n_iter).fit(votes, true_labels if usable else None)
         errors = model.errors_.unstack("label", fill_value=0.0)  # columns (true label, vote)
         chances = {}
         for labeler, row in errors.iterrows():
@@ -141,12 +180,12 @@ class DawidSkeneRule(BatchRule):
 
 
 class GladRule(BatchRule):
-    """GLAD, the model of Whitehill et al.: an ability per labeler and a difficulty per pair.
+    """GLAD, the model of Whitehill et al.: an ability per labeler and a difficulty per pair. It sees no outcomes.
 
     A new pair has the prior's mean difficulty (exp(beta) with beta = 1).
     """
 
-    def _fit(self, votes: Any) -> tuple[Any, dict[int, tuple[float, float]], float]:
+    def _fit(self, votes: Any, true_labels: Any) -> tuple[Any, dict[int, tuple[float, float]], float]:
         from crowdkit.aggregation import GLAD
 
         if votes["label"].nunique() < 2:  # crowd-kit's GLAD takes log(number of labels - 1)
@@ -162,13 +201,13 @@ class GladRule(BatchRule):
 
 
 class MaceRule(BatchRule):
-    """MACE (Hovy et al. 2013): a labeler knows the answer, or votes from a habit of its own."""
+    """MACE (Hovy et al. 2013): a labeler knows the answer, or votes from a habit of its own. It sees no outcomes."""
 
     def __init__(self, n_labelers: int, n_iter: int = 50) -> None:
         """Take a panel of ``n_labelers`` >= 1; the model makes ``n_iter`` iterations."""
         super().__init__(n_labelers, n_iter)
 
-    def _fit(self, votes: Any) -> tuple[Any, dict[int, tuple[float, float]], float]:
+    def _fit(self, votes: Any, true_labels: Any) -> tuple[Any, dict[int, tuple[float, float]], float]:
         import pandas as pd
         from crowdkit.aggregation import MACE
 

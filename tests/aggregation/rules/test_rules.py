@@ -94,15 +94,15 @@ def test_batch_rules_are_the_peers(name: str, peer: str) -> None:
     assert accuracy(new, truth) > accuracy(AGGREGATORS["majority"](5).predict_many(votes), truth)
 
 
-def test_batch_rules_read_no_outcomes_and_believe_a_wrong_majority() -> None:
+@pytest.mark.parametrize("name", ["glad", "mace"])
+def test_rules_that_see_no_outcomes_believe_a_wrong_majority(name: str) -> None:
     rng = np.random.default_rng(0)
     truth = (rng.random(200) < 0.5).astype(np.float64)
     common = np.where(rng.random(200) < 0.35, truth, 1.0 - truth)  # five labelers err together, one knows
     reports = np.column_stack([truth, *(np.where(rng.random(200) < 0.95, common, 1 - common) for _ in range(5))])
-    batch = run_online(AGGREGATORS["dawid_skene"](6), reports, truth).soft_labels
-    np.testing.assert_array_equal(
-        batch, run_online(AGGREGATORS["dawid_skene"](6), reports, np.full(200, NAN)).soft_labels
-    )
+    assert not AGGREGATORS[name].sees_outcomes
+    batch = run_online(AGGREGATORS[name](6), reports, truth).soft_labels
+    np.testing.assert_array_equal(batch, run_online(AGGREGATORS[name](6), reports, np.full(200, NAN)).soft_labels)
     assert accuracy(batch, truth) < 0.5
     revealed = np.where(np.arange(200) % 10 == 0, truth, NAN)
     rule = OnlineWeighted(6)

@@ -1,0 +1,81 @@
+"""What every fit to audited outcomes shares: fixed folds for cross-fitting, and weights for audits drawn unequally.
+
+**Cross-fitting.** A label of an audited pair that was fitted to the pair's own outcome says nothing about how good such
+labels are. So the audits are dealt into ten folds, by their order and by nothing else (not by chance, not by anything
+that a labeler could influence), and what is said about a pair of one fold comes from the outcomes of the others.
+
+**Weights.** An audit that was drawn with probability p stands for 1 / p pairs. Fits take such weights (Horvitz and
+Thompson 1952) and scale them to add up to the number of equally weighted audits that would tell as much, Kish's
+(sum w)^2 / sum w^2. So a common factor changes nothing, and equal weights count every audit once.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from truthful_rlhf.aggregation.base import FloatArray
+
+N_FOLDS = 10
+
+
+def audit_folds(outcomes: FloatArray) -> NDArray[np.int64]:
+    """Return the fold of every audited pair, shape ``(T,)``: the k-th audited pair is in fold k mod 10.
+
+    With fewer than ten audited pairs every one is a fold of its own. Pairs without an outcome have fold -1.
+
+    Examples:
+        >>> audit_folds(np.array([1.0, float("nan"), 0.0])).tolist()
+        [0, -1, 1]
+    """
+    known = np.flatnonzero(~np.isnan(outcomes))
+    folds = np.full(len(outcomes), -1, dtype=np.int64)
+    folds[known] = np.arange(len(known)) % N_FOLDS
+    return folds
+
+
+def check_sample_weights(sample_weights: ArrayLike | None, outcomes: FloatArray) -> FloatArray:
+    """Return weights as floats, shape ``(T,)``, 1 where there is no outcome; all 1 if None.
+
+    Args:
+        sample_weights: inverse audit probabilities, shape ``(T,)``, finite and > 0 where an outcome is known; None: all
+            alike.
+        outcomes: shape ``(T,)``, NaN where not revealed.
+
+    Raises:
+        ValueError: another shape, or a weight that is not finite and > 0 where an outcome is known.
+    """
+    if sample_weights is None:
+        return np.ones(len(outcomes))
+    weights = np.asarray(sample_weights, dtype=np.float64)
+    if weights.shape != outcomes.shape:
+        raise ValueError(f"sample_weights must have one entry per round ({len(outcomes)}), got shape {weights.shape}")
+    weights = np.where(np.isnan(outcomes), 1.0, weights)
+    bad = ~((weights > 0.0) & (weights < np.inf))
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise ValueError(f"sample_weights must be finite and > 0: round {row} has {float(weights[row])!r}")
+    return weights
+
+
+def scaled_weights(sample_weights: ArrayLike | None, outcomes: FloatArray) -> FloatArray:
+    """Return the weights of the audited pairs, shape ``(n_audited,)``, with the effective number as their sum.
+
+    Args:
+        sample_weights: as in `check_sample_weights`.
+        outcomes: shape ``(T,)``, NaN where not revealed.
+    """
+    return kish_scaled(check_sample_weights(sample_weights, outcomes)[~np.isnan(outcomes)])
+
+
+def kish_scaled(weights: FloatArray) -> FloatArray:
+    """Return positive weights times one factor, so that they add up to their effective number."""
+    total = weights.sum()
+    return weights * (total / (weights @ weights)) if len(weights) else weights
+
+
+def check_sample_weight(sample_weight: float) -> float:
+    """Return one weight if it is finite and > 0, or raise ``ValueError``."""
+    if not 0.0 < sample_weight < np.inf:
+        raise ValueError(f"a sample_weight must be finite and > 0, got {sample_weight!r}")
+    return float(sample_weight)
