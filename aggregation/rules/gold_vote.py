@@ -11,6 +11,8 @@ rule knows nothing of labelers who err together: ten copies count ten times.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -18,6 +20,7 @@ from truthful_rlhf.aggregation.audits import check_sample_weight, check_sample_w
 from truthful_rlhf.aggregation.base import (
     BoolArray,
     FloatArray,
+    Key,
     OnlineRun,
     check_outcome,
     check_range,
@@ -51,11 +54,11 @@ class GoldVote:
         self._sums = np.zeros((3, n_labelers))  # of weights, squared weights, weighted hits
         self.log_odds_ = _log_odds(self._sums)
 
-    def predict_one(self, reports: FloatArray) -> float:
+    def predict_one(self, reports: FloatArray, key: Key | None = None) -> float:
         """Return P(A better) for one round of reports, shape ``(N,)``; 0.5 without a vote."""
         return float(self.predict_many(check_round(reports, self.n_labelers)[None])[0])
 
-    def predict_many(self, reports: FloatArray) -> FloatArray:
+    def predict_many(self, reports: FloatArray, keys: Iterable[Key] | None = None) -> FloatArray:
         """Return P(A better) of every round under the present chances, shape ``(T,)``."""
         soft_labels = np.empty(len(reports))
         for rows in row_blocks(*reports.shape):
@@ -75,7 +78,12 @@ class GoldVote:
         self.run(row, np.array([check_outcome(outcome)]), keep_weights=False, sample_weights=weight)
 
     def run(
-        self, reports: FloatArray, outcomes: FloatArray, keep_weights: bool, sample_weights: ArrayLike | None = None
+        self,
+        reports: FloatArray,
+        outcomes: FloatArray,
+        keep_weights: bool,
+        keys: Iterable[Key] | None = None,
+        sample_weights: ArrayLike | None = None,
     ) -> OnlineRun:
         """Run a whole campaign: counts are cumulative sums. Leaves the same state as the loop over rounds.
 
@@ -83,6 +91,7 @@ class GoldVote:
             reports: shape ``(T, N)``.
             outcomes: shape ``(T,)``, NaN where not revealed.
             keep_weights: whether to return the weights before each round.
+            keys: not read.
             sample_weights: inverse audit probabilities, shape ``(T,)``, > 0; None: all alike.
         """
         check_range(reports)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -24,6 +25,7 @@ from numpy.typing import ArrayLike
 from truthful_rlhf.aggregation.audits import check_sample_weight, check_sample_weights, kish_scaled
 from truthful_rlhf.aggregation.base import (
     FloatArray,
+    Key,
     OnlineRun,
     check_outcome,
     check_outcomes,
@@ -69,11 +71,11 @@ class Logistic:
         self._sample_weights = np.empty(0)
         self._next_choice = 1
 
-    def predict_one(self, reports: FloatArray) -> float:
+    def predict_one(self, reports: FloatArray, key: Key | None = None) -> float:
         """Return P(A better) for one round of reports, shape ``(N,)``; 0.5 if nobody judged."""
         return float(self.predict_many(check_round(reports, self.n_labelers)[None])[0])
 
-    def predict_many(self, reports: FloatArray) -> FloatArray:
+    def predict_many(self, reports: FloatArray, keys: Iterable[Key] | None = None) -> FloatArray:
         """Return P(A better) of every round under the present coefficients, shape ``(T,)``."""
         soft_labels = np.empty(len(reports))
         for rows in row_blocks(*reports.shape):
@@ -96,7 +98,12 @@ class Logistic:
         self._refit(choose=len(self._towards) >= self._next_choice)
 
     def run(
-        self, reports: FloatArray, outcomes: FloatArray, keep_weights: bool, sample_weights: ArrayLike | None = None
+        self,
+        reports: FloatArray,
+        outcomes: FloatArray,
+        keep_weights: bool,
+        keys: Iterable[Key] | None = None,
+        sample_weights: ArrayLike | None = None,
     ) -> OnlineRun:
         """Run a whole campaign: between two audited pairs nothing changes. Leaves the state of the loop over rounds.
 
@@ -104,6 +111,7 @@ class Logistic:
             reports: shape ``(T, N)``.
             outcomes: shape ``(T,)``, NaN where not revealed.
             keep_weights: whether to return the weights before each round.
+            keys: not read.
             sample_weights: inverse audit probabilities, shape ``(T,)``, > 0; None: all alike.
         """
         check_range(reports)

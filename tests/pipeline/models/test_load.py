@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from truthful_rlhf.pipeline.models import load
+
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no umask to speak of")
 def test_the_folder_of_a_converted_model_has_the_mode_that_the_umask_leaves(
