@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from truthful_rlhf.aggregation.base import FloatArray, check_outcomes, check_reports
+from truthful_rlhf.aggregation.base import FloatArray, IntArray, check_outcomes, check_reports
 from truthful_rlhf.aggregation.statistics import accuracy, brier, percentile_interval, reliability
 
 _Z = 1.959963984540054
@@ -101,9 +101,7 @@ def _row(labeler: int, column: FloatArray, outcomes: FloatArray, rng: np.random.
     )
 
 
-def weight_history(
-    weights: ArrayLike, final_weights: ArrayLike, n_points: int = 200
-) -> tuple[NDArray[np.int64], FloatArray]:
+def weight_history(weights: ArrayLike, final_weights: ArrayLike, n_points: int = 200) -> tuple[IntArray, FloatArray]:
     """Thin the weights of a run for a plot or a table.
 
     Args:

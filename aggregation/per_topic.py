@@ -10,9 +10,9 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from truthful_rlhf.aggregation.base import Aggregator, FloatArray, OnlineRun, check_outcomes, check_reports
+from truthful_rlhf.aggregation.base import Aggregator, FloatArray, IntArray, OnlineRun, check_outcomes, check_reports
 from truthful_rlhf.aggregation.campaign import final_labels, run_online
 
 
@@ -90,7 +90,7 @@ class PerTopic:
         return matrix, check_outcomes(outcomes, len(matrix))
 
 
-def _rounds_by_topic(topics: Iterable[Hashable], n_rounds: int) -> Iterator[tuple[Hashable, NDArray[np.int64]]]:
+def _rounds_by_topic(topics: Iterable[Hashable], n_rounds: int) -> Iterator[tuple[Hashable, IntArray]]:
     rounds: dict[Hashable, list[int]] = {}
     n_topics = 0
     for t, topic in enumerate(topics):

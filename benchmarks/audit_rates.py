@@ -20,11 +20,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from truthful_rlhf.aggregation import final_labels, make_aggregator, run_online
-from truthful_rlhf.aggregation.base import FloatArray
+from truthful_rlhf.aggregation.base import FloatArray, IntArray
 from truthful_rlhf.aggregation.statistics import accuracy, brier
 from truthful_rlhf.labelers import LabelerSpec, Pairs, Panel, ReportContext
 from truthful_rlhf.pipeline.config.experiment import load_config
@@ -45,7 +44,7 @@ class Campaign:
     reports: FloatArray
     p_truth: FloatArray
     outcomes: FloatArray
-    order: NDArray[np.int64]
+    order: IntArray
     """The rank of every pair in the order in which pairs are chosen for audit."""
 
 

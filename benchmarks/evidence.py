@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.aggregation.statistics import percentile_interval
 from truthful_rlhf.pipeline.config.experiment import SHARED, TRUTH, load_config
 from truthful_rlhf.pipeline.experiment.conditions import BASE, GRID, Condition
@@ -38,7 +38,6 @@ from truthful_rlhf.pipeline.reports.summary import (
 from truthful_rlhf.pipeline.storage.artifacts import RunFolder, write_bytes_atomically, write_text_atomically
 from truthful_rlhf.pipeline.storage.tables import read_table
 
-FloatArray = NDArray[np.float64]
 KEYS = ["seed", "panel", "rule"]
 GOLD = "gold on prompt "
 FIRMNESS = "firmness"

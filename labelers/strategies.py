@@ -16,11 +16,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.aggregation.game.beliefs import logit, sigmoid
 from truthful_rlhf.aggregation.game.misreport import Misreport
 from truthful_rlhf.labelers.best_response import OBJECTIVES, best_misreport
 from truthful_rlhf.labelers.context import Setting
-from truthful_rlhf.labelers.pairs import FloatArray
 
 
 @dataclass(frozen=True)

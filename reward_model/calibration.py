@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+
+from truthful_rlhf.aggregation.base import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FloatArray = NDArray[np.float64]
 N_BINS = 10
 _SMALLEST = 1e-12
 
@@ -43,7 +43,7 @@ class Reliability:
 
     stated: FloatArray
     target: FloatArray
-    count: NDArray[np.int64]
+    count: IntArray
 
 
 def preference_probability(reward_a: FloatArray, reward_b: FloatArray) -> FloatArray:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from truthful_rlhf.aggregation.base import BoolArray, FloatArray
 from truthful_rlhf.pipeline.aggregate.campaign import BATCH_RULES, CampaignResult, plain_labels
 from truthful_rlhf.pipeline.aggregate.profiles import wilson
-
-FloatArray = NDArray[np.float64]
 
 _BASELINES = ("mean", "majority", "median")
 _Z = 1.959963984540054
@@ -35,7 +33,7 @@ class AccuracyRow:
     difference_high: float | None
 
 
-def measured_pairs(result: CampaignResult) -> NDArray[np.bool_]:
+def measured_pairs(result: CampaignResult) -> BoolArray:
     """Return the pairs to measure on: known outcomes that were kept from the rule, or all known ones if none was."""
     annotations = result.annotations
     known = ~np.isnan(annotations.outcome) & (np.diff(annotations.start) > 0)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from truthful_rlhf.aggregation.base import FloatArray, IntArray
 from truthful_rlhf.labelers.recorded.table import Annotations
-
-FloatArray = NDArray[np.float64]
 
 _MIN_COMMON = 5
 _SHOWN = 30
@@ -47,7 +45,7 @@ def _alpha(sums: FloatArray) -> float:
     return float(1.0 - within / expected) if expected > 1e-12 else np.nan
 
 
-def agreement_matrix(annotations: Annotations) -> tuple[NDArray[np.int64], FloatArray]:
+def agreement_matrix(annotations: Annotations) -> tuple[IntArray, FloatArray]:
     """Return the most active labelers, grouped by similarity, and 1 - mean |r_i - r_j| on their common pairs.
 
     Returns:
@@ -72,7 +70,7 @@ def agreement_matrix(annotations: Annotations) -> tuple[NDArray[np.int64], Float
     return active[shown[order]], agreement[np.ix_(order, order)]
 
 
-def _grouped(agreement: FloatArray) -> NDArray[np.int64]:
+def _grouped(agreement: FloatArray) -> IntArray:
     """Return an order of the labelers that puts similar ones side by side (average linkage)."""
     from scipy.cluster.hierarchy import leaves_list, linkage
     from scipy.spatial.distance import squareform

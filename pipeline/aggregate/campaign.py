@@ -9,15 +9,12 @@ from dataclasses import dataclass, field
 from typing import get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from truthful_rlhf.aggregation import AGGREGATORS, final_labels, make_aggregator, recalibrate, run_online
-from truthful_rlhf.aggregation.base import Aggregator, FloatArray
+from truthful_rlhf.aggregation.base import Aggregator, FloatArray, IntArray
 from truthful_rlhf.aggregation.campaign import SoftLabelKind
 from truthful_rlhf.labelers.recorded.read import AnnotationError, nearest
 from truthful_rlhf.labelers.recorded.table import Annotations
-
-IntArray = NDArray[np.int64]
 
 LEARNING_RULES = ("online_weighted", "linear_weighted", "hedge", "elf")
 """Rules that learn from outcomes as they are revealed."""
@@ -74,7 +71,7 @@ class CampaignResult:
     """P(A better) for training, of the settings' kind, shape ``(T,)``; NaN for a pair that nobody judged."""
     weights: FloatArray
     """Weights after the last round, shape ``(N,)``."""
-    history_rounds: NDArray[np.int64]
+    history_rounds: IntArray
     """Rounds before which the weights were recorded, and T; shape ``(K,)``."""
     history: FloatArray = field(repr=False)
     """Weights at those rounds, shape ``(K, N)``."""

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from truthful_rlhf.aggregation.base import FloatArray, IntArray
 from truthful_rlhf.pipeline.reports.figures import COLOURS, as_png, new_figure
-
-FloatArray = NDArray[np.float64]
 
 _NAMED_LINES = 7
 
@@ -42,7 +40,7 @@ def agreement_heatmap(names: Sequence[str], agreement: FloatArray) -> bytes:
     return as_png(figure)
 
 
-def weights_over_time(rounds: NDArray[np.int64], history: FloatArray, names: Sequence[str]) -> bytes:
+def weights_over_time(rounds: IntArray, history: FloatArray, names: Sequence[str]) -> bytes:
     """Draw the weights: the heaviest labelers and the lightest by name, the others in grey.
 
     Args:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from truthful_rlhf.aggregation import AGGREGATORS
+from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.aggregation.game.campaigns import Objective
 from truthful_rlhf.aggregation.game.recorded_gains import RecordedGain, gains_on_recorded
 from truthful_rlhf.pipeline.aggregate.accuracy import AccuracyRow, accuracy_table
@@ -17,8 +17,6 @@ from truthful_rlhf.pipeline.aggregate.agreement import krippendorff_alpha
 from truthful_rlhf.pipeline.aggregate.campaign import BATCH_RULES, LEARNING_RULES, CampaignResult
 from truthful_rlhf.pipeline.aggregate.patterns import suspicious_patterns
 from truthful_rlhf.pipeline.aggregate.profiles import labeler_profiles
-
-FloatArray = NDArray[np.float64]
 
 _GAIN_LABELERS = 60
 _GAIN_ROUNDS = 1000

@@ -8,12 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from truthful_rlhf.aggregation.base import FloatArray, IntArray
 from truthful_rlhf.labelers.recorded.table import Annotations
 from truthful_rlhf.pipeline.aggregate.patterns import mean_of_others
-
-FloatArray = NDArray[np.float64]
 
 _Z = 1.959963984540054
 _BINS = 10
@@ -23,8 +21,8 @@ _BINS = 10
 class Profiles:
     """Columns over labelers, each of shape ``(N,)``; NaN where a labeler has too few reports for the figure."""
 
-    n_reports: NDArray[np.int64]
-    n_scored: NDArray[np.int64]
+    n_reports: IntArray
+    n_scored: IntArray
     """Reports on pairs whose outcome was revealed; what follows up to the calibration error is measured on them."""
     accuracy: FloatArray
     accuracy_low: FloatArray
@@ -67,7 +65,7 @@ def labeler_profiles(annotations: Annotations, revealed: FloatArray) -> Profiles
     )
 
 
-def wilson(share: FloatArray, n: NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
+def wilson(share: FloatArray, n: IntArray) -> tuple[FloatArray, FloatArray]:
     """Return Wilson's 95 % interval of shares out of ``n`` (NaN where n is 0).
 
     Examples:
@@ -91,22 +89,22 @@ def calibration_bins(report: FloatArray, outcome: FloatArray) -> tuple[FloatArra
     return stated, happened, n[kept]
 
 
-def _bin(report: FloatArray) -> NDArray[np.int64]:
+def _bin(report: FloatArray) -> IntArray:
     return np.minimum((report * _BINS).astype(np.int64), _BINS - 1)
 
 
-def _calibration_error(own: NDArray[np.int64], report: FloatArray, y: FloatArray, n: NDArray[np.int64]) -> FloatArray:
+def _calibration_error(own: IntArray, report: FloatArray, y: FloatArray, n: IntArray) -> FloatArray:
     """Return sum over bins of |sum of (report - outcome)| / n per labeler."""
     cell = own * _BINS + _bin(report)
     gaps = np.abs(np.bincount(cell, report - y, len(n) * _BINS)).reshape(-1, _BINS).sum(axis=1)
     return gaps / np.where(n > 0, n, np.nan)
 
 
-def _mean(group: NDArray[np.int64], values: FloatArray, n: NDArray[np.int64]) -> FloatArray:
+def _mean(group: IntArray, values: FloatArray, n: IntArray) -> FloatArray:
     return np.bincount(group, values, len(n)) / np.where(n > 0, n, np.nan)
 
 
-def _plus_four(n: NDArray[np.int64], total: FloatArray, squares: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _plus_four(n: IntArray, total: FloatArray, squares: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return a 95 % interval for the mean of losses in [0, 1], NaN without any.
 
     Two losses of 0 and two of 1 are added (Agresti and Coull's plus-four rule, extended from shares to means): seven

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy.special import gammaln
 
+from truthful_rlhf.aggregation.base import FloatArray, IntArray
 from truthful_rlhf.pipeline.experiment.evaluation import Estimate
 from truthful_rlhf.pipeline.experiment.pairs import part_rng
 from truthful_rlhf.pipeline.models.generate import Response, sample_responses
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from truthful_rlhf.pipeline.experiment.conditions import Condition
     from truthful_rlhf.pipeline.experiment.data import Experiment
 
-FloatArray = NDArray[np.float64]
 CANDIDATES = "candidates.parquet"
 CANDIDATE_REWARDS = "candidate_rewards.parquet"
 CURVE = "best_of_n.parquet"
@@ -68,7 +67,7 @@ def expected_of_best(rewards: FloatArray, values: FloatArray, n: int) -> FloatAr
     return result
 
 
-def _log_choose(n: NDArray[np.int64], k: int) -> FloatArray:
+def _log_choose(n: IntArray, k: int) -> FloatArray:
     result: FloatArray = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
     return result
 

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.labelers import LabelerSpec, Panel, ReportContext
 from truthful_rlhf.pipeline.config.experiment import SHARED, TRUTH, Config
 from truthful_rlhf.pipeline.experiment.conditions import Condition, Layout
-from truthful_rlhf.pipeline.experiment.evaluation import Estimate, FloatArray, win_rate
+from truthful_rlhf.pipeline.experiment.evaluation import Estimate, win_rate
 from truthful_rlhf.pipeline.experiment.methods import METHODS
 from truthful_rlhf.pipeline.experiment.pairs import (
     PAIR_COLUMNS,

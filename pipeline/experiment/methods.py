@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from truthful_rlhf.aggregation.base import BoolArray, FloatArray
 from truthful_rlhf.pipeline.config.training import BestOfNSettings, DPOSettings, PolicySettings
 from truthful_rlhf.pipeline.experiment.best_of_n import best_of_n_kl, candidates, choose, chosen
 from truthful_rlhf.pipeline.experiment.evaluation import kl_to_base
@@ -30,8 +30,6 @@ from truthful_rlhf.pipeline.storage.tables import read_table, write_table
 if TYPE_CHECKING:
     from truthful_rlhf.pipeline.experiment.conditions import Condition
     from truthful_rlhf.pipeline.experiment.data import Experiment
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -173,11 +171,11 @@ def reward_model(experiment: Experiment, condition: Condition) -> str:
     return experiment.folder.stage(stage, inputs, [output, table, figure], build, together=True)
 
 
-def _held_out(labels: pd.DataFrame, share: float, seed: int) -> NDArray[np.bool_]:
+def _held_out(labels: pd.DataFrame, share: float, seed: int) -> BoolArray:
     """Hold out all pairs of a share of the prompts, the same ones in every condition of a seed."""
     prompts = sorted(set(labels["prompt"]))
     chosen = part_rng(seed, "reward model held out").permutation(len(prompts))[: max(1, round(share * len(prompts)))]
-    held_out: NDArray[np.bool_] = labels["prompt"].isin([prompts[k] for k in chosen]).to_numpy()
+    held_out: BoolArray = labels["prompt"].isin([prompts[k] for k in chosen]).to_numpy()
     return held_out
 
 

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from truthful_rlhf.aggregation.base import BoolArray, FloatArray
 from truthful_rlhf.pipeline.config.experiment import RuleSection
 
-FloatArray = NDArray[np.float64]
 LABEL_ARTEFACTS = ("reports.parquet", "soft_labels.parquet", "weights.parquet", "labels.json")
 
 
@@ -62,9 +61,7 @@ def revealed(outcomes: pd.DataFrame) -> FloatArray:
     return np.where(outcomes["audited"], outcomes["outcome"], np.nan).astype(np.float64)
 
 
-def orient(
-    pairs: pd.DataFrame, soft_labels: FloatArray, n_labelers: FloatArray, audited: NDArray[np.bool_]
-) -> pd.DataFrame:
+def orient(pairs: pd.DataFrame, soft_labels: FloatArray, n_labelers: FloatArray, audited: BoolArray) -> pd.DataFrame:
     """Return the soft-label table (design, section 5): the likelier response is ``chosen``, its probability >= 0.5.
 
     Args:
@@ -88,14 +85,14 @@ def orient(
     )
 
 
-def label_quality(soft_labels: FloatArray, p_truth: FloatArray, audited: NDArray[np.bool_]) -> dict[str, float | None]:
+def label_quality(soft_labels: FloatArray, p_truth: FloatArray, audited: BoolArray) -> dict[str, float | None]:
     """Measure soft labels against the true preference: accuracy of the direction, and Brier score.
 
     A soft label of 1/2 counts half; equally good responses have no direction and count in the Brier score only.
     Unaudited pairs are measured apart, because final labels of audited pairs are their outcomes.
     """
 
-    def accuracy(part: NDArray[np.bool_]) -> float | None:
+    def accuracy(part: BoolArray) -> float | None:
         part = part & (p_truth != 0.5)
         if not part.any():
             return None

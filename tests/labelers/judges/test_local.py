@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.labelers import JudgeLabeler, LabelerSpec, Pairs, Panel, ReportContext
 from truthful_rlhf.labelers.judges.local import LetterChooser
 from truthful_rlhf.labelers.judges.prompt import both_orders, judge_messages
-from truthful_rlhf.labelers.pairs import FloatArray
 
 PAIRS = Pairs(
     ["p1", "p2", "p3"],
