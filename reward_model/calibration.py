@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from truthful_rlhf.aggregation.base import FloatArray, IntArray
+from truthful_rlhf.aggregation.log_odds import sigmoid
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,8 +53,7 @@ def preference_probability(reward_a: FloatArray, reward_b: FloatArray) -> FloatA
     >>> preference_probability(np.array([1.0, 800.0]), np.array([1.0, -800.0]))
     array([0.5, 1. ])
     """
-    result: FloatArray = 0.5 * (1.0 + np.tanh(0.5 * (reward_a - reward_b)))
-    return result
+    return sigmoid(reward_a - reward_b)
 
 
 def reliability(stated: FloatArray, target: FloatArray, n_bins: int = N_BINS) -> Reliability:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from truthful_rlhf.aggregation.base import FloatArray
+from truthful_rlhf.aggregation.log_odds import sigmoid
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -102,5 +103,4 @@ def make_gold(name: str, label: str | None = None) -> GoldReward:
 
 def true_preference(gold_a: FloatArray, gold_b: FloatArray, kappa: float) -> FloatArray:
     """Return P(A better) = sigmoid(kappa (g_a - g_b)), shape ``(n,)``: Bradley-Terry with temperature 1 / kappa."""
-    result: FloatArray = 0.5 * (1.0 + np.tanh(0.5 * kappa * (gold_a - gold_b)))
-    return result
+    return sigmoid(kappa * (gold_a - gold_b))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from truthful_rlhf.aggregation.base import FloatArray
-from truthful_rlhf.aggregation.game.beliefs import sigmoid
+from truthful_rlhf.aggregation.log_odds import sigmoid
 from truthful_rlhf.labelers import Pairs, Persona, ReportContext, SimulatedLabeler
 from truthful_rlhf.labelers.simulated import taste_log_odds, true_log_odds
 
