@@ -5,9 +5,7 @@ Imports numpy only; no rule knows where its reports came from or what its soft l
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from collections.abc import Iterable
 from typing import Any
 
 from truthful_rlhf.aggregation.base import Aggregator
@@ -15,6 +13,7 @@ from truthful_rlhf.aggregation.calibration import recalibrate
 from truthful_rlhf.aggregation.campaign import OnlineRun, final_labels, run_online
 from truthful_rlhf.aggregation.chunks import run_chunks, run_parquet
 from truthful_rlhf.aggregation.hindsight import best_labeler, oracle_labels, regret
+from truthful_rlhf.aggregation.names import unknown
 from truthful_rlhf.aggregation.per_topic import PerTopic
 from truthful_rlhf.aggregation.rules.batch import DawidSkeneRule, GladRule, MaceRule
 from truthful_rlhf.aggregation.rules.elf import Elf
@@ -61,21 +60,14 @@ def make_aggregator(name: str, n_labelers: int, /, **options: Any) -> Aggregator
         ValueError: unknown rule 'online_wieghted': did you mean 'online_weighted'? valid: mean, median, ...
     """
     if name not in AGGREGATORS:
-        raise ValueError(_unknown("rule", str(name), AGGREGATORS))
+        raise ValueError(unknown("rule", str(name), AGGREGATORS))
     rule = AGGREGATORS[name]
     valid = [option for option in inspect.signature(rule).parameters if option != "n_labelers"]
     for option in options:
         if option not in valid:
-            raise UnknownOptionError(_unknown(f"option of rule {name!r}:", option, valid))
+            raise UnknownOptionError(unknown(f"option of rule {name!r}:", option, valid))
     aggregator: Aggregator = rule(n_labelers, **options)
     return aggregator
-
-
-def _unknown(what: str, name: str, valid: Iterable[str]) -> str:
-    choices = list(valid)
-    nearest = difflib.get_close_matches(name, choices, n=1, cutoff=0.4)
-    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    return f"unknown {what} {name!r}: {hint}valid: {', '.join(choices) or 'none'}"
 
 
 __all__ = [

@@ -26,9 +26,11 @@ import numpy as np
 
 from truthful_rlhf.aggregation.base import Aggregator, BoolArray, FloatArray, IntArray
 from truthful_rlhf.aggregation.campaign import OnlineRun, run_online
-from truthful_rlhf.aggregation.game.beliefs import calibrated_beliefs, sigmoid, with_bias
+from truthful_rlhf.aggregation.game.beliefs import calibrated_beliefs, with_bias
 from truthful_rlhf.aggregation.game.misreport import Misreport
-from truthful_rlhf.aggregation.game.population import OBJECTIVES, Population, unknown
+from truthful_rlhf.aggregation.game.population import OBJECTIVES, Population
+from truthful_rlhf.aggregation.log_odds import sigmoid
+from truthful_rlhf.aggregation.names import unknown
 
 Rule = Callable[[int], Aggregator]
 """A rule as the labelers know it: from the number of labelers to a fresh aggregator."""

@@ -16,7 +16,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from truthful_rlhf.labelers.recorded.read import AnnotationError, Record, nearest
+from truthful_rlhf.aggregation.names import nearest
+from truthful_rlhf.labelers.recorded.read import AnnotationError, Record
 
 Columns = Mapping[str, str]
 """Names of the annotation table -> names in the source; what is not mapped keeps its name."""

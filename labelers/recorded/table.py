@@ -17,9 +17,10 @@ from typing import Any, Literal
 import numpy as np
 
 from truthful_rlhf.aggregation.base import BoolArray, FloatArray, IntArray
+from truthful_rlhf.aggregation.names import nearest
 from truthful_rlhf.labelers.recorded.cells import parse_name, parse_outcome, parse_report, parse_time
 from truthful_rlhf.labelers.recorded.formats import CANONICAL, FORMATS, Row, detect_format, used_columns
-from truthful_rlhf.labelers.recorded.read import AnnotationError, Batch, Progress, nearest, read_records, source_name
+from truthful_rlhf.labelers.recorded.read import AnnotationError, Batch, Progress, read_records, source_name
 from truthful_rlhf.labelers.recorded.texts import PairTexts
 
 Duplicates = Literal["error", "last"]

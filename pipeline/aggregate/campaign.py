@@ -13,7 +13,8 @@ import numpy as np
 from truthful_rlhf.aggregation import AGGREGATORS, final_labels, make_aggregator, recalibrate, run_online
 from truthful_rlhf.aggregation.base import Aggregator, FloatArray, IntArray
 from truthful_rlhf.aggregation.campaign import SoftLabelKind
-from truthful_rlhf.labelers.recorded.read import AnnotationError, nearest
+from truthful_rlhf.aggregation.names import nearest
+from truthful_rlhf.labelers.recorded.read import AnnotationError
 from truthful_rlhf.labelers.recorded.table import Annotations
 
 LEARNING_RULES = ("online_weighted", "linear_weighted", "hedge", "elf")

@@ -167,7 +167,7 @@ CALLS: dict[str, tuple[Callable[[], Any], str]] = {
         "row 1: labeler_id: expected a text",
     ),
     "bytes as a name": (lambda: aggregate_table([good_rows()[0] | {"pair_id": b"p"}]), "pair_id: expected a text"),
-    "rule of a table": (lambda: aggregate_table(good_rows(), rule="mena"), "nearest: 'mean'"),
+    "rule of a table": (lambda: aggregate_table(good_rows(), rule="mena"), "did you mean 'mean'"),
     "rate of a table": (lambda: aggregate_table(good_rows(), audit_rate=NAN), "audit rate must be in (0, 1]"),
     "seed of a table": (lambda: aggregate_table(good_rows(), seed=-1), "seed must be >= 0, got -1"),
     "labels of a table": (
