@@ -12,7 +12,7 @@ from truthful_rlhf.aggregation.base import Aggregator
 from truthful_rlhf.aggregation.calibration import recalibrate
 from truthful_rlhf.aggregation.campaign import OnlineRun, final_labels, run_online
 from truthful_rlhf.aggregation.chunks import run_chunks, run_parquet
-from truthful_rlhf.aggregation.hindsight import best_labeler, oracle_labels, regret
+from truthful_rlhf.aggregation.hindsight import best_labeler, regret
 from truthful_rlhf.aggregation.names import unknown
 from truthful_rlhf.aggregation.per_topic import PerTopic
 from truthful_rlhf.aggregation.rules.batch import DawidSkeneRule, GladRule, MaceRule
@@ -80,7 +80,6 @@ __all__ = [
     "best_labeler",
     "final_labels",
     "make_aggregator",
-    "oracle_labels",
     "recalibrate",
     "regret",
     "run_chunks",
