@@ -26,7 +26,7 @@ from truthful_rlhf.pipeline.experiment.data import Experiment
 from truthful_rlhf.pipeline.experiment.evaluation import Estimate
 from truthful_rlhf.pipeline.experiment.grid import groups
 from truthful_rlhf.pipeline.reports import figures
-from truthful_rlhf.pipeline.reports.gap_table import COLUMNS, cells, markdown, markdown_tables
+from truthful_rlhf.pipeline.reports.gap_table import COLUMNS, cells, markdown_tables
 from truthful_rlhf.pipeline.reports.summary import (
     MEASURES,
     gap_with_interval,
@@ -36,6 +36,7 @@ from truthful_rlhf.pipeline.reports.summary import (
     resampled_means,
 )
 from truthful_rlhf.pipeline.storage.artifacts import RunFolder, write_bytes_atomically, write_text_atomically
+from truthful_rlhf.pipeline.storage.markdown import markdown_table
 from truthful_rlhf.pipeline.storage.tables import read_table
 
 KEYS = ["seed", "panel", "rule"]
@@ -151,7 +152,8 @@ def by_panel_and_rule(title: str, texts: dict[Any, str]) -> str:
     """Return texts by panel and rule as a Markdown table, without what the panels share."""
     judged = [key for key in texts if key[0] != SHARED]
     panels, rules = (list(dict.fromkeys(key[k] for key in judged)) for k in (0, 1))
-    return markdown([title, *rules], [[panel, *(texts.get((panel, rule), "–") for rule in rules)] for panel in panels])
+    body = [[panel, *(texts.get((panel, rule), "–") for rule in rules)] for panel in panels]
+    return markdown_table([title, *rules], body)
 
 
 def write_figures(rows: Sequence[dict[str, Any]], folder: Path, stem: str) -> None:

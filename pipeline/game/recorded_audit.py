@@ -17,9 +17,10 @@ from truthful_rlhf.labelers.recorded.table import read_annotations
 from truthful_rlhf.pipeline.aggregate.audit_plan import harmless_cell
 from truthful_rlhf.pipeline.config.game import NEXT_SHARE, AuditConfig
 from truthful_rlhf.pipeline.experiment.pairs import part_rng
-from truthful_rlhf.pipeline.game.console import markdown_table, percent, progress_bar
+from truthful_rlhf.pipeline.game.console import percent, progress_bar
 from truthful_rlhf.pipeline.storage.artifacts import write_text_atomically
 from truthful_rlhf.pipeline.storage.console import console, print_table
+from truthful_rlhf.pipeline.storage.markdown import markdown_table
 
 SHOWN = 10
 """Labelers per rule and objective in the terminal; the files have all of them."""
