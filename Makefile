@@ -41,7 +41,7 @@ format: $(STAMP) ## format and fix
 	$(BIN)/ruff format .
 
 mutation: $(STAMP) ## how many planted faults do the tests of aggregation/ notice? (about 20 minutes)
-	$(BIN)/python -m benchmarks.mutation --sample 400
+	$(BIN)/python -m tools.mutation --sample 400
 
 bench: $(STAMP) ## speed, side by side with the peers
 	$(BIN)/python -m benchmarks

@@ -5,9 +5,8 @@ Imports numpy only; no rule knows where its reports came from or what its soft l
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,8 @@ from truthful_rlhf.aggregation.base import Aggregator
 from truthful_rlhf.aggregation.calibration import recalibrate
 from truthful_rlhf.aggregation.campaign import OnlineRun, final_labels, run_online
 from truthful_rlhf.aggregation.chunks import run_chunks, run_parquet
-from truthful_rlhf.aggregation.hindsight import best_labeler, oracle_labels, regret
+from truthful_rlhf.aggregation.hindsight import best_labeler, regret
+from truthful_rlhf.aggregation.names import unknown
 from truthful_rlhf.aggregation.per_topic import PerTopic
 from truthful_rlhf.aggregation.rules.batch import DawidSkeneRule, GladRule, MaceRule
 from truthful_rlhf.aggregation.rules.elf import Elf
@@ -67,12 +67,12 @@ def make_aggregator(name: str, n_labelers: int, /, **options: Any) -> Aggregator
         ValueError: unknown rule 'online_wieghted': did you mean 'online_weighted'? valid: mean, median, ...
     """
     if name not in AGGREGATORS:
-        raise ValueError(_unknown("rule", str(name), AGGREGATORS))
+        raise ValueError(unknown("rule", str(name), AGGREGATORS))
     rule = AGGREGATORS[name]
     valid = [option for option in inspect.signature(rule).parameters if option != "n_labelers"]
     for option in options:
         if option not in valid:
-            raise UnknownOptionError(_unknown(f"option of rule {name!r}:", option, valid))
+            raise UnknownOptionError(unknown(f"option of rule {name!r}:", option, valid))
     aggregator: Aggregator = rule(n_labelers, **options)
     return aggregator
 
@@ -93,13 +93,6 @@ def with_lottery(name: str, options: Mapping[str, Any], seed: Sequence[int]) -> 
     return {"rng": np.random.default_rng(seed), **options} if draws else dict(options)
 
 
-def _unknown(what: str, name: str, valid: Iterable[str]) -> str:
-    choices = list(valid)
-    nearest = difflib.get_close_matches(name, choices, n=1, cutoff=0.4)
-    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    return f"unknown {what} {name!r}: {hint}valid: {', '.join(choices) or 'none'}"
-
-
 __all__ = [
     "AGGREGATORS",
     "Aggregator",
@@ -110,7 +103,6 @@ __all__ = [
     "best_labeler",
     "final_labels",
     "make_aggregator",
-    "oracle_labels",
     "recalibrate",
     "regret",
     "run_chunks",

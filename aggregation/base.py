@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
+IntArray = NDArray[np.int64]
 
 NOTHING_KNOWN = 0.5
 """Soft label of a round that nobody judged."""

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from truthful_rlhf.aggregation.base import FloatArray, check_outcomes
-from truthful_rlhf.aggregation.game.beliefs import logit, sigmoid
 from truthful_rlhf.aggregation.hindsight import check_soft_labels
+from truthful_rlhf.aggregation.log_odds import logit, sigmoid
 
 __all__ = ["recalibrate", "sharpness"]
 

@@ -1,4 +1,4 @@
-"""The best labeler in hindsight, an oracle, and the regret against it.
+"""The best labeler in hindsight, and the regret against it.
 
 For labeler i over the rounds in which it judged and the outcome is known, with squared loss,
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from truthful_rlhf.aggregation.base import NOTHING_KNOWN, FloatArray, check_outcomes, check_reports, row_blocks
+from truthful_rlhf.aggregation.base import FloatArray, check_outcomes, check_reports, row_blocks
 
 
 def check_soft_labels(soft_labels: ArrayLike, n_rounds: int) -> FloatArray:
@@ -70,13 +70,3 @@ def best_labeler(reports: ArrayLike, outcomes: ArrayLike) -> int:
         raise ValueError("no labeler has judged a pair with an outcome: nobody is best")
     mean_loss = np.where(n_known > 0, np.where(known, losses, 0.0).sum(axis=0) / np.maximum(n_known, 1), np.inf)
     return int(mean_loss.argmin())
-
-
-def oracle_labels(reports: ArrayLike, outcomes: ArrayLike) -> FloatArray:
-    """Return the best labeler's reports, shape ``(T,)``; 0.5 where it did not judge.
-
-    An oracle: it reads the outcomes of the rounds it labels. A yardstick, never training data.
-    """
-    matrix = check_reports(reports)
-    labels = matrix[:, best_labeler(matrix, outcomes)]
-    return np.where(np.isnan(labels), NOTHING_KNOWN, labels)

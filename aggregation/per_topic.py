@@ -10,9 +10,17 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from truthful_rlhf.aggregation.base import Aggregator, FloatArray, Key, OnlineRun, check_outcomes, check_reports
+from truthful_rlhf.aggregation.base import (
+    Aggregator,
+    FloatArray,
+    IntArray,
+    Key,
+    OnlineRun,
+    check_outcomes,
+    check_reports,
+)
 from truthful_rlhf.aggregation.campaign import final_labels, run_online
 
 
@@ -114,11 +122,11 @@ class PerTopic:
         return matrix, check_outcomes(outcomes, len(matrix))
 
 
-def _picked(keys: Sequence[Key] | None, rows: NDArray[np.int64]) -> list[Key] | None:
+def _picked(keys: Sequence[Key] | None, rows: IntArray) -> list[Key] | None:
     return None if keys is None else [keys[t] for t in rows]
 
 
-def _rounds_by_topic(topics: Iterable[Hashable], n_rounds: int) -> Iterator[tuple[Hashable, NDArray[np.int64]]]:
+def _rounds_by_topic(topics: Iterable[Hashable], n_rounds: int) -> Iterator[tuple[Hashable, IntArray]]:
     rounds: dict[Hashable, list[int]] = {}
     n_topics = 0
     for t, topic in enumerate(topics):

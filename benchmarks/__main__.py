@@ -13,6 +13,9 @@ import platform
 from pathlib import Path
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
+
+from truthful_rlhf.pipeline.storage.markdown import markdown_table
 
 BENCHMARKS = (
     *("aggregation", "memory", "real_annotations", "correlated_judges", "attacks", "audit_rates", "training"),
@@ -45,7 +48,7 @@ def main() -> None:
             continue
         text = markdown(table)
         print(text)
-        for suffix, content in ((".csv", table.to_csv(index=False)), (".md", text + "\n")):
+        for suffix, content in ((".csv", table.to_csv(index=False)), (".md", text)):
             scratch = arguments.out / f".{name}{suffix}"
             scratch.write_text(content)
             os.replace(scratch, arguments.out / f"{name}{suffix}")
@@ -54,8 +57,8 @@ def main() -> None:
 def markdown(table: pd.DataFrame) -> str:
     """Return a data frame as a Markdown table; floats with four digits."""
     cells = [[f"{value:.4g}" if isinstance(value, float) else str(value) for value in row] for row in table.to_numpy()]
-    lines = [list(map(str, table.columns)), ["---"] * len(table.columns), *cells]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    numbers = [is_numeric_dtype(table[name]) for name in table]
+    return markdown_table(list(map(str, table.columns)), cells, n_text=[*numbers, True].index(True))
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from truthful_rlhf.aggregation import PerTopic, final_labels, make_aggregator, r
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.aggregation.statistics import accuracy
 from truthful_rlhf.labelers import LabelerSpec, Pairs, Panel, ReportContext
+from truthful_rlhf.reward_model.gold import true_preference
 
 ABOUT = "accuracy, regret and attackers' gain of the rules under attacks by 0 to 60 % of the panel (about 4 minutes)"
 
@@ -54,7 +55,7 @@ class Campaign:
 def campaign(rng: np.random.Generator) -> Campaign:
     """Draw pairs with gold rewards, outcomes from their true preferences, and the pairs that are audited."""
     gold_a, gold_b = rng.normal(size=(2, N_PAIRS))
-    p_truth = 1.0 / (1.0 + np.exp(-KAPPA * (gold_a - gold_b)))
+    p_truth = true_preference(gold_a, gold_b, KAPPA)
     ids = [f"p{k}" for k in range(N_PAIRS)]
     topics = [f"topic-{k % 5}" for k in rng.permutation(N_PAIRS)]
     pairs = Pairs(ids, ids, ["a"] * N_PAIRS, ["b"] * N_PAIRS, gold_a, gold_b, topic=topics, kappa=KAPPA)

@@ -20,14 +20,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from truthful_rlhf.aggregation import final_labels, make_aggregator, run_online
-from truthful_rlhf.aggregation.base import FloatArray
+from truthful_rlhf.aggregation.base import FloatArray, IntArray
 from truthful_rlhf.aggregation.statistics import accuracy, brier
 from truthful_rlhf.labelers import LabelerSpec, Pairs, Panel, ReportContext
 from truthful_rlhf.pipeline.config.experiment import load_config
+from truthful_rlhf.reward_model.gold import true_preference
 
 ABOUT = "accuracy and Brier of labels by audit rate and number of pairs, biased majority (about 20 seconds)"
 
@@ -45,14 +45,14 @@ class Campaign:
     reports: FloatArray
     p_truth: FloatArray
     outcomes: FloatArray
-    order: NDArray[np.int64]
+    order: IntArray
     """The rank of every pair in the order in which pairs are chosen for audit."""
 
 
 def campaign(n_pairs: int, panel: list[LabelerSpec], kappa: float, rng: np.random.Generator) -> Campaign:
     """Draw pairs, and let the panel judge them."""
     gold_a, gold_b = rng.normal(scale=GOLD_DEVIATION, size=(2, n_pairs))
-    p_truth = 1.0 / (1.0 + np.exp(-kappa * (gold_a - gold_b)))
+    p_truth = true_preference(gold_a, gold_b, kappa)
     ids = [f"p{k}" for k in range(n_pairs)]
     pairs = Pairs(ids, ids, ["a"] * n_pairs, ["b"] * n_pairs, gold_a, gold_b, kappa=kappa)
     reports = Panel.from_specs(panel, rng).report(pairs, ReportContext(kappa=kappa))

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.aggregation.statistics import percentile_interval
 from truthful_rlhf.pipeline.config.experiment import SHARED, load_config
 from truthful_rlhf.pipeline.config.rule import TRUTH
@@ -27,7 +27,7 @@ from truthful_rlhf.pipeline.experiment.context import Experiment
 from truthful_rlhf.pipeline.experiment.estimates import Estimate
 from truthful_rlhf.pipeline.experiment.grid import groups
 from truthful_rlhf.pipeline.reports import figures
-from truthful_rlhf.pipeline.reports.gap_table import COLUMNS, cells, markdown, markdown_tables
+from truthful_rlhf.pipeline.reports.gap_table import COLUMNS, cells, markdown_tables
 from truthful_rlhf.pipeline.reports.summary import (
     MEASURES,
     gap_with_interval,
@@ -37,9 +37,9 @@ from truthful_rlhf.pipeline.reports.summary import (
     resampled_means,
 )
 from truthful_rlhf.pipeline.storage.artifacts import RunFolder, write_bytes_atomically, write_text_atomically
+from truthful_rlhf.pipeline.storage.markdown import markdown_table
 from truthful_rlhf.pipeline.storage.tables import read_table
 
-FloatArray = NDArray[np.float64]
 KEYS = ["seed", "panel", "rule"]
 GOLD = "gold on prompt "
 FIRMNESS = "firmness"
@@ -153,7 +153,8 @@ def by_panel_and_rule(title: str, texts: dict[Any, str]) -> str:
     """Return texts by panel and rule as a Markdown table, without what the panels share."""
     judged = [key for key in texts if key[0] != SHARED]
     panels, rules = (list(dict.fromkeys(key[k] for key in judged)) for k in (0, 1))
-    return markdown([title, *rules], [[panel, *(texts.get((panel, rule), "–") for rule in rules)] for panel in panels])
+    body = [[panel, *(texts.get((panel, rule), "–") for rule in rules)] for panel in panels]
+    return markdown_table([title, *rules], body)
 
 
 def write_figures(rows: Sequence[dict[str, Any]], folder: Path, stem: str) -> None:

@@ -20,11 +20,12 @@ from functools import lru_cache
 import numpy as np
 
 from truthful_rlhf.aggregation import make_aggregator
-from truthful_rlhf.aggregation.game.beliefs import calibrated_beliefs, sigmoid
+from truthful_rlhf.aggregation.game.beliefs import calibrated_beliefs
 from truthful_rlhf.aggregation.game.best_response import StrategyClass, best_response
 from truthful_rlhf.aggregation.game.campaigns import TRUTH, Campaign, Objective, Seat
 from truthful_rlhf.aggregation.game.misreport import Misreport
 from truthful_rlhf.aggregation.game.population import OBJECTIVES, Group, Population
+from truthful_rlhf.aggregation.log_odds import sigmoid
 from truthful_rlhf.labelers.context import Peer, Setting
 
 __all__ = ["OBJECTIVES", "best_misreport"]

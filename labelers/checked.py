@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from truthful_rlhf.aggregation.game.population import unknown
+from truthful_rlhf.aggregation.names import unknown
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 

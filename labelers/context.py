@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from truthful_rlhf.labelers.pairs import FloatArray, Pairs
+from truthful_rlhf.aggregation.base import FloatArray
+from truthful_rlhf.labelers.pairs import Pairs
 
 
 @dataclass(frozen=True)

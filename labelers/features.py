@@ -13,7 +13,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from truthful_rlhf.labelers.pairs import FloatArray, Pairs
+from truthful_rlhf.aggregation.base import FloatArray
+from truthful_rlhf.labelers.pairs import Pairs
 
 GOLD = "gold"
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.labelers.context import Labeler, Peer, ReportContext, Setting
-from truthful_rlhf.labelers.pairs import FloatArray, Pairs
+from truthful_rlhf.labelers.pairs import Pairs
 from truthful_rlhf.labelers.recorded.read import AnnotationError
 from truthful_rlhf.labelers.simulated import batch_rng
 from truthful_rlhf.labelers.sources import make_labelers

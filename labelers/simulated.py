@@ -20,10 +20,11 @@ import hashlib
 
 import numpy as np
 
+from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.aggregation.game.beliefs import calibrated_beliefs, with_bias
 from truthful_rlhf.labelers.context import ReportContext
 from truthful_rlhf.labelers.features import GOLD, normalised_difference, raw_difference, root_mean_square
-from truthful_rlhf.labelers.pairs import FloatArray, Pairs
+from truthful_rlhf.labelers.pairs import Pairs
 from truthful_rlhf.labelers.personas import Persona
 
 SPREAD_WITHOUT_GOLD = 1.5

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from truthful_rlhf.aggregation.game.population import unknown
+from truthful_rlhf.aggregation.names import nearest, unknown
 from truthful_rlhf.labelers.checked import LocalPath
 from truthful_rlhf.labelers.context import Peer
 from truthful_rlhf.labelers.features import GOLD
@@ -106,10 +105,8 @@ class LabelerSpec(BaseModel):
         valid = (*_COMMON, *_KEYS[self.kind])
         for key in sorted(self.model_fields_set):
             if key not in valid and getattr(self, key) != type(self).model_fields[key].default:
-                near = difflib.get_close_matches(key, valid, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
                 raise ValueError(
-                    f"entry {self.name!r}: {key!r} does not apply to kind {self.kind!r}{hint}"
+                    f"entry {self.name!r}: {key!r} does not apply to kind {self.kind!r}{nearest(key, valid)}"
                     f" (valid: {', '.join(valid)})"
                 )
         for key in _NEEDED[self.kind]:

@@ -6,7 +6,6 @@ not judge) stay NaN under every strategy.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import math
 from abc import ABC, abstractmethod
@@ -16,11 +15,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from truthful_rlhf.aggregation.game.beliefs import logit, sigmoid
+from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.aggregation.game.misreport import Misreport
+from truthful_rlhf.aggregation.log_odds import logit, sigmoid
+from truthful_rlhf.aggregation.names import unknown
 from truthful_rlhf.labelers.best_response import OBJECTIVES, best_misreport
 from truthful_rlhf.labelers.context import Setting
-from truthful_rlhf.labelers.pairs import FloatArray
 
 
 @dataclass(frozen=True)
@@ -258,14 +258,11 @@ def make_strategy(name: str, **options: Any) -> Strategy:
         ValueError: unknown name or option (the nearest valid one is named), a missing option, or one out of range.
     """
     if name not in STRATEGIES:
-        near = difflib.get_close_matches(name, STRATEGIES, n=1, cutoff=0.0)[0]
-        raise ValueError(f"unknown strategy {name!r}; did you mean {near!r}? Valid: {', '.join(STRATEGIES)}")
+        raise ValueError(unknown("strategy", name, STRATEGIES))
     parameters = inspect.signature(STRATEGIES[name]).parameters
     for option, value in options.items():
         if option not in parameters:
-            near_options = difflib.get_close_matches(option, parameters, n=1)
-            hint = f"did you mean {near_options[0]!r}?" if near_options else f"it has {', '.join(parameters) or 'none'}"
-            raise ValueError(f"strategy {name!r} has no option {option!r}; {hint}")
+            raise ValueError(unknown(f"option of strategy {name!r}:", option, parameters))
         wanted = _WANTED.get(parameters[option].annotation, "a number")
         if wanted not in _kinds(value):
             raise ValueError(f"strategy {name!r}: {option} must be {wanted}: {value!r}")

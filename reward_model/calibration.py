@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+
+from truthful_rlhf.aggregation.base import FloatArray
+from truthful_rlhf.aggregation.log_odds import sigmoid
+from truthful_rlhf.aggregation.statistics import calibration_error, hits, log_loss, mean_squared_error, reliability
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-FloatArray = NDArray[np.float64]
-N_BINS = 10
-_SMALLEST = 1e-12
 
 
 @dataclass(frozen=True)
@@ -27,8 +26,8 @@ class Calibration:
     n_pairs: int
     accuracy: float
     """Share of pairs whose direction is right; a tie, stated or true, counts half. In [0, 1]."""
-    brier: float
-    """Mean squared difference. In [0, 1]."""
+    mean_squared_error: float
+    """Mean squared distance to the target probability. In [0, 1]."""
     log_loss: float
     """Mean cross-entropy in nats; its floor is the mean entropy of the targets, ``entropy``."""
     entropy: float
@@ -37,46 +36,21 @@ class Calibration:
     """Expected calibration error: the mean over pairs of |mean stated - mean target| of the pair's bin. In [0, 1]."""
 
 
-@dataclass(frozen=True)
-class Reliability:
-    """The bins of a reliability plot that are not empty, each array of shape ``(n_bins,)``."""
-
-    stated: FloatArray
-    target: FloatArray
-    count: NDArray[np.int64]
-
-
 def preference_probability(reward_a: FloatArray, reward_b: FloatArray) -> FloatArray:
     """Return sigmoid(r(A) - r(B)), shape ``(n,)``, without overflow.
 
     >>> preference_probability(np.array([1.0, 800.0]), np.array([1.0, -800.0]))
     array([0.5, 1. ])
     """
-    result: FloatArray = 0.5 * (1.0 + np.tanh(0.5 * (reward_a - reward_b)))
-    return result
-
-
-def reliability(stated: FloatArray, target: FloatArray, n_bins: int = N_BINS) -> Reliability:
-    """Bin pairs by their stated probability into ``n_bins`` bins of equal width.
-
-    Args:
-        stated: the model's P(A better), shape ``(n,)``.
-        target: the target probabilities (or outcomes 0 and 1), shape ``(n,)``.
-        n_bins: at least 1.
-    """
-    bins = np.minimum((stated * n_bins).astype(np.int64), n_bins - 1)
-    count = np.bincount(bins, minlength=n_bins)
-    kept = count > 0
-    mean_stated = np.bincount(bins, stated, n_bins)[kept] / count[kept]
-    mean_target = np.bincount(bins, target, n_bins)[kept] / count[kept]
-    return Reliability(mean_stated, mean_target, count[kept])
+    return sigmoid(reward_a - reward_b)
 
 
 def calibrate(stated: FloatArray, target: FloatArray) -> Calibration:
     """Measure stated probabilities against target probabilities.
 
-    Both orders of every pair are counted, (p, t) and (1 - p, 1 - t): which response is called A is a convention, and in
-    a table that is oriented by its soft labels every target is at least one half.
+    The calibration error counts both orders of every pair, (p, t) and (1 - p, 1 - t): which response is called A is a
+    convention, and in a table that is oriented by its soft labels every target is at least one half. The other measures
+    are the same in both orders.
 
     Args:
         stated: the model's P(A better), shape ``(n,)``, in [0, 1].
@@ -87,7 +61,7 @@ def calibrate(stated: FloatArray, target: FloatArray) -> Calibration:
 
     Examples:
         >>> result = calibrate(np.array([0.8, 0.8]), np.array([1.0, 0.6]))  # too low, too high: right on average
-        >>> round(result.ece, 6), round(result.brier, 6)
+        >>> round(result.ece, 6), round(result.mean_squared_error, 6)
         (0.0, 0.04)
     """
     if stated.shape != target.shape or stated.ndim != 1 or not len(stated):
@@ -95,21 +69,18 @@ def calibrate(stated: FloatArray, target: FloatArray) -> Calibration:
     for name, values in (("stated", stated), ("target", target)):
         if not ((values >= 0) & (values <= 1)).all():
             raise ValueError(f"{name} must be probabilities in [0, 1]")
-    p, t = np.concatenate([stated, 1 - stated]), np.concatenate([target, 1 - target])
-    direction = np.sign(stated - 0.5) * np.sign(target - 0.5)
-    bins = reliability(p, t)
     return Calibration(
         n_pairs=len(stated),
-        accuracy=float(np.mean((direction + 1) / 2)),
-        brier=float(np.mean((p - t) ** 2)),
-        log_loss=_cross_entropy(t, p),
-        entropy=_cross_entropy(t, t),
-        ece=float(np.sum(bins.count * np.abs(bins.stated - bins.target)) / len(p)),
+        accuracy=float(hits(stated, target).mean()),
+        mean_squared_error=mean_squared_error(stated, target),
+        log_loss=log_loss(stated, target),
+        entropy=log_loss(target, target),
+        ece=calibration_error(*_both_orders(stated, target)),
     )
 
 
-def _cross_entropy(target: FloatArray, stated: FloatArray) -> float:
-    return float(-np.mean(target * np.log(np.maximum(stated, _SMALLEST))) * 2)  # both orders are in: twice one half
+def _both_orders(stated: FloatArray, target: FloatArray) -> tuple[FloatArray, FloatArray]:
+    return np.concatenate([stated, 1 - stated]), np.concatenate([target, 1 - target])
 
 
 def reliability_figure(curves: dict[str, tuple[FloatArray, FloatArray]]) -> Figure:
@@ -124,9 +95,9 @@ def reliability_figure(curves: dict[str, tuple[FloatArray, FloatArray]]) -> Figu
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="0.7", linewidth=1, zorder=0)
     for name, (stated, target) in curves.items():
-        bins = reliability(np.concatenate([stated, 1 - stated]), np.concatenate([target, 1 - target]))
-        axes.plot(bins.stated, bins.target, label=name, linewidth=1)
-        axes.scatter(bins.stated, bins.target, s=80 * bins.count / bins.count.max() + 4)
+        bins = reliability(*_both_orders(stated, target))
+        axes.plot(bins.stated, bins.observed, label=name, linewidth=1)
+        axes.scatter(bins.stated, bins.observed, s=80 * bins.count / bins.count.max() + 4)
     axes.set(xlabel="stated P(A better)", ylabel="mean target in the bin", xlim=(0, 1), ylim=(0, 1), aspect="equal")
     axes.legend(frameon=False)
     return figure

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+
+from truthful_rlhf.aggregation.base import FloatArray
+from truthful_rlhf.aggregation.log_odds import sigmoid
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-FloatArray = NDArray[np.float64]
 
 
 class GoldReward(Protocol):
@@ -103,5 +103,4 @@ def make_gold(name: str, label: str | None = None) -> GoldReward:
 
 def true_preference(gold_a: FloatArray, gold_b: FloatArray, kappa: float) -> FloatArray:
     """Return P(A better) = sigmoid(kappa (g_a - g_b)), shape ``(n,)``: Bradley-Terry with temperature 1 / kappa."""
-    result: FloatArray = 0.5 * (1.0 + np.tanh(0.5 * kappa * (gold_a - gold_b)))
-    return result
+    return sigmoid(kappa * (gold_a - gold_b))

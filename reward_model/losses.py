@@ -12,11 +12,12 @@ the gradient -1/2 of the hard loss at z = 0.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from truthful_rlhf.aggregation.names import unknown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -104,6 +105,5 @@ LOSSES: dict[str, Callable[[np.random.Generator], Term]] = {
 def make_term(name: str, rng: np.random.Generator) -> Term:
     """Return the term called ``name``, one of ``LOSSES``."""
     if name not in LOSSES:
-        near = difflib.get_close_matches(name, LOSSES, n=1, cutoff=0.0)
-        raise ValueError(f"unknown soft-label loss {name!r}; did you mean {near[0]!r}? Valid: {', '.join(LOSSES)}")
+        raise ValueError(unknown("soft-label loss", name, LOSSES))
     return LOSSES[name](rng)

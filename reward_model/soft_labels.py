@@ -6,12 +6,13 @@ raises at the first place where that can be seen.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from truthful_rlhf.aggregation.names import closest
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -27,8 +28,8 @@ def check_soft_labels(dataset: Dataset | IterableDataset, name: str) -> None:
     """
     columns = list(dataset.column_names or next(iter(dataset), ()))
     if SOFT_LABEL not in columns:
-        near = difflib.get_close_matches(SOFT_LABEL, columns, n=1)
-        hint = f"; rename {near[0]!r}?" if near else ""
+        found = closest(SOFT_LABEL, columns)
+        hint = f"; rename {found!r}?" if found is not None else ""
         raise ValueError(f"the {name} data set has no column {SOFT_LABEL!r}{hint} It has: {', '.join(columns)}")
     values = dataset[SOFT_LABEL] if hasattr(dataset, "__len__") else [next(iter(dataset))[SOFT_LABEL]]
     _as_probabilities(values, f"{name} data set")

@@ -11,23 +11,10 @@ from __future__ import annotations
 import numpy as np
 
 from truthful_rlhf.aggregation.base import FloatArray
+from truthful_rlhf.aggregation.log_odds import logit, sigmoid
 
 _PRIOR_POINTS = 512
 _GRID_POINTS = 1025
-_EPSILON = 1e-9
-
-
-def sigmoid(log_odds: FloatArray) -> FloatArray:
-    """Return 1 / (1 + exp(-log_odds)) without overflow, elementwise."""
-    result: FloatArray = 0.5 * (1.0 + np.tanh(0.5 * np.asarray(log_odds, dtype=np.float64)))
-    return result
-
-
-def logit(probabilities: FloatArray) -> FloatArray:
-    """Return the log-odds of probabilities, elementwise; 0 and 1 are moved inwards by 1e-9 so that they stay finite."""
-    inside = np.clip(np.asarray(probabilities, dtype=np.float64), _EPSILON, 1.0 - _EPSILON)
-    result: FloatArray = np.log(inside) - np.log1p(-inside)
-    return result
 
 
 def calibrated_beliefs(log_odds: FloatArray, noise: float, rng: np.random.Generator) -> FloatArray:

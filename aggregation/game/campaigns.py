@@ -23,13 +23,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from truthful_rlhf.aggregation.base import Aggregator, FloatArray
+from truthful_rlhf.aggregation.base import Aggregator, BoolArray, FloatArray, IntArray
 from truthful_rlhf.aggregation.campaign import OnlineRun, run_online
-from truthful_rlhf.aggregation.game.beliefs import calibrated_beliefs, sigmoid, with_bias
+from truthful_rlhf.aggregation.game.beliefs import calibrated_beliefs, with_bias
 from truthful_rlhf.aggregation.game.misreport import Misreport
-from truthful_rlhf.aggregation.game.population import OBJECTIVES, Population, unknown
+from truthful_rlhf.aggregation.game.population import OBJECTIVES, Population
+from truthful_rlhf.aggregation.log_odds import sigmoid
+from truthful_rlhf.aggregation.names import unknown
 
 Rule = Callable[[int], Aggregator]
 """A rule as the labelers know it: from the number of labelers to a fresh aggregator."""
@@ -55,8 +56,8 @@ class Campaign:
     """
 
     outcomes: FloatArray
-    audited: NDArray[np.bool_]
-    topics: NDArray[np.int64]
+    audited: BoolArray
+    topics: IntArray
     posteriors: FloatArray
     beliefs: FloatArray
     coupling: FloatArray
@@ -114,7 +115,7 @@ def draw_campaigns(
     return [Campaign(outcomes[p], audited[p], topics[p], posteriors[p], beliefs[p], coupling[p]) for p in parts]
 
 
-def lie(misreport: Misreport, beliefs: FloatArray, topics: NDArray[np.int64], topic: int | None) -> FloatArray:
+def lie(misreport: Misreport, beliefs: FloatArray, topics: IntArray, topic: int | None) -> FloatArray:
     """Return one labeler's reports, shape ``(T,)``: misreports on pairs of ``topic`` (None: all), else its beliefs."""
     reports = misreport(beliefs)
     return reports if topic is None else np.where(topics == topic, reports, beliefs)

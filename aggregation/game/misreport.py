@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from truthful_rlhf.aggregation.base import FloatArray
-from truthful_rlhf.aggregation.game.beliefs import logit, sigmoid
+from truthful_rlhf.aggregation.log_odds import logit, sigmoid
 
 
 @dataclass(frozen=True)

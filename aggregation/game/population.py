@@ -8,13 +8,13 @@ favours; this loses nothing because swapping A and B maps every belief p to 1 - 
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 from truthful_rlhf.aggregation.game.misreport import Misreport
+from truthful_rlhf.aggregation.names import unknown
 
 OBJECTIVES = ("influence", "taste")
 
@@ -28,14 +28,6 @@ KINDS: dict[str, dict[str, Any]] = {
     "exaggerator": {"noise": 1.0, "bias": 0.5, "scale": 4.0},
     "best_responder": {"noise": 1.0, "bias": 1.0, "objective": "taste"},
 }
-
-
-def unknown(what: str, name: str, valid: Iterable[str]) -> str:
-    """Return the error text for an unknown name: the nearest valid one, and all of them."""
-    choices = sorted(valid)
-    nearest = difflib.get_close_matches(name, choices, n=1, cutoff=0.4)
-    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    return f"unknown {what} {name!r}: {hint}valid: {', '.join(choices)}"
 
 
 @dataclass(frozen=True)

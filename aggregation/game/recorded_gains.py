@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from truthful_rlhf.aggregation.base import FloatArray, check_outcomes, check_reports
+from truthful_rlhf.aggregation.base import BoolArray, FloatArray, check_outcomes, check_reports
 from truthful_rlhf.aggregation.campaign import run_online
 from truthful_rlhf.aggregation.game.best_response import STRATEGY_CLASSES
 from truthful_rlhf.aggregation.game.campaigns import Objective, Rule
@@ -23,7 +23,6 @@ from truthful_rlhf.aggregation.game.misreport import Misreport
 FEWEST_REPORTS = 8
 """A labeler with fewer reports on audited pairs is not audited: a quarter of them per half says nothing."""
 
-Mask = NDArray[np.bool_]
 _TRUTH = Misreport()
 _CHOICES = [_TRUTH, *(lie for name in ("scale", "shift", "flip") for lie in STRATEGY_CLASSES[name].lies(1))]
 
@@ -96,13 +95,13 @@ def gains_on_recorded(
 
 
 def _gain_of(
-    labeler: int, reports: FloatArray, outcomes: FloatArray, rule: Rule, objective: Objective, halves: list[Mask]
+    labeler: int, reports: FloatArray, outcomes: FloatArray, rule: Rule, objective: Objective, halves: list[BoolArray]
 ) -> RecordedGain:
     n_audited = int((~np.isnan(reports[:, labeler]) & ~np.isnan(outcomes)).sum())
     if n_audited < FEWEST_REPORTS:
         return RecordedGain(labeler, n_audited, np.nan, np.nan, np.nan, np.nan, _TRUTH)
 
-    def payoffs(rows: Mask) -> FloatArray:
+    def payoffs(rows: BoolArray) -> FloatArray:
         return np.array([_payoff(labeler, reports[rows], outcomes[rows], rule, objective, lie) for lie in _CHOICES])
 
     held_out = []

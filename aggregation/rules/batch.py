@@ -35,6 +35,7 @@ from truthful_rlhf.aggregation.base import (
     check_round,
     uniform,
 )
+from truthful_rlhf.aggregation.log_odds import sigmoid
 from truthful_rlhf.aggregation.rules.majority import Majority
 
 _SURE = 1e-9
@@ -145,7 +146,7 @@ class BatchRule(ABC):
         log_odds = np.where(reports > 0.5, 1.0, 0.0) @ np.log(for_a / for_b)
         log_odds += np.where(reports < 0.5, 1.0, 0.0) @ np.log((1.0 - for_a) / (1.0 - for_b))
         voted = ((reports > 0.5) | (reports < 0.5)).any(axis=1)
-        posterior = 0.5 * (1.0 + np.tanh(0.5 * (log_odds + np.log(prior / (1.0 - prior)))))
+        posterior = sigmoid(log_odds + np.log(prior / (1.0 - prior)))
         return np.where(voted, posterior, NOTHING_KNOWN)
 
     def predict_one(self, reports: FloatArray, key: Key | None = None) -> float:
@@ -195,7 +196,7 @@ class GladRule(BatchRule):
             model.fit(votes)
         chances = {}
         for labeler, alpha in model.alphas_.items():
-            right = float(0.5 * (1.0 + np.tanh(0.5 * alpha * np.e)))
+            right = float(sigmoid(alpha * np.e))
             chances[int(labeler)] = (1.0 - right, right)
         return model.probas_, chances, 0.5
 

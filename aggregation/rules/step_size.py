@@ -38,9 +38,8 @@ from numbers import Real
 from typing import Literal, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from truthful_rlhf.aggregation.base import FloatArray
+from truthful_rlhf.aggregation.base import FloatArray, IntArray
 
 LARGEST_STEP = 0.5
 MIXED_IN = 0.1
@@ -78,7 +77,7 @@ class AnytimeStep:
         self.log_ratio = math.log(n_labelers / MIXED_IN)
         self.first_epoch = math.ceil(8.0 * self.log_ratio)
 
-    def _epoch(self, updates: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _epoch(self, updates: IntArray) -> IntArray:
         """Return the epoch k = 1, 2, ... of each update: k - 1 complete epochs end at n_1 (4^(k-1) - 1) / 3."""
         ends = self.first_epoch * (4 ** np.arange(1, 28, dtype=np.int64) - 1) // 3
         return 1 + np.searchsorted(ends, updates, side="right")

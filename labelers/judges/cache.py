@@ -12,10 +12,14 @@ from pathlib import Path
 from typing import Any
 
 
+def cache_folder() -> Path:
+    """Return the folder of what is kept between runs: ``$TRUTHFUL_RLHF_CACHE`` or ``~/.cache/truthful-rlhf``."""
+    return Path(os.environ.get("TRUTHFUL_RLHF_CACHE", Path.home() / ".cache" / "truthful-rlhf"))
+
+
 def default_cache_file() -> Path:
-    """Return ``judge-replies.sqlite`` in ``$TRUTHFUL_RLHF_CACHE`` or ``~/.cache/truthful-rlhf``."""
-    folder = Path(os.environ.get("TRUTHFUL_RLHF_CACHE", Path.home() / ".cache" / "truthful-rlhf"))
-    return folder / "judge-replies.sqlite"
+    """Return ``judge-replies.sqlite`` in the cache folder."""
+    return cache_folder() / "judge-replies.sqlite"
 
 
 def request_key(request: Mapping[str, Any]) -> str:

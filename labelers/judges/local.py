@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.labelers.context import ReportContext
 from truthful_rlhf.labelers.judges.prompt import (
     ANSWERS,
@@ -18,7 +19,7 @@ from truthful_rlhf.labelers.judges.prompt import (
     position_bias,
     report_judge,
 )
-from truthful_rlhf.labelers.pairs import FloatArray, Pairs
+from truthful_rlhf.labelers.pairs import Pairs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

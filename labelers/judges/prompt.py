@@ -15,7 +15,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from truthful_rlhf.labelers.pairs import FloatArray, Pairs
+from truthful_rlhf.aggregation.base import FloatArray
+from truthful_rlhf.labelers.pairs import Pairs
 
 ANSWERS = ("A", "B")
 MAX_CHARACTERS = 2000

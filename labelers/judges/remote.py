@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.labelers.context import ReportContext
 from truthful_rlhf.labelers.judges.cache import ReplyCache, default_cache_file
 from truthful_rlhf.labelers.judges.prompt import (
@@ -26,7 +27,7 @@ from truthful_rlhf.labelers.judges.prompt import (
     position_bias,
     report_judge,
 )
-from truthful_rlhf.labelers.pairs import FloatArray, Pairs
+from truthful_rlhf.labelers.pairs import Pairs
 
 if TYPE_CHECKING:
     from openai import OpenAI

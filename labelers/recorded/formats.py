@@ -17,8 +17,9 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from truthful_rlhf.aggregation.names import nearest
 from truthful_rlhf.labelers.recorded.cells import parse_outcome
-from truthful_rlhf.labelers.recorded.read import AnnotationError, Record, nearest
+from truthful_rlhf.labelers.recorded.read import AnnotationError, Record
 
 Columns = Mapping[str, str]
 """Names of the annotation table -> names in the source; what is not mapped keeps its name."""

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from truthful_rlhf.aggregation.base import FloatArray
+from truthful_rlhf.aggregation.names import nearest
 from truthful_rlhf.labelers.pairs import Pairs
-from truthful_rlhf.labelers.recorded.read import AnnotationError, nearest
+from truthful_rlhf.labelers.recorded.read import AnnotationError
 from truthful_rlhf.labelers.recorded.table import Annotations
-
-FloatArray = NDArray[np.float64]
 
 
 class RecordedLabeler:

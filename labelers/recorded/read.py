@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import codecs
 import csv
-import difflib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from truthful_rlhf.aggregation.names import nearest
 
 Record = dict[str, Any]
 Batch = list[tuple[int, Record]]
@@ -41,12 +42,6 @@ _HUB_TIMEOUT_SECONDS = 5.0
 
 class AnnotationError(ValueError):
     """An annotation source that cannot be used, with the file, the row and what would be right."""
-
-
-def nearest(name: str, valid: Iterable[str]) -> str:
-    """Return ``"; nearest: 'x'"`` for the valid name closest to ``name``, or an empty string."""
-    close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
-    return f"; nearest: {close[0]!r}" if close else ""
 
 
 def read_records(source: Any, progress: Progress | None = None) -> Iterator[Batch]:

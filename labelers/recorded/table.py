@@ -15,15 +15,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from truthful_rlhf.aggregation.base import BoolArray, FloatArray, IntArray
+from truthful_rlhf.aggregation.names import nearest
 from truthful_rlhf.labelers.recorded.cells import parse_name, parse_outcome, parse_report, parse_time
 from truthful_rlhf.labelers.recorded.formats import CANONICAL, FORMATS, Row, detect_format, used_columns
-from truthful_rlhf.labelers.recorded.read import AnnotationError, Batch, Progress, nearest, read_records, source_name
+from truthful_rlhf.labelers.recorded.read import AnnotationError, Batch, Progress, read_records, source_name
 from truthful_rlhf.labelers.recorded.texts import PairTexts
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 Duplicates = Literal["error", "last"]
 
 
@@ -45,7 +44,7 @@ class Annotations:
     """Labeler of each report, shape ``(R,)``."""
     report: FloatArray
     """Probability that A is better, in [0, 1], shape ``(R,)``."""
-    swapped: NDArray[np.bool_]
+    swapped: BoolArray
     """Whether the labeler saw the responses in the other order, shape ``(R,)``."""
     outcome: FloatArray
     """1 A better, 0 B better, NaN not known, shape ``(T,)``."""

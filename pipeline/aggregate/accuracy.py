@@ -5,15 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from truthful_rlhf.aggregation.base import BoolArray, FloatArray
+from truthful_rlhf.aggregation.statistics import hits, mean_interval, wilson_interval
 from truthful_rlhf.pipeline.aggregate.campaign import BATCH_RULES, CampaignResult, plain_labels
-from truthful_rlhf.pipeline.aggregate.profiles import wilson
-
-FloatArray = NDArray[np.float64]
 
 _BASELINES = ("mean", "majority", "median")
-_Z = 1.959963984540054
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,7 @@ class AccuracyRow:
     difference_high: float | None
 
 
-def measured_pairs(result: CampaignResult) -> NDArray[np.bool_]:
+def measured_pairs(result: CampaignResult) -> BoolArray:
     """Return the pairs to measure on: known outcomes that were kept from the rule, or all known ones if none was."""
     annotations = result.annotations
     known = ~np.isnan(annotations.outcome) & (np.diff(annotations.start) > 0)
@@ -63,22 +60,13 @@ def accuracy_table(result: CampaignResult) -> list[AccuracyRow]:
         chosen = f"{result.rule}, {kind}"
         labels[chosen] = result.soft_labels
     y = annotations.outcome[pairs]
-    baseline = _hits(labels["mean"][pairs], y)
+    baseline = hits(labels["mean"][pairs], y)
     return [_row(name, name == chosen, q[pairs], y, None if name == "mean" else baseline) for name, q in labels.items()]
 
 
-def _hits(q: FloatArray, y: FloatArray) -> FloatArray:
-    return np.where(q == 0.5, 0.5, (q > 0.5) == (y > 0.5))
-
-
 def _row(name: str, chosen: bool, q: FloatArray, y: FloatArray, baseline: FloatArray | None) -> AccuracyRow:
-    hits, n = _hits(q, y), len(y)
-    low, high = wilson(np.array([hits.mean()]), np.array([n]))
-    brier = _normal((q - y) ** 2)
-    difference = (None, None, None) if baseline is None else _normal(hits - baseline)
-    return AccuracyRow(name, chosen, n, float(hits.mean()), float(low[0]), float(high[0]), *brier, *difference)
-
-
-def _normal(values: FloatArray) -> tuple[float, float, float]:
-    mean, half = float(values.mean()), float(_Z * values.std() / np.sqrt(max(len(values) - 1, 1)))
-    return mean, mean - half, mean + half
+    right, n = hits(q, y), len(y)
+    low, high = wilson_interval(right.mean(), n)
+    brier = mean_interval((q - y) ** 2)
+    difference = (None, None, None) if baseline is None else mean_interval(right - baseline)
+    return AccuracyRow(name, chosen, n, float(right.mean()), float(low), float(high), *brier, *difference)

@@ -22,14 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from truthful_rlhf.aggregation.base import FloatArray, IntArray
 from truthful_rlhf.labelers.recorded.read import AnnotationError
 from truthful_rlhf.labelers.recorded.table import Annotations
 from truthful_rlhf.pipeline.storage.artifacts import write_text_atomically
 from truthful_rlhf.pipeline.storage.tables import harmless_cell
-
-FloatArray = NDArray[np.float64]
 
 _UNIFORM_SHARE = 0.25
 """Part of the budget that is spread evenly, so that no pair is safe from an audit."""
@@ -40,7 +38,7 @@ _MOST_LIKELY = 0.5
 class AuditPlan:
     """Pairs to audit, in round order."""
 
-    rounds: NDArray[np.int64]
+    rounds: IntArray
     """Rounds (indices into the annotations) that were drawn, shape ``(budget,)``."""
     probability: FloatArray
     """Probability with which each of them was drawn, shape ``(budget,)``."""

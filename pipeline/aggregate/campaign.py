@@ -9,15 +9,14 @@ from dataclasses import dataclass, field
 from typing import get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from truthful_rlhf.aggregation import AGGREGATORS, final_labels, make_aggregator, recalibrate, run_online, with_lottery
-from truthful_rlhf.aggregation.base import Aggregator, FloatArray
+from truthful_rlhf.aggregation.base import Aggregator, FloatArray, IntArray
 from truthful_rlhf.aggregation.campaign import SoftLabelKind
-from truthful_rlhf.labelers.recorded.read import AnnotationError, nearest
+from truthful_rlhf.aggregation.names import nearest
+from truthful_rlhf.aggregation.statistics import payouts
+from truthful_rlhf.labelers.recorded.read import AnnotationError
 from truthful_rlhf.labelers.recorded.table import Annotations
-
-IntArray = NDArray[np.int64]
 
 LEARNING_RULES = ("online_weighted", "linear_weighted", "hedge", "elf")
 """Rules that learn from outcomes as they are revealed."""
@@ -74,7 +73,7 @@ class CampaignResult:
     """P(A better) for training, of the settings' kind, shape ``(T,)``; NaN for a pair that nobody judged."""
     weights: FloatArray
     """Weights after the last round, shape ``(N,)``."""
-    history_rounds: NDArray[np.int64]
+    history_rounds: IntArray
     """Rounds before which the weights were recorded, and T; shape ``(K,)``."""
     history: FloatArray = field(repr=False)
     """Weights at those rounds, shape ``(K, N)``."""
@@ -96,13 +95,13 @@ def run_campaign(annotations: Annotations, settings: Settings) -> CampaignResult
     T, N = annotations.n_pairs, annotations.n_labelers
     recorded = np.append(np.arange(0, T, max(1, -(-T * N // _MAX_HISTORY))), T)
     stated, final = np.empty(T), np.empty(T)
-    history, payouts = np.zeros((len(recorded), N)), np.zeros(N)
+    history, paid = np.zeros((len(recorded), N)), np.zeros(N)
     for rounds in _topics(annotations, settings):
         aggregator = _aggregator(rule, N, settings, int(rounds[0]))
         chunks = [rounds] if rule in BATCH_RULES else _chunks(rounds, N)
-        stated[rounds], own_history, own_payouts = _online(aggregator, annotations, revealed, chunks, recorded)
+        stated[rounds], own_history, own_paid = _online(aggregator, annotations, revealed, chunks, recorded)
         history += own_history * (len(rounds) / T)
-        payouts += own_payouts * (len(rounds) / T)
+        paid += own_paid * (len(rounds) / T)
         for chunk in [] if rule in BATCH_RULES else chunks:
             final[chunk] = final_labels(aggregator, annotations.matrix(chunk), taken[chunk])
     if rule in BATCH_RULES:  # what such a rule states has already seen every report
@@ -111,7 +110,7 @@ def run_campaign(annotations: Annotations, settings: Settings) -> CampaignResult
         final = recalibrate(final, revealed)
     soft_labels = np.where(np.diff(annotations.start) > 0, stated if settings.labels == "online" else final, np.nan)
     return CampaignResult(
-        annotations, settings, rule, revealed, stated, soft_labels, history[-1], recorded, history, payouts
+        annotations, settings, rule, revealed, stated, soft_labels, history[-1], recorded, history, paid
     )
 
 
@@ -181,30 +180,18 @@ def _online(
     """Run the rule over the chunks; return its labels, its weights before each recorded round, and the pay-outs."""
     position = np.searchsorted(np.concatenate(chunks), recorded)
     history = np.empty((len(recorded), annotations.n_labelers))
-    payouts = np.zeros(annotations.n_labelers)
+    paid = np.zeros(annotations.n_labelers)
     stated, first = [], 0
     for chunk in chunks:
         reports = annotations.matrix(chunk)
         run = run_online(aggregator, reports, revealed[chunk])
-        payouts += _payouts(run.weights, reports, revealed[chunk])
+        paid += payouts(reports, revealed[chunk], run.weights).sum(axis=0)
         stated.append(run.soft_labels)
         here = (position >= first) & (position < first + len(chunk))
         history[here] = run.weights[position[here] - first]
         first += len(chunk)
     history[position == first] = aggregator.weights_
-    return np.concatenate(stated), history, payouts
-
-
-def _payouts(weights: FloatArray, reports: FloatArray, revealed: FloatArray) -> FloatArray:
-    """Return each labeler's sum of weighted-score wagering pay-outs; every round sums to 0 over the labelers."""
-    known = ~np.isnan(revealed)
-    present = ~np.isnan(reports[known])
-    stakes = np.where(present, weights[known], 0.0)
-    scores = np.where(present, 1.0 - (reports[known] - revealed[known, None]) ** 2, 0.0)
-    total = stakes.sum(axis=1, keepdims=True)
-    mean = (stakes * scores).sum(axis=1, keepdims=True) / np.where(total > 0, total, 1.0)
-    result: FloatArray = (stakes * (scores - mean)).sum(axis=0)
-    return result
+    return np.concatenate(stated), history, paid
 
 
 def _check_memory(annotations: Annotations, rule: str) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from truthful_rlhf.aggregation.base import FloatArray, IntArray
+from truthful_rlhf.aggregation.statistics import Reliability
 from truthful_rlhf.pipeline.storage.figures import COLOURS, as_png, new_figure
-
-FloatArray = NDArray[np.float64]
 
 _NAMED_LINES = 7
 
@@ -42,7 +41,7 @@ def agreement_heatmap(names: Sequence[str], agreement: FloatArray) -> bytes:
     return as_png(figure)
 
 
-def weights_over_time(rounds: NDArray[np.int64], history: FloatArray, names: Sequence[str]) -> bytes:
+def weights_over_time(rounds: IntArray, history: FloatArray, names: Sequence[str]) -> bytes:
     """Draw the weights: the heaviest labelers and the lightest by name, the others in grey.
 
     Args:
@@ -64,12 +63,12 @@ def weights_over_time(rounds: NDArray[np.int64], history: FloatArray, names: Seq
     return as_png(figure)
 
 
-def calibration_panels(names: Sequence[str], bins: Sequence[tuple[FloatArray, FloatArray, FloatArray]]) -> bytes:
+def calibration_panels(names: Sequence[str], bins: Sequence[Reliability]) -> bytes:
     """Draw one small calibration diagram per labeler: how often A was better against the report.
 
     Args:
         names: K labelers.
-        bins: per labeler the mean report, the frequency of "A better" and the number of reports of each bin.
+        bins: the reliability diagram of each of them, of its reports against outcomes.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -81,10 +80,11 @@ def calibration_panels(names: Sequence[str], bins: Sequence[tuple[FloatArray, Fl
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for axes in grid.flat[len(names) :]:
         axes.set_visible(False)
-    for axes, name, (stated, happened, count) in zip(grid.flat, names, bins, strict=False):
+    for axes, name, table in zip(grid.flat, names, bins, strict=False):
         axes.plot([0, 1], [0, 1], color="#9aa1ac", linewidth=0.8, linestyle=":")
-        axes.plot(stated, happened, color=COLOURS[0], linewidth=0.8, alpha=0.5)
-        axes.scatter(stated, happened, s=4 + 60 * count / count.sum(), color=COLOURS[0], linewidths=0)
+        axes.plot(table.stated, table.observed, color=COLOURS[0], linewidth=0.8, alpha=0.5)
+        sizes = 4 + 60 * table.count / table.count.sum()
+        axes.scatter(table.stated, table.observed, s=sizes, color=COLOURS[0], linewidths=0)
         axes.set_title(_plain(shorten(name, 20)), fontsize=7.5)
         axes.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.05), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
         axes.tick_params(labelsize=7)

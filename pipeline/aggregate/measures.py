@@ -7,18 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from truthful_rlhf.aggregation import AGGREGATORS
+from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.aggregation.game.campaigns import Objective
 from truthful_rlhf.aggregation.game.recorded_gains import RecordedGain, gains_on_recorded
+from truthful_rlhf.aggregation.statistics import krippendorff_alpha
 from truthful_rlhf.pipeline.aggregate.accuracy import AccuracyRow, accuracy_table
-from truthful_rlhf.pipeline.aggregate.agreement import krippendorff_alpha
 from truthful_rlhf.pipeline.aggregate.campaign import BATCH_RULES, LEARNING_RULES, CampaignResult
 from truthful_rlhf.pipeline.aggregate.patterns import suspicious_patterns
 from truthful_rlhf.pipeline.aggregate.profiles import labeler_profiles
-
-FloatArray = NDArray[np.float64]
 
 _GAIN_LABELERS = 60
 _GAIN_ROUNDS = 1000
@@ -51,7 +49,7 @@ def analyse(result: CampaignResult, on_labeler: Callable[[int], None] = lambda l
     ]
     accuracy = accuracy_table(result)
     audited = bool((~np.isnan(result.revealed)).any())
-    alpha = krippendorff_alpha(annotations, rng)
+    alpha = krippendorff_alpha(annotations.report, annotations.round_of_report, annotations.n_pairs, rng)
     gains = _gains(result, rng, on_labeler)
     paid = result.payouts if result.rule in LEARNING_RULES and audited else None
     return Analysis(

@@ -17,10 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
+from truthful_rlhf.aggregation.base import FloatArray, IntArray
 from truthful_rlhf.labelers.recorded.table import Annotations
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 _LEVEL = 0.01
 _MIN_REPORTS = 20

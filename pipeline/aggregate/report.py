@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from truthful_rlhf.aggregation.statistics import reliability
 from truthful_rlhf.pipeline.aggregate import figures
 from truthful_rlhf.pipeline.aggregate.agreement import agreement_matrix
 from truthful_rlhf.pipeline.aggregate.campaign import BATCH_RULES, LEARNING_RULES, CampaignResult
 from truthful_rlhf.pipeline.aggregate.measures import Analysis
-from truthful_rlhf.pipeline.aggregate.profiles import calibration_bins
 from truthful_rlhf.pipeline.storage.artifacts import write_json, write_text_atomically
 from truthful_rlhf.pipeline.storage.html import render
 
@@ -125,7 +125,7 @@ def _calibration(result: CampaignResult) -> list[tuple[str, Any]]:
     for i in np.argsort(-counts, kind="stable")[:_CALIBRATION_LABELERS]:
         if counts[i] >= _CALIBRATION_REPORTS:
             own = scored & (annotations.labeler == i)
-            panels.append((annotations.labeler_ids[i], calibration_bins(annotations.report[own], outcome[own])))
+            panels.append((annotations.labeler_ids[i], reliability(annotations.report[own], outcome[own])))
     return panels
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.resources
 import types
 import typing
@@ -13,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from truthful_rlhf.aggregation.names import nearest
 from truthful_rlhf.labelers.checked import abridged
 
 NOT_YAML = (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError)
@@ -54,9 +54,10 @@ def find_config(name: str) -> Path:
     packaged = shipped / f"{path.stem}.yaml"
     if packaged.is_file() and path.suffix in ("", ".yaml"):
         return packaged
-    near = difflib.get_close_matches(path.stem, [p.stem for p in shipped.glob("*.yaml")], n=1)
-    hint = f"; did you mean {near[0]!r}, which ships with the package?" if near else ""
-    raise ConfigError(f"config {name} does not exist{hint}")
+    names = sorted(p.stem for p in shipped.glob("*.yaml"))
+    raise ConfigError(
+        f"config {name} does not exist{nearest(path.stem, names)}; those that ship with the package: {', '.join(names)}"
+    )
 
 
 def load_section(name: str, overrides: Sequence[str], schema: type[SectionT]) -> SectionT:
@@ -109,9 +110,8 @@ def _explain(error: ValidationError, schema: type[BaseModel], content: dict[str,
         key = ".".join(str(part) for part in location)
         if problem["type"] == "extra_forbidden":
             valid = sorted(_fields_at(schema, problem["loc"][:-1]))
-            near = difflib.get_close_matches(str(problem["loc"][-1]), valid, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(valid)}"
-            yield f"  {key}: unknown key; {hint}"
+            hint = nearest(str(problem["loc"][-1]), valid) or f"; valid keys: {', '.join(valid)}"
+            yield f"  {key}: unknown key{hint}"
         else:
             says_it_all = problem["type"] in ("missing", "value_error")
             text = problem["msg"].removeprefix("Value error, ")

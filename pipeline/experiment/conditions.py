@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 
+from truthful_rlhf.aggregation.names import nearest
 from truthful_rlhf.pipeline.config.experiment import SHARED, Config
 from truthful_rlhf.pipeline.config.loading import ConfigError
 from truthful_rlhf.pipeline.config.rule import TRUTH, RuleSection
@@ -91,8 +91,7 @@ def choose_condition(config: Config, panel: str | None, rule: str | None, method
 
 def _only(what: str, names: list[str], wanted: str | None, option: str) -> str:
     if wanted is not None and wanted not in names:
-        near = difflib.get_close_matches(wanted, names, n=1, cutoff=0.0)
-        raise ConfigError(f"{option} {wanted}: the config has {what} {', '.join(names)}; did you mean {near[0]!r}?")
+        raise ConfigError(f"{option} {wanted}: the config has {what} {', '.join(names)}{nearest(wanted, names)}")
     if wanted is None and len(names) > 1:
         raise ConfigError(f"the config has several {what} ({', '.join(names)}): choose one with {option}")
     return wanted if wanted is not None else names[0]

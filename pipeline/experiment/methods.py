@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from truthful_rlhf.aggregation.base import BoolArray, FloatArray
 from truthful_rlhf.pipeline.config.training import BestOfNSettings, DPOSettings, PolicySettings
 from truthful_rlhf.pipeline.experiment.best_of_n import candidates, choose, chosen
 from truthful_rlhf.pipeline.experiment.conditions import Condition
@@ -31,8 +31,6 @@ from truthful_rlhf.pipeline.storage.artifacts import write_bytes_atomically
 from truthful_rlhf.pipeline.storage.random import part_rng
 from truthful_rlhf.pipeline.storage.tables import read_table, write_table
 from truthful_rlhf.pipeline.training.best_of_n import best_of_n_kl
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -178,11 +176,11 @@ def reward_model(experiment: Experiment, condition: Condition) -> str:
     return experiment.folder.stage(stage, inputs, [output, table, figure], build, together=True)
 
 
-def _held_out(labels: pd.DataFrame, share: float, seed: int) -> NDArray[np.bool_]:
+def _held_out(labels: pd.DataFrame, share: float, seed: int) -> BoolArray:
     """Hold out all pairs of a share of the prompts, the same ones in every condition of a seed."""
     prompts = sorted(set(labels["prompt"]))
     chosen = part_rng(seed, "reward model held out").permutation(len(prompts))[: max(1, round(share * len(prompts)))]
-    held_out: NDArray[np.bool_] = labels["prompt"].isin([prompts[k] for k in chosen]).to_numpy()
+    held_out: BoolArray = labels["prompt"].isin([prompts[k] for k in chosen]).to_numpy()
     return held_out
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.resources
 import json
 from collections.abc import Iterable, Iterator
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from truthful_rlhf.aggregation.names import nearest
 
 BUNDLED = "bundled"
 SPLITS = ("train", "held_out")
@@ -117,8 +118,7 @@ def _parse(rows: Iterable[tuple[int, Any]], column: str, source: str) -> Iterato
         if not isinstance(row, dict):
             raise PromptsError(f"{source} row {number}: expected an object with key {column!r}")
         if column not in row:
-            near = difflib.get_close_matches(column, [str(key) for key in row], n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(map(str, row))}"
+            hint = nearest(column, map(str, row)) or f"; it has {', '.join(map(str, row))}"
             raise PromptsError(f"{source} row {number}: no key {column!r}{hint}")
         text, split = row[column], row.get("split") or ""
         if not isinstance(text, str) or not text.strip():

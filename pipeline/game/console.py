@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import yaml
 from rich.markup import escape
@@ -39,18 +38,6 @@ def run_stages(stages: Iterator[str], n_stages: int) -> None:
         for done, name in enumerate(stages):
             progress.update(task, completed=done, description=escape(name))
         progress.update(task, completed=n_stages)
-
-
-def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]], n_text: int = 1) -> str:
-    """Return a Markdown table whose first ``n_text`` columns are text and whose others are numbers."""
-    rule = ["---" if k < n_text else "---:" for k in range(len(columns))]
-    lines = ([markdown_text(cell) for cell in cells] for cells in (columns, rule, *rows))
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
-
-
-def markdown_text(text: str) -> str:
-    """Return one line of text that no Markdown viewer takes for HTML, a link or the end of a table's cell."""
-    return html.escape(" ".join(text.split()), quote=False).replace("|", "\\|").replace("](", "]\\(")
 
 
 def percent(gain: float, low: float, high: float) -> str:

@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 
 from truthful_rlhf.pipeline.config.game import NEXT_SHARE, AuditConfig
-from truthful_rlhf.pipeline.game.console import markdown_table, percent
+from truthful_rlhf.pipeline.game.console import percent
 from truthful_rlhf.pipeline.game.incentive_audit import IncentiveAudit, best_by_search
 from truthful_rlhf.pipeline.storage.artifacts import write_bytes_atomically, write_text_atomically
 from truthful_rlhf.pipeline.storage.console import console, print_table
 from truthful_rlhf.pipeline.storage.figures import COLOURS, as_png
+from truthful_rlhf.pipeline.storage.markdown import markdown_table
 
 Table = tuple[str, list[str], list[list[str]]]
 """Title, column names, rows."""

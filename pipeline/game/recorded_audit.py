@@ -15,9 +15,10 @@ from truthful_rlhf.aggregation.game.recorded_gains import FEWEST_REPORTS, gains_
 from truthful_rlhf.labelers.recorded.read import AnnotationError
 from truthful_rlhf.labelers.recorded.table import read_annotations
 from truthful_rlhf.pipeline.config.game import NEXT_SHARE, AuditConfig
-from truthful_rlhf.pipeline.game.console import markdown_table, percent, progress_bar
+from truthful_rlhf.pipeline.game.console import percent, progress_bar
 from truthful_rlhf.pipeline.storage.artifacts import write_text_atomically
 from truthful_rlhf.pipeline.storage.console import console, print_table
+from truthful_rlhf.pipeline.storage.markdown import markdown_table
 from truthful_rlhf.pipeline.storage.random import part_rng
 from truthful_rlhf.pipeline.storage.tables import harmless_cell
 

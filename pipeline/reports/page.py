@@ -16,6 +16,7 @@ from truthful_rlhf.pipeline.reports import figures
 from truthful_rlhf.pipeline.reports.gap_table import (
     COLUMNS,
     MECHANISM_COLUMNS,
+    TEXTS,
     cells,
     columns,
     markdown_tables,
@@ -58,7 +59,7 @@ def write_report(experiment: Experiment, rows: list[dict[str, Any]], command: st
         setting=_setting(experiment),
         findings=findings(rows),
         columns=[COLUMNS[name] for name in columns(rows)],
-        n_text=sum(name in ("panel", "rule", "method") for name in columns(rows)),
+        n_text=sum(name in TEXTS for name in columns(rows)),
         table=[{"cells": cells(row, columns(rows)), "reference": row["panel"] == SHARED} for row in rows],
         mechanism_columns=MECHANISM_COLUMNS,
         mechanism=mechanism_table(rows),

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.aggregation.statistics import percentile_interval
 from truthful_rlhf.pipeline.config.rule import TRUTH
 from truthful_rlhf.pipeline.experiment.conditions import Condition
@@ -17,7 +17,6 @@ from truthful_rlhf.pipeline.experiment.estimates import Estimate, alignment_gap
 from truthful_rlhf.pipeline.experiment.grid import Group, groups
 from truthful_rlhf.pipeline.storage.tables import read_table
 
-FloatArray = NDArray[np.float64]
 LABEL_MEASURES = ("label_accuracy", "label_accuracy_unaudited", "brier", "regret", "best_weight", "minority_loss")
 MEASURES = (*LABEL_MEASURES, "gold", "win_rate", "kl", "n_tokens")
 _RESAMPLES = 2000

@@ -6,10 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.pipeline.config.training import RewardModelSettings
 from truthful_rlhf.reward_model.calibration import calibrate, preference_probability
 
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
     from trl import RewardConfig
-
-FloatArray = NDArray[np.float64]
 
 
 def train_reward_model(

@@ -73,7 +73,7 @@ OVERRIDES: list[tuple[str, str]] = [
     # names
     ("sed=[0]", "did you mean 'seeds'?"),
     ("panels.honest=[{nme: a, persona: noisy}]", "did you mean 'name'?"),
-    ("gold.kapa=1", "gold.kapa: unknown key; did you mean 'kappa'?"),
+    ("gold.kapa=1", "gold.kapa: unknown key (did you mean 'kappa'?"),
     ("policy.betta=1", "did you mean 'beta'?"),
     ("policy.method=dop", "policy"),
     ("policy.method=null", "policy"),
@@ -196,7 +196,7 @@ OVERRIDES: list[tuple[str, str]] = [
     ("model.name_or_path=''", "model"),
     ("prompts.source=nowhere.jsonl", "prompts file nowhere.jsonl does not exist"),
     ("prompts.source=''", "does not exist"),
-    ("prompts.column=promt", "row 1: no key 'promt'; did you mean 'prompt'?"),
+    ("prompts.column=promt", "row 1: no key 'promt' (did you mean 'prompt'?"),
     ("prompts.n_train=5", "prompts.jsonl has 4 train prompts, the config asks for 5"),
 ]
 
@@ -274,7 +274,7 @@ PROMPTS: list[tuple[bytes, str]] = [
     (b'{"prompt": "\\ud800"}\n', "half of a surrogate pair"),
     (b'{"prompt": "x", "topic": "\\udfff"}\n', "half of a surrogate pair"),
     (b'{"prompt": "x", "topic": ["law"]}\n', "row 1: topic"),
-    (b'{"promt": "x"}\n', "row 1: no key 'prompt'; did you mean 'promt'?"),
+    (b'{"promt": "x"}\n', "row 1: no key 'prompt' (did you mean 'promt'?"),
     (b"{}\n", "row 1: no key 'prompt'"),
     (b'{"prompt": "x", "split": "test"}\n', "row 1: split 'test' is not one of train, held_out"),
     (b'{"prompt": "x", "split": 5}\n', "row 1: split 5 is not one of"),

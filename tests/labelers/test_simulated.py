@@ -6,13 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from truthful_rlhf.aggregation.game.beliefs import sigmoid
+from truthful_rlhf.aggregation.base import FloatArray
+from truthful_rlhf.aggregation.log_odds import sigmoid
 from truthful_rlhf.labelers import Pairs, Persona, ReportContext, SimulatedLabeler
 from truthful_rlhf.labelers.simulated import taste_log_odds, true_log_odds
 
-FloatArray = NDArray[np.float64]
 NOISES = (0.0, 0.5, 2.0, 6.0, 1000.0)
 WORDS = ("good", "film", "but", "the", "end", "was", "slow", "and", "I", "liked", "its", "music", "very", "much")
 

@@ -122,5 +122,5 @@ def test_recorded_people_sit_on_a_panel_under_their_own_names(tmp_path: Path) ->
     np.testing.assert_allclose(panel.report(pairs, ReportContext(rule="mean")), [[0.1, np.nan], [0.8, 0.3]], atol=1e-12)
     only_bob = labelers_of(name="b", kind="recorded", file=file, labeler="bob")
     assert [type(labeler) for labeler in only_bob] == [RecordedLabeler]
-    with pytest.raises(ValueError, match="nearest: 'bob'"):
+    with pytest.raises(ValueError, match="did you mean 'bob'"):
         labelers_of(name="b", kind="recorded", file=file, labeler="bobb")

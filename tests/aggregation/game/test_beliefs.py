@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from truthful_rlhf.aggregation.game.beliefs import calibrated_beliefs, logit, sigmoid, with_bias
+from truthful_rlhf.aggregation.game.beliefs import calibrated_beliefs, with_bias
+from truthful_rlhf.aggregation.log_odds import logit, sigmoid
 
 
 def calibration_error(beliefs: np.ndarray, truth: np.ndarray) -> float:

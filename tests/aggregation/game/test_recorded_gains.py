@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from truthful_rlhf.aggregation import AGGREGATORS
-from truthful_rlhf.aggregation.game.beliefs import calibrated_beliefs, sigmoid
+from truthful_rlhf.aggregation.game.beliefs import calibrated_beliefs
 from truthful_rlhf.aggregation.game.campaigns import Objective
 from truthful_rlhf.aggregation.game.misreport import Misreport
 from truthful_rlhf.aggregation.game.recorded_gains import FEWEST_REPORTS, gains_on_recorded
+from truthful_rlhf.aggregation.log_odds import sigmoid
 
 INFLUENCE, TASTE = Objective("influence"), Objective("taste")
 

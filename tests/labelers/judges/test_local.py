@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from tests.precision import EXACT
+from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.labelers import JudgeLabeler, LabelerSpec, Pairs, Panel, ReportContext
 from truthful_rlhf.labelers.judges.local import LetterChooser
 from truthful_rlhf.labelers.judges.prompt import both_orders, judge_messages
-from truthful_rlhf.labelers.pairs import FloatArray
 
 PAIRS = Pairs(
     ["p1", "p2", "p3"],

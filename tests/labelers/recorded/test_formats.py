@@ -101,7 +101,7 @@ def test_argilla_rankings_topics_and_several_questions() -> None:
     record = ARGILLA | {"responses": {"better": [{"value": ranking, "user_id": "u1"}], "tone": []}}
     with pytest.raises(AnnotationError, match=r"row 1: several questions: better, tone. Say which one with --column"):
         read_annotations([record])
-    with pytest.raises(AnnotationError, match="no question 'beter'; nearest: 'better'"):
+    with pytest.raises(AnnotationError, match=r"no question 'beter' .did you mean 'better'"):
         read_annotations([record], format="argilla", columns={"report": "beter"})
     annotations = read_annotations([record], format="argilla", columns={"report": "better", "topic": "area"})
     assert reports(annotations) == {("r1", "u1"): 0.0}
@@ -176,7 +176,7 @@ def test_crowdkit(tmp_path: Path) -> None:
 
 
 def test_a_missing_key_in_a_later_row_is_named() -> None:
-    with pytest.raises(AnnotationError, match="row 2: no 'worker'; nearest: 'workers'"):
+    with pytest.raises(AnnotationError, match=r"row 2: no 'worker' .did you mean 'workers'"):
         read_annotations([CROWDKIT, {"task": "t2", "workers": "w", "label": "A"}])
     with pytest.raises(AnnotationError, match="this is none of the formats long, crowdkit"):
         read_annotations([{"a": 1}])

@@ -25,5 +25,5 @@ def test_it_replays_what_was_recorded_in_whatever_order_the_pair_is_shown() -> N
 
 
 def test_an_unknown_labeler_is_answered_with_the_nearest() -> None:
-    with pytest.raises(AnnotationError, match="no labeler 'anne'; nearest: 'ann'"):
+    with pytest.raises(AnnotationError, match=r"no labeler 'anne' .did you mean 'ann'"):
         RecordedLabeler(read_annotations(ROWS), "anne")

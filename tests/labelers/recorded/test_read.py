@@ -109,7 +109,7 @@ def test_a_hundred_megabyte_record_is_refused_without_being_read(tmp_path: Path,
 
 def test_a_missing_file_names_the_nearest_one(tmp_path: Path) -> None:
     write(tmp_path / "votes.jsonl", "{}")
-    with pytest.raises(AnnotationError, match=r"no such file; nearest: 'votes.jsonl'"):
+    with pytest.raises(AnnotationError, match=r"no such file .did you mean 'votes.jsonl'"):
         records(tmp_path / "vote.jsonl")
     with pytest.raises(AnnotationError, match="not a regular file"):
         records(tmp_path)

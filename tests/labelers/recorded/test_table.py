@@ -140,15 +140,16 @@ def test_ids_may_be_numbers_and_unknown_columns_are_listed_not_kept() -> None:
 
 def test_wrong_names_are_answered_with_the_nearest_right_one() -> None:
     rows = [{"pair_id": "p", "labeller": "ann", "reports": 0.5}]
-    with pytest.raises(AnnotationError, match="'labeler_id' is missing; nearest: 'labeller' and 'report' is missing"):
+    missing = r"'labeler_id' is missing .did you mean 'labeller'\?. and 'report' is missing"
+    with pytest.raises(AnnotationError, match=missing):
         read_annotations(rows)
     good = {"labeler_id": "labeller", "report": "reports"}
     assert read_annotations(rows, columns=good).labeler_ids == ["ann"]
-    with pytest.raises(AnnotationError, match=r"no column 'golds' .for outcome.; nearest: 'gold'"):
+    with pytest.raises(AnnotationError, match=r"no column 'golds' .for outcome. .did you mean 'gold'"):
         read_annotations([rows[0] | {"gold": 1}], columns=good | {"outcome": "golds"})
-    with pytest.raises(AnnotationError, match=r"--column repot=...: no such column; nearest: 'report'"):
+    with pytest.raises(AnnotationError, match=r"--column repot=...: no such column .did you mean 'report'"):
         read_annotations(rows, columns={"repot": "reports"})
-    with pytest.raises(AnnotationError, match="format 'crowd-kit': not known; nearest: 'crowdkit'"):
+    with pytest.raises(AnnotationError, match=r"format 'crowd-kit': not known .did you mean 'crowdkit'"):
         read_annotations(rows, format="crowd-kit")
 
 

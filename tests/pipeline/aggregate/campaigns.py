@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.labelers.recorded.table import Annotations, read_annotations
-
-FloatArray = NDArray[np.float64]
 
 
 def rows_of(

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from tests.pipeline.aggregate.campaigns import annotations_of, rows_of, votes
 from truthful_rlhf.aggregation import final_labels, make_aggregator, run_online
+from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.labelers.recorded.read import AnnotationError
 from truthful_rlhf.labelers.recorded.table import read_annotations
 from truthful_rlhf.pipeline.aggregate.audit_plan import (
@@ -23,8 +23,6 @@ from truthful_rlhf.pipeline.aggregate.audit_plan import (
     write_plan,
 )
 from truthful_rlhf.pipeline.storage.tables import harmless_cell
-
-FloatArray = NDArray[np.float64]
 
 
 def test_value_is_the_weight_that_an_outcome_moves() -> None:

@@ -143,7 +143,7 @@ def test_weights_per_topic_catch_a_labeler_who_lies_on_one_topic() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (Settings(rule="online_weigthed"), "not known; nearest: 'online_weighted'; valid: "),
+        (Settings(rule="online_weigthed"), r"not known .did you mean 'online_weighted'\?.; valid: "),
         (Settings(audit_rate=0.0), r"audit rate must be in \(0, 1\]"),
         (Settings(audit_rate=1.5), r"audit rate must be in \(0, 1\]"),
         (Settings(audit_rate=1e-4), r"reveals none of the \d+ known outcomes; the smallest that reveals one is 0.0"),

@@ -64,13 +64,13 @@ def test_without_outcomes_it_says_so_and_suggests_what_to_do(file: Path, tmp_pat
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--rule", "means"], "nearest: 'mean'"),
-        (["--gold-column", "golf"], "nearest: 'gold'"),
+        (["--rule", "means"], "did you mean 'mean'"),
+        (["--gold-column", "golf"], "did you mean 'gold'"),
         (["--column", "labeler_id"], "write NAME=SOURCE"),
-        (["--column", "labeler=at"], "nearest: 'labeler_id'"),
+        (["--column", "labeler=at"], "did you mean 'labeler_id'"),
         (["--labels", "last"], "valid are final, online, reweighted, recalibrated"),
         (["--duplicates", "first"], "valid are error and last"),
-        (["--format", "argila"], "nearest: 'argilla'"),
+        (["--format", "argila"], "did you mean 'argilla'"),
         (["--gold-column", "gold", "--audit-rate", "0"], "audit rate must be in"),
         (["--topic-column", "labeler_id"], "row 2: topic of pair 'p0000' is"),
     ],
@@ -84,7 +84,7 @@ def test_a_wrong_option_gets_one_clear_line(options: list[str], message: str, fi
 
 
 def test_a_missing_file_and_a_folder_that_cannot_be_written(file: Path, tmp_path: Path) -> None:
-    assert "nearest: 'votes.jsonl'" in call("aggregate", tmp_path / "vote.jsonl").output
+    assert "did you mean 'votes.jsonl'" in call("aggregate", tmp_path / "vote.jsonl").output
     result = call("aggregate", file, "--out", file / "below")
     assert result.exit_code == 2
     assert "votes.jsonl" in result.output

@@ -6,13 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from tests.pipeline.aggregate.campaigns import annotations_of, rows_of, votes
+from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.labelers.recorded.table import read_annotations
 from truthful_rlhf.pipeline.aggregate.patterns import Flag, mean_of_others, suspicious_patterns
-
-FloatArray = NDArray[np.float64]
 
 EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "annotations.csv"
 HONEST = [0.85, 0.8, 0.75, 0.8, 0.7, 0.9]

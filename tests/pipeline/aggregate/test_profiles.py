@@ -1,10 +1,9 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
 
 from tests.pipeline.aggregate.campaigns import annotations_of
-from truthful_rlhf.pipeline.aggregate.profiles import calibration_bins, labeler_profiles, wilson
+from truthful_rlhf.pipeline.aggregate.profiles import labeler_profiles
 
 # Outcomes 1, 0, 1, unknown. Labeler 0: 0.9, 0.2, 0.5, 1; labeler 1: the second, wrong; labeler 2: the unknown.
 REPORTS = np.array([[0.9, np.nan, np.nan], [0.2, 1.0, np.nan], [0.5, np.nan, np.nan], [1.0, np.nan, 0.6]])
@@ -39,13 +38,6 @@ def test_seven_right_of_seven_is_not_certainty() -> None:
     assert 0.55 < p.accuracy_low[0] < 0.7
 
 
-def test_wilson_equals_scipy() -> None:
-    low, high = wilson(np.array([0.2, 0.9]), np.array([10, 10]))
-    for k, successes in enumerate((2, 9)):
-        expected = stats.binomtest(successes, 10).proportion_ci(method="wilson")
-        np.testing.assert_allclose((low[k], high[k]), expected)
-
-
 def test_brier_interval_covers() -> None:
     covered = 0
     for seed in range(200):
@@ -55,10 +47,3 @@ def test_brier_interval_covers() -> None:
         p = labeler_profiles(annotations_of(report), outcome)
         covered += p.brier_low[0] <= 1 / 6 <= p.brier_high[0]
     assert covered >= 186
-
-
-def test_calibration_bins() -> None:
-    stated, happened, n = calibration_bins(np.array([0.05, 0.08, 1.0, 0.95]), np.array([0.0, 1.0, 1.0, 1.0]))
-    np.testing.assert_allclose(stated, [0.065, 0.975])
-    np.testing.assert_allclose(happened, [0.5, 1.0])
-    np.testing.assert_allclose(n, [2, 2])

@@ -40,7 +40,7 @@ def test_rows_without_a_split_are_split_without_overlap(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"promt": "x"}, "row 2: no key 'prompt'; did you mean 'promt'"),
+        ({"promt": "x"}, "row 2: no key 'prompt' .did you mean 'promt'"),
         ({"prompt": "  "}, "row 2: 'prompt' must be a text that is not empty"),
         ({"prompt": 3}, "row 2: 'prompt' must be a text"),
         ({"prompt": "x", "split": "test"}, "row 2: split 'test' is not one of train, held_out"),

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner, Result
 
-from truthful_rlhf.aggregation.game.beliefs import calibrated_beliefs, sigmoid
+from truthful_rlhf.aggregation.game.beliefs import calibrated_beliefs
+from truthful_rlhf.aggregation.log_odds import sigmoid
 from truthful_rlhf.pipeline.cli import app
 from truthful_rlhf.pipeline.game.incentive_audit import best_by_search
 

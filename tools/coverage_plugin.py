@@ -1,4 +1,4 @@
-"""A pytest plugin for `benchmarks.mutation`: coverage learns which test runs, and how long each took is written down.
+"""A pytest plugin for `tools.mutation`: coverage learns which test runs, and how long each took is written down.
 
 coverage's own ``dynamic_context`` goes by function names, which hypothesis hides.
 """

@@ -1,11 +1,12 @@
 """How good are the tests of ``aggregation/``: what share of small faults planted in it do they notice?
 
-    python -m benchmarks.mutation --sample 400 --jobs 2 --out runs/mutation
+    python -m tools.mutation --sample 400 --jobs 2 --out runs/mutation
 
 The faults (mutants) are cosmic-ray's: an operator, a comparison, a number or a decorator exchanged. Each is planted in
 a copy of the project, and the tests that run its line (by coverage) are run until one fails. Left out is a mutant that
 only changes what is never evaluated (type annotations), or that is no Python any more. Compiled loops run uncompiled,
-so that their faults count too. Every mutant has a process of its own, forked from one that has the libraries loaded.
+so that their faults count too (mutmut 3.8 leaves functions with decorators alone, and with them all compiled loops).
+Every mutant has a process of its own, forked from one that has the libraries loaded.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from pathlib import Path
 from queue import Queue
 from typing import Any
 
-from benchmarks.coverage_plugin import DURATIONS
+from tools.coverage_plugin import DURATIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "aggregation"
@@ -128,7 +129,7 @@ def find_tests(folder: Path) -> Tests:
     data_file, settings, durations = folder / ".coverage", folder / ".coveragerc", folder / "durations.json"
     settings.write_text(f"[run]\ndata_file={data_file}\nsource={PACKAGE}\n")
     command = [sys.executable, "-m", "coverage", "run", f"--rcfile={settings}", "-m", "pytest"]
-    command += ["-p", "benchmarks.coverage_plugin", *OPTIONS, *TESTS]
+    command += ["-p", "tools.coverage_plugin", *OPTIONS, *TESTS]
     environment = {**_environment(folder), DURATIONS: str(durations)}
     result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if result.returncode:
@@ -178,7 +179,7 @@ def _run_in_a_fork(folder: Path, nodes: list[str], timeout: float) -> str:
         os.chdir(folder)
         os.environ.update(_environment(folder))
         sys.path.insert(0, str(folder))
-        for name in [n for n in sys.modules if n.split(".")[0] in (PACKAGE, "benchmarks", "tests")]:
+        for name in [n for n in sys.modules if n.split(".")[0] in ("truthful_rlhf", "benchmarks", "tests")]:
             del sys.modules[name]
         import pytest
 
@@ -206,7 +207,7 @@ def copies(n: int) -> Iterator[list[Path]]:
     with tempfile.TemporaryDirectory(prefix="mutation-") as scratch:
         folders = [Path(scratch).resolve() / str(k) for k in range(n)]
         for folder in folders:
-            shutil.copytree(ROOT, folder, ignore=skipped)
+            shutil.copytree(ROOT, folder, symlinks=True, ignore=skipped)  # truthful_rlhf/ holds links to the packages
         yield folders
 
 
@@ -219,7 +220,7 @@ def run(sample: int | None, jobs: int, out: Path, seed: int) -> list[Verdict]:
     os.environ["NUMBA_DISABLE_JIT"] = "1"  # numba reads it when it is imported
     for name in PRELOADED:
         importlib.import_module(name)
-    everything = [mutant for path in sorted((ROOT / PACKAGE).glob("*.py")) for mutant in mutants(path)]
+    everything = [mutant for path in sorted((ROOT / PACKAGE).rglob("*.py")) for mutant in mutants(path)]
     chosen = everything if sample is None else random.Random(seed).sample(everything, min(sample, len(everything)))
     print(f"{len(everything)} mutants, {len(chosen)} of them tried")
     journal = out / "verdicts.jsonl"
