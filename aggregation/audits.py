@@ -11,6 +11,8 @@ Thompson 1952) and scale them to add up to the number of equally weighted audits
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -32,6 +34,22 @@ def audit_folds(outcomes: FloatArray) -> NDArray[np.int64]:
     folds = np.full(len(outcomes), -1, dtype=np.int64)
     folds[known] = np.arange(len(known)) % N_FOLDS
     return folds
+
+
+def held_out_labels(labels: Callable[[FloatArray], FloatArray], outcomes: FloatArray) -> FloatArray:
+    """Return labels of the audited pairs that have not seen their own outcomes, shape ``(T,)``; NaN elsewhere.
+
+    Args:
+        labels: from outcomes, shape ``(T,)`` with NaN where not revealed, to the labels of a rule to which these were
+            revealed, shape ``(T,)``; called once per fold.
+        outcomes: shape ``(T,)``.
+    """
+    folds = audit_folds(outcomes)
+    held_out = np.full(len(outcomes), np.nan)
+    for fold in range(folds.max(initial=-1) + 1):
+        rows = folds == fold
+        held_out[rows] = labels(np.where(rows, np.nan, outcomes))[rows]
+    return held_out
 
 
 def check_sample_weights(sample_weights: ArrayLike | None, outcomes: FloatArray) -> FloatArray:

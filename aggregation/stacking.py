@@ -23,6 +23,8 @@ was .114 with one audit, .062 with four and .043 with five.
 pairs. Its features are taken under the weights that the mechanism ends with when the outcomes of its fold
 (``aggregation.audits``) are withheld.
 
+**Certainty** ends at the ceiling of ``aggregation.calibration``: no label is surer than n audits can show.
+
 **Unanimous pairs** keep their side: where nobody's report lies on the other side of 1/2, the label does not either.
 
 What it costs: labels may leave the range of the reports, and what a labeler can gain by bending the *label* is
@@ -40,6 +42,7 @@ from numpy.typing import ArrayLike
 
 from truthful_rlhf.aggregation.audits import N_FOLDS, audit_folds, scaled_weights
 from truthful_rlhf.aggregation.base import NOTHING_KNOWN, FloatArray, check_outcomes, check_reports, row_blocks
+from truthful_rlhf.aggregation.calibration import least_chance, limited
 from truthful_rlhf.aggregation.game.beliefs import sigmoid
 from truthful_rlhf.aggregation.map_logistic import fit_map
 
@@ -52,7 +55,6 @@ PRIOR_DEVIATIONS = (1.0, 1.0)
 WIDTHS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
 _LOG_WIDTH_DEVIATION = 1.5  # of the log-normal prior of the widths above 0, whose median is 1
 FEWEST_AUDITS = 5
-_POOL_LIMIT = 0.01  # the pool as a forecast: never surer than 99 %
 _UNANIMOUS_MARGIN = 0.01
 
 
@@ -64,11 +66,13 @@ class Stack:
         pool_share: probability of the model "the weighted mean is the label", in [0, 1].
         shares: probabilities of the regressions, shape ``(K,)``; with ``pool_share`` they add up to 1.
         coefficients: (a, b, d_1, ..., d_N) of each regression, shape ``(K, N + 2)``.
+        least_chance: labels stay this far from 0 and 1; 0 where the pool is the label.
     """
 
     pool_share: float
     shares: FloatArray
     coefficients: FloatArray
+    least_chance: float
 
     def labels(self, reports: ArrayLike, weights: ArrayLike) -> FloatArray:
         """Return P(A better) of every pair, shape ``(T,)``; NaN for a pair that nobody judged.
@@ -86,14 +90,14 @@ class Stack:
 
     def _block(self, reports: FloatArray, weights: FloatArray) -> FloatArray:
         pool, features = _features(reports, weights)
-        forecasts = sigmoid(features @ self.coefficients.T)
-        mixed = self.pool_share * (pool if self.pool_share == 1.0 else _limited(pool)) + forecasts @ self.shares
+        pool = limited(pool, self.least_chance)
+        mixed = self.pool_share * pool + sigmoid(features @ self.coefficients.T) @ self.shares
         present = ~np.isnan(reports)
         none_for_b = np.where(present, reports, 1.0).min(axis=1) >= 0.5
         none_for_a = np.where(present, reports, 0.0).max(axis=1) <= 0.5
         mixed = np.where(none_for_b, np.maximum(mixed, np.minimum(pool, 0.5 + _UNANIMOUS_MARGIN)), mixed)
         mixed = np.where(none_for_a, np.minimum(mixed, np.maximum(pool, 0.5 - _UNANIMOUS_MARGIN)), mixed)
-        return np.where(present.any(axis=1), np.clip(mixed, 0.0, 1.0), np.nan)
+        return np.where(present.any(axis=1), limited(mixed, self.least_chance), np.nan)
 
 
 def fit_stack(
@@ -113,9 +117,10 @@ def fit_stack(
     observed = scaled_weights(sample_weights, vector)
     n_labelers = matrix.shape[1]
     if len(observed) < FEWEST_AUDITS:
-        return Stack(1.0, np.empty(0), np.empty((0, n_labelers + 2)))
+        return Stack(1.0, np.empty(0), np.empty((0, n_labelers + 2)), 0.0)
+    least = least_chance(float(observed.sum()))
     pool, features, sides = _cross_fitted(matrix, vector, last_weights)
-    said = np.where(sides > 0.0, _limited(pool), 1.0 - _limited(pool))
+    said = 0.5 + sides * (limited(pool, least) - 0.5)
     log_chances = [float(observed @ np.log(said))]
     coefficients = np.zeros((len(WIDTHS), n_labelers + 2))
     n_present = (~np.isnan(matrix[~np.isnan(vector)])).sum(axis=1).mean()
@@ -129,7 +134,7 @@ def fit_stack(
         log_chances.append(fit.log_evidence + log_prior)
     shares = np.exp(np.array(log_chances) - max(log_chances))
     shares /= shares.sum()
-    return Stack(float(shares[0]), shares[1:], coefficients)
+    return Stack(float(shares[0]), shares[1:], coefficients, least)
 
 
 def stack_labels(
@@ -190,7 +195,3 @@ def _features(reports: FloatArray, weights: FloatArray) -> tuple[FloatArray, Flo
     n_present = np.maximum(present.sum(axis=1), 1)
     pooled = [np.sqrt(number) * lean, signed.sum(axis=1) / np.sqrt(n_present)]
     return NOTHING_KNOWN + 0.5 * lean, np.column_stack([*pooled, signed])
-
-
-def _limited(pool: FloatArray) -> FloatArray:
-    return np.clip(pool, _POOL_LIMIT, 1.0 - _POOL_LIMIT)

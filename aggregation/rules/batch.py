@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from truthful_rlhf.aggregation.audits import audit_folds
+from truthful_rlhf.aggregation.audits import held_out_labels
 from truthful_rlhf.aggregation.base import (
     NOTHING_KNOWN,
     FloatArray,
@@ -96,11 +96,9 @@ class BatchRule(ABC):
         check_range(reports)
         soft_labels = self.fit(reports, outcomes)
         if self.sees_outcomes:
-            folds = audit_folds(outcomes)
-            for fold in range(folds.max(initial=-1) + 1):
-                held_out = folds == fold
-                without = type(self)(self.n_labelers, self.n_iter)
-                soft_labels[held_out] = without.fit(reports, np.where(held_out, np.nan, outcomes))[held_out]
+            fresh = type(self)(self.n_labelers, self.n_iter)
+            held_out = held_out_labels(lambda revealed: fresh.fit(reports, revealed), outcomes)
+            soft_labels = np.where(np.isnan(outcomes), soft_labels, held_out)
         return OnlineRun(soft_labels, np.broadcast_to(self.weights_, reports.shape))
 
     def fit(self, reports: FloatArray, outcomes: FloatArray) -> FloatArray:

@@ -1,4 +1,4 @@
-"""Recalibration finds a known factor, changes no side, treats A and B alike, and learns nothing from nothing."""
+"""Recalibration finds a known factor, changes no side, ends at its ceiling, and learns nothing from nothing."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit, logit
 
-from truthful_rlhf.aggregation import recalibrate
+from truthful_rlhf.aggregation import final_labels, make_aggregator, recalibrate, run_online
+from truthful_rlhf.aggregation.audits import held_out_labels
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.aggregation.calibration import sharpness
-from truthful_rlhf.aggregation.statistics import brier, mean_squared_error
+from truthful_rlhf.aggregation.statistics import brier, log_loss
 
 CAMPAIGNS = st.lists(
     st.tuples(
@@ -72,12 +73,16 @@ def test_the_maximum_by_its_slope() -> None:
 
 
 @given(CAMPAIGNS)
-def test_sides_certainties_and_order_stay(campaign: tuple[FloatArray, FloatArray]) -> None:
+def test_sides_and_order_stay_and_certainty_ends_at_the_ceiling(campaign: tuple[FloatArray, FloatArray]) -> None:
     labels, outcomes = campaign
     after = recalibrate(labels, outcomes)
     assert ((after >= 0.0) & (after <= 1.0)).all()
     assert (np.sign(np.round(after - 0.5, 9)) * np.sign(labels - 0.5) >= 0.0).all()
-    np.testing.assert_array_equal(after[(labels == 0.0) | (labels == 1.0)], labels[(labels == 0.0) | (labels == 1.0)])
+    n_audits = int((~np.isnan(outcomes)).sum())
+    if n_audits:
+        assert (np.abs(after - 0.5) <= (n_audits + 3) / (n_audits + 4) - 0.5 + 1e-12).all()
+    else:
+        np.testing.assert_array_equal(after, labels)
     assert (np.diff(after[np.argsort(labels)]) >= -1e-9).all()
 
 
@@ -92,7 +97,45 @@ def test_without_outcomes_nothing_changes() -> None:
     labels = np.array([0.1, 0.5, 0.99])
     assert sharpness(labels, [np.nan] * 3) == 1.0
     np.testing.assert_allclose(recalibrate(labels, [np.nan] * 3), labels, atol=1e-12)
-    np.testing.assert_allclose(recalibrate([1.0, 0.3], [0.0, np.nan]), [1.0, 0.3], atol=1e-12)  # certain: counts not
+
+
+def test_certain_labels_take_part() -> None:
+    """Votes at 0 and 1 that are right three times in four: after 400 audits they say so."""
+    rng = np.random.default_rng(0)
+    outcomes = rng.integers(2, size=1_000).astype(np.float64)
+    votes = np.where(rng.random(1_000) < 0.75, outcomes, 1.0 - outcomes)
+    after = recalibrate(votes, np.where(np.arange(1_000) < 400, outcomes, np.nan))
+    np.testing.assert_allclose(np.maximum(after, 1.0 - after), 0.75, atol=0.04)
+
+
+def test_labels_that_have_seen_their_outcomes_are_believed_too_much() -> None:
+    """Forty coins: in-sample the weighted pool looks right, cross-fitted it does not. Log loss on the other pairs."""
+    losses: dict[str, list[float]] = {"in-sample": [], "cross-fitted": []}
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        reports, outcomes = rng.integers(2, size=(120, 40)).astype(np.float64), rng.integers(2, size=120).astype(float)
+        revealed = np.where(np.arange(120) < 30, outcomes, np.nan)
+
+        def final(told: FloatArray, reports: FloatArray = reports) -> FloatArray:
+            rule = make_aggregator("online_weighted", 40, eta=0.5)
+            run_online(rule, reports, told, keep_weights=False)
+            return final_labels(rule, reports, np.full(120, np.nan))
+
+        labels = final(revealed)
+        for name, held_out in (("in-sample", None), ("cross-fitted", held_out_labels(final, revealed))):
+            losses[name].append(log_loss(recalibrate(labels, revealed, held_out)[30:], outcomes[30:]))
+    assert np.mean(losses["cross-fitted"]) < np.mean(losses["in-sample"]) - 0.02
+
+
+def test_audits_count_as_often_as_they_stand_for_pairs() -> None:
+    """Half of the audits come from labels that are too timid, half from too sure ones: who counts more decides."""
+    timid, sure = drawn(2.0, 2_000, 1), drawn(0.5, 2_000, 2)
+    labels, outcomes = (np.append(timid[k], sure[k]) for k in (0, 1))
+    for share, factor in ((1e-4, 2.0), (1e4, 0.5)):
+        weights = np.append(np.ones(2_000), np.full(2_000, share))
+        assert sharpness(labels, outcomes, weights) == pytest.approx(factor, rel=0.12)
+        assert sharpness(labels, outcomes, 7.0 * weights) == pytest.approx(sharpness(labels, outcomes, weights))
+    assert 0.55 < sharpness(labels, outcomes) < 1.6
 
 
 @pytest.mark.parametrize(

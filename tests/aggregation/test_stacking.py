@@ -79,7 +79,7 @@ def test_unanimous_pairs_keep_their_side(seed: int, pool_share: float) -> None:
     reports[rng.random((20, 3)) < 0.3] = NAN
     reports[0] = [0.9, 0.8, 0.5]
     coefficients = rng.normal(-3.0, 1.0, (1, 5))
-    stack = Stack(pool_share, np.array([1.0 - pool_share]), coefficients)
+    stack = Stack(pool_share, np.array([1.0 - pool_share]), coefficients, 0.0)
     labels, turned = (stack.labels(r, rng.dirichlet(np.ones(3))) for r in (reports, 1.0 - reports))
     judged = ~np.isnan(reports).all(axis=1)
     assert (labels[judged] > 0.5).all()
@@ -153,7 +153,7 @@ def judges(seed: int) -> tuple[FloatArray, FloatArray]:
     return (signal > 0).astype(np.float64), outcomes
 
 
-@pytest.mark.parametrize(("crowd", "gain"), [(judges, 0.05), (panel, -0.03)])
+@pytest.mark.parametrize(("crowd", "gain"), [(judges, 0.01), (panel, -0.03)])
 def test_what_judges_have_in_common_is_subtracted_and_contrarians_do_no_harm(
     crowd: Callable[[int], tuple[FloatArray, FloatArray]], gain: float
 ) -> None:
