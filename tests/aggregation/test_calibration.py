@@ -12,7 +12,7 @@ from truthful_rlhf.aggregation import final_labels, make_aggregator, recalibrate
 from truthful_rlhf.aggregation.audits import held_out_labels
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.aggregation.calibration import sharpness
-from truthful_rlhf.aggregation.statistics import brier, log_loss
+from truthful_rlhf.aggregation.statistics import brier, log_loss, mean_squared_error
 
 CAMPAIGNS = st.lists(
     st.tuples(
