@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,12 +19,7 @@ from truthful_rlhf.aggregation.base import (
     check_shape,
 )
 
-__all__ = ["OnlineRun", "SoftLabelKind", "final_labels", "run_online"]
-
-SoftLabelKind = Literal["final", "online", "reweighted", "recalibrated"]
-"""Which labels train. ``online``: stated before each outcome. ``final``: every pair re-aggregated with the last
-weights, audited pairs with their outcome. ``reweighted``: audited pairs re-aggregated like the others.
-``recalibrated``: these, made as sure as the outcomes warrant (``aggregation.calibration``)."""
+__all__ = ["OnlineRun", "final_labels", "run_online"]
 
 
 def run_online(

@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from truthful_rlhf.aggregation import PerTopic, final_labels, make_aggregator, regret, run_online
+from truthful_rlhf.aggregation import label_campaign, regret
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.aggregation.statistics import accuracy
 from truthful_rlhf.labelers import LabelerSpec, Pairs, Panel, ReportContext
@@ -150,10 +150,8 @@ def plain(rule: str, **options: Any) -> Rule:
     """Return a function from a campaign and reports to the rule's labels, online and final."""
 
     def labels(data: Campaign, reports: FloatArray) -> tuple[FloatArray, FloatArray]:
-        aggregator = make_aggregator(rule, reports.shape[1], **options)
-        stated = run_online(aggregator, reports, data.revealed).soft_labels
-        # a batch rule has fitted all reports at once: its labels are final, and to fit them again takes as long
-        return stated, stated if rule == "dawid_skene" else final_labels(aggregator, reports, data.revealed)
+        labeled = label_campaign(reports, data.revealed, rule, keep_weights=False, **options)
+        return labeled.stated, labeled.soft_labels
 
     return labels
 
@@ -161,9 +159,8 @@ def plain(rule: str, **options: Any) -> Rule:
 def by_topic(data: Campaign, reports: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return the labels of one online weighted mechanism per topic, online and final."""
     assert data.pairs.topic is not None
-    rule = PerTopic(lambda n: make_aggregator("online_weighted", n), reports.shape[1])
-    stated = rule.run_online(reports, data.revealed, data.pairs.topic).soft_labels
-    return stated, rule.final_labels(reports, data.revealed, data.pairs.topic)
+    labeled = label_campaign(reports, data.revealed, topics=data.pairs.topic, keep_weights=False)
+    return labeled.stated, labeled.soft_labels
 
 
 def one_person(data: Campaign, reports: FloatArray) -> tuple[FloatArray, FloatArray]:

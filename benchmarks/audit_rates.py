@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from truthful_rlhf.aggregation import final_labels, make_aggregator, run_online
+from truthful_rlhf.aggregation import label_campaign
 from truthful_rlhf.aggregation.base import FloatArray, IntArray
 from truthful_rlhf.aggregation.statistics import accuracy, brier
 from truthful_rlhf.labelers import LabelerSpec, Pairs, Panel, ReportContext
@@ -69,9 +69,7 @@ def measured(data: Campaign, rate: float) -> Iterator[dict[str, Any]]:
         if rule == "truth":
             labels = np.where(audited, data.outcomes, data.p_truth)
         else:
-            aggregator = make_aggregator(rule, data.reports.shape[1])
-            run_online(aggregator, data.reports, revealed, keep_weights=False)
-            labels = final_labels(aggregator, data.reports, revealed)
+            labels = label_campaign(data.reports, revealed, rule, keep_weights=False).soft_labels
         yield {
             "audited pairs": n_audited,
             "rule": rule,

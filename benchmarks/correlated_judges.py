@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from truthful_rlhf.aggregation import final_labels, make_aggregator, run_online
+from truthful_rlhf.aggregation import label_campaign
 from truthful_rlhf.aggregation.statistics import accuracy
 
 ABOUT = "30 simulated correlated judges on 419 pairs, 10 % audited: accuracy on the other pairs, 20 panels"
@@ -41,10 +41,7 @@ def run() -> pd.DataFrame:
         best = max(accuracy(judge, measured) for judge in votes.T)
         rows.append({"rule": "best single judge (oracle)", "accuracy": best})
         for name in RULES:
-            rule = make_aggregator(name, N_JUDGES)
-            stated = run_online(rule, votes, revealed).soft_labels
-            batch = name in ("dawid_skene", "glad", "mace")
-            labels = stated if batch else final_labels(rule, votes, revealed)
+            labels = label_campaign(votes, revealed, name, keep_weights=False).soft_labels
             rows.append({"rule": name, "accuracy": accuracy(labels, measured)})
     table = pd.DataFrame(rows).groupby("rule", sort=False)["accuracy"]
     return table.agg(["mean", "std"]).rename(columns={"mean": "accuracy", "std": "sd over panels"}).reset_index()

@@ -15,14 +15,15 @@ ABOUT = "peak memory of 1e6, 1e7 and 1e8 reports in chunks (about 20 seconds)"
 _JOB = """
 import sys
 import numpy as np
-from truthful_rlhf.aggregation import OnlineWeighted, run_chunks
+from truthful_rlhf.aggregation import OnlineWeighted, run_online
 n_rounds, n_labelers, size = int(sys.argv[1]), 100, 10_000
 def chunks():
     rng = np.random.default_rng(0)
     for first in range(0, n_rounds, size):
         yield rng.random((size, n_labelers)), (rng.random(size) < 0.5).astype(float)
-for run in run_chunks(OnlineWeighted(n_labelers), chunks()):
-    assert len(run.soft_labels) == size
+rule = OnlineWeighted(n_labelers)
+for reports, outcomes in chunks():
+    assert len(run_online(rule, reports, outcomes, keep_weights=False).soft_labels) == size
 for line in open("/proc/self/status"):
     if line.startswith("VmHWM"):
         print(int(line.split()[1]) / 1024)

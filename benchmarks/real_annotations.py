@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from truthful_rlhf.aggregation import final_labels, make_aggregator, recalibrate, run_online
+from truthful_rlhf.aggregation import label_campaign
 from truthful_rlhf.aggregation.statistics import accuracy, brier
 
 ABOUT = "majority, mean, Dawid-Skene and online_weighted on debates and MT-Bench, unaudited pairs, 20 random orders"
@@ -48,12 +48,10 @@ def one_order(reports: Any, outcomes: Any, rate: float, rng: np.random.Generator
     measured[audited] = np.nan
     scores = {}
     for name in RULES:
-        aggregator = make_aggregator(name, reports.shape[1])
-        stated = run_online(aggregator, reports, revealed).soft_labels
-        labels = stated if name == "dawid_skene" else final_labels(aggregator, reports, revealed)
+        labels = label_campaign(reports, revealed, name, keep_weights=False).soft_labels
         scores[name] = (accuracy(labels, measured), brier(labels, measured))
         if name in RECALIBRATED:
-            sharper = recalibrate(final_labels(aggregator, reports, np.full_like(revealed, np.nan)), revealed)
+            sharper = label_campaign(reports, revealed, name, "recalibrated", keep_weights=False).soft_labels
             scores[f"{name}, recalibrated"] = (accuracy(sharper, measured), brier(sharper, measured))
     return scores
 

@@ -13,6 +13,7 @@ Nothing is proved about its regret.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import ClassVar
 
 import numpy as np
 
@@ -42,6 +43,9 @@ class Elf:
         >>> rule.predict_one([0.2, 0.9, 0.7])
         0.2
     """
+
+    sees_outcomes: ClassVar[bool] = True
+    """Whether revealed outcomes change what the rule states."""
 
     def __init__(self, n_labelers: int, rng: np.random.Generator | int = 0) -> None:
         """Start without tickets; ``rng`` (or a seed) draws the winners."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from typing import ClassVar
 
 import numpy as np
 
@@ -23,6 +24,9 @@ from truthful_rlhf.aggregation.base import (
 
 class FixedRule(ABC):
     """A rule that treats every labeler alike in every round: a function of the present reports."""
+
+    sees_outcomes: ClassVar[bool] = False
+    """Whether revealed outcomes change what the rule states."""
 
     def __init__(self, n_labelers: int) -> None:
         """Take a panel of ``n_labelers`` >= 1."""

@@ -12,6 +12,7 @@ rule knows nothing of labelers who err together: ten copies count ten times.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -46,6 +47,9 @@ class GoldVote:
         >>> rule.predict_one([1.0, 0.0])
         0.75
     """
+
+    sees_outcomes: ClassVar[bool] = True
+    """Whether revealed outcomes change what the rule states."""
 
     def __init__(self, n_labelers: int) -> None:
         """Take a panel of ``n_labelers`` >= 1."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -60,6 +61,9 @@ class Logistic:
         >>> rule.predict_one([0.9, 0.1]) > 0.9
         True
     """
+
+    sees_outcomes: ClassVar[bool] = True
+    """Whether revealed outcomes change what the rule states."""
 
     def __init__(self, n_labelers: int) -> None:
         """Take a panel of ``n_labelers`` >= 1."""

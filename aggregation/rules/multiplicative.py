@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -52,6 +53,9 @@ class MultiplicativeRule(ABC):
         weights_: shape ``(N,)``, on the simplex.
         n_updates_: number of rounds so far in which weights could move: outcome revealed, at least two present.
     """
+
+    sees_outcomes: ClassVar[bool] = True
+    """Whether revealed outcomes change what the rule states."""
 
     def __init__(self, n_labelers: int, initial_weights: ArrayLike | None = None) -> None:
         """Start with equal weights for N >= 1 labelers, or with the given ones (divided by their sum)."""

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from truthful_rlhf.aggregation.campaign import SoftLabelKind
+from truthful_rlhf.aggregation.labeling import SoftLabelKind
 from truthful_rlhf.labelers.recorded.table import Duplicates, read_annotations
-from truthful_rlhf.pipeline.aggregate.campaign import CampaignResult, Settings, run_campaign
+from truthful_rlhf.pipeline.aggregate.campaign import AggregationSettings, CampaignResult, run_campaign
 from truthful_rlhf.pipeline.aggregate.exports import conversational, soft_label_frames
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def aggregate_table(
     format: str = "auto",
     duplicates: Duplicates = "error",
     audit_rate: float = 1.0,
-    eta: float | None = None,
+    options: Mapping[str, Any] | None = None,
     per_topic: bool = False,
     seed: int = 0,
 ) -> AggregatedTable:
@@ -81,7 +81,7 @@ def aggregate_table(
         format: ``auto`` or a key of `labelers.recorded.formats.FORMATS`.
         duplicates: ``error`` or ``last``, when a labeler judged a pair twice.
         audit_rate: share of the known outcomes that the rule may see.
-        eta: step size of a learning rule.
+        options: of the rule, such as ``{"eta": 0.3}``.
         per_topic: keep one set of weights per topic.
         seed: of the choice of audited pairs.
 
@@ -98,7 +98,7 @@ def aggregate_table(
         ([True, False], True)
     """
     annotations = read_annotations(table, format=format, columns=columns, duplicates=duplicates)
-    settings = Settings(rule=rule, labels=labels, audit_rate=audit_rate, eta=eta, per_topic=per_topic, seed=seed)
+    settings = AggregationSettings(rule, labels, audit_rate, options or {}, per_topic, seed)
     campaign = run_campaign(annotations, settings)
     weights = pd.DataFrame({"labeler_id": annotations.labeler_ids, "weight": campaign.weights})
     return AggregatedTable(

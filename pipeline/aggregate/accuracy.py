@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from truthful_rlhf.aggregation.base import BoolArray, FloatArray
+from truthful_rlhf.aggregation.rules import fits_all_at_once
 from truthful_rlhf.aggregation.statistics import hits, mean_interval, wilson_interval
-from truthful_rlhf.pipeline.aggregate.campaign import BATCH_RULES, CampaignResult, plain_labels
+from truthful_rlhf.pipeline.aggregate.campaign import CampaignResult, plain_labels
 
 _BASELINES = ("mean", "majority", "median")
 
@@ -51,13 +52,16 @@ def accuracy_table(result: CampaignResult) -> list[AccuracyRow]:
     if not pairs.any():
         return []
     labels = {name: plain_labels(name, annotations) for name in _BASELINES}
-    if result.rule not in _BASELINES:
-        labels[f"{result.rule}, online"] = result.stated
-    chosen = result.rule if result.rule in _BASELINES else f"{result.rule}, online"
+    rule = result.rule.name
+    if rule not in _BASELINES:
+        labels[f"{rule}, online"] = result.stated
+    chosen = rule if rule in _BASELINES else f"{rule}, online"
     kind = result.settings.labels
-    learnt = kind != "online" and result.rule not in (*_BASELINES, *BATCH_RULES)  # other rules state what they end with
+    learnt = (
+        kind != "online" and rule not in _BASELINES and not fits_all_at_once(rule)
+    )  # other rules state what they end with
     if (learnt or kind == "recalibrated") and np.isnan(result.revealed[pairs]).all():
-        chosen = f"{result.rule}, {kind}"
+        chosen = f"{rule}, {kind}"
         labels[chosen] = result.soft_labels
     y = annotations.outcome[pairs]
     baseline = hits(labels["mean"][pairs], y)

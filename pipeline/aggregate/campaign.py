@@ -5,55 +5,46 @@ Everything here is a pure function of the annotations (an append-only log), the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import get_args
+from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
-from truthful_rlhf.aggregation import AGGREGATORS, final_labels, make_aggregator, recalibrate, run_online, with_lottery
-from truthful_rlhf.aggregation.base import Aggregator, FloatArray, IntArray
-from truthful_rlhf.aggregation.campaign import SoftLabelKind
+from truthful_rlhf.aggregation import AGGREGATORS, label_campaign
+from truthful_rlhf.aggregation.base import FloatArray, IntArray
+from truthful_rlhf.aggregation.labeling import Piece, SoftLabelKind
 from truthful_rlhf.aggregation.names import nearest
 from truthful_rlhf.aggregation.statistics import payouts
 from truthful_rlhf.labelers.recorded.read import AnnotationError
 from truthful_rlhf.labelers.recorded.table import Annotations
+from truthful_rlhf.pipeline.config.rule import Rule
 
-LEARNING_RULES = ("online_weighted", "linear_weighted", "hedge", "elf")
-"""Rules that learn from outcomes as they are revealed."""
-BATCH_RULES = ("dawid_skene", "glad", "mace")
-"""Rules that fit a model of all reports at once and read no outcome."""
-
-_CHUNK_BYTES = 64 * 2**20
-_MAX_BATCH_BYTES = 4 * 2**30
 _MAX_HISTORY = 1_000_000
 
 
 @dataclass(frozen=True)
-class Settings:
+class AggregationSettings:
     """How to aggregate.
 
     Attributes:
         rule: a key of ``AGGREGATORS``; None chooses ``online_weighted`` if any outcome is known, else ``mean``.
-        labels: ``final`` re-aggregates every pair with the last weights and labels audited pairs with their outcome;
-            ``reweighted`` leaves audited pairs the panel's label (where an outcome is one person's noisy verdict);
-            ``recalibrated`` makes these as sure as the outcomes warrant; ``online`` keeps what was stated before each
-            outcome.
+        labels: the kind of labels (``aggregation.labeling``).
         audit_rate: share of the known outcomes that the rule may see, in (0, 1]; the others measure the accuracy.
-        eta: step size of a learning rule, or None for the rule's own default.
+        options: of the rule, such as ``{"eta": 0.3}``.
         per_topic: keep one set of weights per topic of the annotations.
-        seed: of the choice of audited pairs (and of a rule's own lottery).
+        seed: of the choice of audited pairs, and of a rule's own lottery.
     """
 
     rule: str | None = None
     labels: SoftLabelKind = "final"
     audit_rate: float = 1.0
-    eta: float | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
     per_topic: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.labels not in get_args(SoftLabelKind):
-            raise AnnotationError(f"labels {self.labels!r}: valid are {', '.join(get_args(SoftLabelKind))}")
         if self.seed < 0:
             raise AnnotationError(f"the seed must be >= 0, got {self.seed}")
 
@@ -63,8 +54,8 @@ class CampaignResult:
     """What came out, in round order."""
 
     annotations: Annotations
-    settings: Settings
-    rule: str
+    settings: AggregationSettings
+    rule: Rule
     revealed: FloatArray
     """Outcomes that the rule saw, shape ``(T,)``, NaN elsewhere."""
     stated: FloatArray
@@ -81,46 +72,55 @@ class CampaignResult:
     """Sum over audited rounds of weight x (score - weighted mean score of the present labelers), shape ``(N,)``."""
 
 
-def run_campaign(annotations: Annotations, settings: Settings) -> CampaignResult:
+def run_campaign(annotations: Annotations, settings: AggregationSettings) -> CampaignResult:
     """Aggregate a campaign with one rule.
 
     Raises:
-        AnnotationError: an unknown rule, an audit rate that reveals nothing, or too much for a batch rule.
+        AnnotationError: an unknown rule or option, an audit rate that reveals nothing, or too much for a batch rule.
     """
-    rule = choose_rule(annotations, settings.rule)
-    if rule in BATCH_RULES:
-        _check_memory(annotations, rule)
+    rule = choose_rule(annotations, settings)
     revealed = reveal(annotations, settings.audit_rate, np.random.default_rng([settings.seed, 0]))
-    taken = revealed if settings.labels == "final" else np.full_like(revealed, np.nan)
-    T, N = annotations.n_pairs, annotations.n_labelers
-    recorded = np.append(np.arange(0, T, max(1, -(-T * N // _MAX_HISTORY))), T)
-    stated, final = np.empty(T), np.empty(T)
-    history, paid = np.zeros((len(recorded), N)), np.zeros(N)
-    for rounds in _topics(annotations, settings):
-        aggregator = _aggregator(rule, N, settings, int(rounds[0]))
-        chunks = [rounds] if rule in BATCH_RULES else _chunks(rounds, N)
-        stated[rounds], own_history, own_paid = _online(aggregator, annotations, revealed, chunks, recorded)
-        history += own_history * (len(rounds) / T)
-        paid += own_paid * (len(rounds) / T)
-        for chunk in [] if rule in BATCH_RULES else chunks:
-            final[chunk] = final_labels(aggregator, annotations.matrix(chunk), taken[chunk])
-    if rule in BATCH_RULES:  # what such a rule states has already seen every report
-        final = np.where(np.isnan(taken), stated, taken)
-    if settings.labels == "recalibrated":
-        final = recalibrate(final, revealed)
-    soft_labels = np.where(np.diff(annotations.start) > 0, stated if settings.labels == "online" else final, np.nan)
+    history = _History(annotations.n_pairs, annotations.n_labelers)
+    try:
+        labeled = rule.label(
+            annotations,
+            revealed,
+            _topics(annotations) if rule.per_topic else None,
+            pair_ids=annotations.pair_ids,
+            seed=settings.seed,
+            keep_weights=False,
+            watch=history.add,
+        )
+    except ValueError as error:
+        raise AnnotationError(str(error)) from None
+    history.weights[-1] = labeled.last_weights
     return CampaignResult(
-        annotations, settings, rule, revealed, stated, soft_labels, history[-1], recorded, history, paid
+        annotations,
+        settings,
+        rule,
+        revealed,
+        labeled.stated,
+        labeled.soft_labels,
+        labeled.last_weights,
+        history.rounds,
+        history.weights,
+        history.paid,
     )
 
 
-def choose_rule(annotations: Annotations, rule: str | None) -> str:
-    """Return the rule's name, or the default for these annotations."""
-    if rule is None:
-        return "mean" if np.isnan(annotations.outcome).all() else "online_weighted"
-    if rule not in AGGREGATORS:
-        raise AnnotationError(f"rule {rule!r}: not known{nearest(rule, AGGREGATORS)}; valid: {', '.join(AGGREGATORS)}")
-    return rule
+def choose_rule(annotations: Annotations, settings: AggregationSettings) -> Rule:
+    """Return the rule of the settings, or the default for these annotations."""
+    name = settings.rule
+    if name is None:
+        name = "mean" if np.isnan(annotations.outcome).all() else "online_weighted"
+    if name not in AGGREGATORS:
+        raise AnnotationError(f"rule {name!r}: not known{nearest(name, AGGREGATORS)}; valid: {', '.join(AGGREGATORS)}")
+    given = {"name": name, "options": dict(settings.options), "per_topic": settings.per_topic}
+    try:
+        return Rule.model_validate({**given, "labels": settings.labels})
+    except ValidationError as error:
+        problems = (f"{'.'.join(map(str, e['loc']))} {e['msg']}".strip() for e in error.errors(include_url=False))
+        raise AnnotationError("; ".join(problems).replace("Value error, ", "")) from None
 
 
 def reveal(annotations: Annotations, audit_rate: float, rng: np.random.Generator) -> FloatArray:
@@ -142,63 +142,27 @@ def reveal(annotations: Annotations, audit_rate: float, rng: np.random.Generator
 
 def plain_labels(rule: str, annotations: Annotations) -> FloatArray:
     """Return the labels of a rule that never learns, shape ``(T,)`` (for comparison tables)."""
-    chunks = _chunks(np.arange(annotations.n_pairs), annotations.n_labelers)
-    aggregator = make_aggregator(rule, annotations.n_labelers)
     unknown = np.full(annotations.n_pairs, np.nan)
-    runs = (run_online(aggregator, annotations.matrix(c), unknown[c], keep_weights=False) for c in chunks)
-    return np.concatenate([run.soft_labels for run in runs])
+    return label_campaign(annotations, unknown, rule, "online", keep_weights=False).stated
 
 
-def _aggregator(rule: str, n_labelers: int, settings: Settings, first_round: int) -> Aggregator:
-    """Return a fresh rule; its first round tells its lottery from those of the other topics."""
-    options = {} if settings.eta is None else {"eta": settings.eta}
-    try:
-        return make_aggregator(rule, n_labelers, **with_lottery(rule, options, [settings.seed, 2, first_round]))
-    except ValueError as error:
-        raise AnnotationError(str(error)) from None
-
-
-def _topics(annotations: Annotations, settings: Settings) -> list[IntArray]:
-    """Return the rounds that share one mechanism: all, or those of each topic."""
-    if not settings.per_topic:
-        return [np.arange(annotations.n_pairs)]
+def _topics(annotations: Annotations) -> list[str]:
     if annotations.topic is None:
         raise AnnotationError(f"{annotations.source}: weights per topic need a topic column")
-    topic = np.unique(np.array(annotations.topic, dtype=np.str_), return_inverse=True)[1]
-    return [np.flatnonzero(topic == k) for k in range(topic.max() + 1)]
+    return [str(topic) for topic in annotations.topic]
 
 
-def _chunks(rounds: IntArray, n_labelers: int) -> list[IntArray]:
-    """Cut rounds so that one chunk's dense matrix stays small, however many labelers there are."""
-    size = max(1, _CHUNK_BYTES // (8 * n_labelers))
-    return [rounds[first : first + size] for first in range(0, len(rounds), size)]
+class _History:
+    """What is kept of the weights of a campaign of any length: some rounds, and the pay-outs of all."""
 
+    def __init__(self, n_pairs: int, n_labelers: int) -> None:
+        self.rounds = np.append(np.arange(0, n_pairs, max(1, -(-n_pairs * n_labelers // _MAX_HISTORY))), n_pairs)
+        self.weights = np.zeros((len(self.rounds), n_labelers))
+        self.paid = np.zeros(n_labelers)
 
-def _online(
-    aggregator: Aggregator, annotations: Annotations, revealed: FloatArray, chunks: list[IntArray], recorded: IntArray
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Run the rule over the chunks; return its labels, its weights before each recorded round, and the pay-outs."""
-    position = np.searchsorted(np.concatenate(chunks), recorded)
-    history = np.empty((len(recorded), annotations.n_labelers))
-    paid = np.zeros(annotations.n_labelers)
-    stated, first = [], 0
-    for chunk in chunks:
-        reports = annotations.matrix(chunk)
-        run = run_online(aggregator, reports, revealed[chunk])
-        paid += payouts(reports, revealed[chunk], run.weights).sum(axis=0)
-        stated.append(run.soft_labels)
-        here = (position >= first) & (position < first + len(chunk))
-        history[here] = run.weights[position[here] - first]
-        first += len(chunk)
-    history[position == first] = aggregator.weights_
-    return np.concatenate(stated), history, paid
-
-
-def _check_memory(annotations: Annotations, rule: str) -> None:
-    needed = 8 * annotations.n_pairs * annotations.n_labelers
-    if needed > _MAX_BATCH_BYTES:
-        raise AnnotationError(
-            f"rule {rule!r} reads all reports at once: {annotations.n_pairs} pairs x {annotations.n_labelers} labelers "
-            f"need {needed / 2**30:.0f} GB, the limit is {_MAX_BATCH_BYTES / 2**30:.0f}. Use one of "
-            f"{', '.join(LEARNING_RULES)} or mean, which work in pieces"
-        )
+    def add(self, piece: Piece) -> None:
+        """Keep a piece's weights of the recorded rounds, and add up its pay-outs."""
+        self.paid += payouts(piece.reports, piece.outcomes, piece.weights).sum(axis=0)
+        here = np.searchsorted(self.rounds, piece.rounds)
+        recorded = self.rounds[here] == piece.rounds
+        self.weights[here[recorded]] = piece.weights[recorded]

@@ -10,7 +10,7 @@ from typing import Any
 
 from truthful_rlhf.labelers.recorded.read import is_file
 from truthful_rlhf.labelers.recorded.table import Annotations
-from truthful_rlhf.pipeline.aggregate.campaign import CampaignResult, Settings, run_campaign
+from truthful_rlhf.pipeline.aggregate.campaign import AggregationSettings, CampaignResult, run_campaign
 from truthful_rlhf.pipeline.aggregate.exports import write_labels, write_weights
 from truthful_rlhf.pipeline.aggregate.measures import Analysis, analyse
 from truthful_rlhf.pipeline.aggregate.report import write_html, write_labelers_json
@@ -19,7 +19,7 @@ from truthful_rlhf.pipeline.aggregate.report import write_html, write_labelers_j
 def aggregate_into(
     out: Path,
     annotations: Annotations,
-    settings: Settings,
+    settings: AggregationSettings,
     source: Any,
     columns: Mapping[str, str],
     on_step: Callable[[str], None] = lambda step: None,

@@ -12,9 +12,10 @@ from truthful_rlhf.aggregation import AGGREGATORS
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.aggregation.game.campaigns import Objective
 from truthful_rlhf.aggregation.game.recorded_gains import RecordedGain, gains_on_recorded
+from truthful_rlhf.aggregation.rules import fits_all_at_once, learns_online
 from truthful_rlhf.aggregation.statistics import krippendorff_alpha
 from truthful_rlhf.pipeline.aggregate.accuracy import AccuracyRow, accuracy_table
-from truthful_rlhf.pipeline.aggregate.campaign import BATCH_RULES, LEARNING_RULES, CampaignResult
+from truthful_rlhf.pipeline.aggregate.campaign import CampaignResult
 from truthful_rlhf.pipeline.aggregate.patterns import suspicious_patterns
 from truthful_rlhf.pipeline.aggregate.profiles import labeler_profiles
 
@@ -51,7 +52,7 @@ def analyse(result: CampaignResult, on_labeler: Callable[[int], None] = lambda l
     audited = bool((~np.isnan(result.revealed)).any())
     alpha = krippendorff_alpha(annotations.report, annotations.round_of_report, annotations.n_pairs, rng)
     gains = _gains(result, rng, on_labeler)
-    paid = result.payouts if result.rule in LEARNING_RULES and audited else None
+    paid = result.payouts if learns_online(result.rule.name) and audited else None
     return Analysis(
         accuracy=accuracy,
         labelers=_labeler_rows(result, flags, gains, paid),
@@ -76,7 +77,7 @@ def _gains(
 ) -> dict[int, RecordedGain]:
     """Return what the labelers with the most scored reports could have gained, for a rule that learns."""
     audited = np.flatnonzero(~np.isnan(result.revealed))
-    if result.rule not in LEARNING_RULES or len(audited) < _FEW_OUTCOMES:
+    if not learns_online(result.rule.name) or len(audited) < _FEW_OUTCOMES:
         return {}
     audited = audited[:_GAIN_ROUNDS]
     annotations = result.annotations
@@ -89,7 +90,7 @@ def _gains(
     gains = gains_on_recorded(
         reports[:, present],
         result.revealed[audited],
-        AGGREGATORS[result.rule],
+        result.rule.make,
         Objective("influence"),
         rng=rng,
         labelers=[int(c) for c in columns],
@@ -144,17 +145,18 @@ def _warnings(result: CampaignResult) -> list[str]:
     known = int((~np.isnan(annotations.outcome)).sum())
     audited = int((~np.isnan(result.revealed)).sum())
     if known == 0:
-        ignored = f" The rule {result.rule} learns from outcomes: here it equals its starting weights." * (
-            result.rule in LEARNING_RULES
+        batch_rules = ", ".join(filter(fits_all_at_once, AGGREGATORS))
+        ignored = f" The rule {result.rule.name} learns from outcomes: here it equals its starting weights." * (
+            learns_online(result.rule.name)
         )
         warnings.append(
             "No outcome is known. Who is accurate, whether the majority is right and what a liar could gain cannot be "
-            f"known from reports alone; only agreement can.{ignored} The batch rules ({', '.join(BATCH_RULES)}) "
+            f"known from reports alone; only agreement can.{ignored} The batch rules ({batch_rules}) "
             "estimate reliability from agreement: they help when errors are independent, and do harm when many "
             "labelers share a mistake. Auditing a few pairs is worth more: truthful-rlhf audit-plan FILE --budget 50 "
             "draws the ones that would teach most."
         )
-    elif audited < _FEW_OUTCOMES and result.rule in LEARNING_RULES:
+    elif audited < _FEW_OUTCOMES and learns_online(result.rule.name):
         warnings.append(
             f"Only {audited} pairs are audited: the weights rest on few outcomes and the labelers' figures are "
             "wide. truthful-rlhf audit-plan FILE --budget 50 draws the pairs whose outcome would teach most."

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from truthful_rlhf.aggregation.rules import fits_all_at_once, learns_online
 from truthful_rlhf.aggregation.statistics import reliability
 from truthful_rlhf.pipeline.aggregate import figures
 from truthful_rlhf.pipeline.aggregate.agreement import agreement_matrix
-from truthful_rlhf.pipeline.aggregate.campaign import BATCH_RULES, LEARNING_RULES, CampaignResult
+from truthful_rlhf.pipeline.aggregate.campaign import CampaignResult
 from truthful_rlhf.pipeline.aggregate.measures import Analysis
 from truthful_rlhf.pipeline.storage.artifacts import write_json, write_text_atomically
 from truthful_rlhf.pipeline.storage.html import render
@@ -33,7 +34,7 @@ def write_labelers_json(result: CampaignResult, analysis: Analysis, provenance: 
             "format": result.annotations.format,
             **facts(result),
             **result.annotations.notes,
-            "rule": result.rule,
+            "rule": result.rule.name,
             "labels": result.settings.labels,
             "warnings": analysis.warnings,
             "alpha": dict(zip(("value", "low", "high"), analysis.alpha, strict=True)),
@@ -134,9 +135,9 @@ def _calibration(result: CampaignResult) -> list[tuple[str, Any]]:
 
 def _setting(result: CampaignResult) -> str:
     settings = result.settings
-    eta = f", step size {settings.eta:g}" if settings.eta is not None else ""
+    options = "".join(f", {name}={value}" for name, value in sorted(settings.options.items()))
     topics = ", weights per topic" if settings.per_topic else ""
-    how = f"Rule {result.rule}{eta}{topics}; {settings.labels} labels"
+    how = f"Rule {result.rule.name}{options}{topics}; {settings.labels} labels"
     return f"{how}; audit rate {settings.audit_rate:g}; seed {settings.seed}."
 
 
@@ -144,14 +145,14 @@ def _soft_label_text(result: CampaignResult) -> str:
     if result.settings.labels == "online":
         return "Every label was stated before its pair's outcome was used (online labels)."
     if result.settings.labels in ("reweighted", "recalibrated"):
-        moved = ["the weights"] if result.rule in LEARNING_RULES else []
+        moved = ["the weights"] if learns_online(result.rule.name) else []
         moved += ["how sure all labels are"] if result.settings.labels == "recalibrated" else []
         return (
             f"{result.settings.labels.capitalize()} labels: every pair, audited or not, has the label that the rule "
             f"gives it in the end; outcomes move {' and '.join(moved) or 'nothing'}. Accuracy can only be measured on "
             "pairs that were not audited."
         )
-    if result.rule in LEARNING_RULES:
+    if learns_online(result.rule.name):
         return (
             "Final labels: every pair is aggregated again with the last weights, and an audited pair is labeled with "
             "its outcome. They are the better training data; their accuracy can only be measured on pairs that were "
@@ -175,12 +176,12 @@ def _accuracy_text(result: CampaignResult) -> str:
 
 
 def _labelers_text(result: CampaignResult) -> str:
-    if result.rule in LEARNING_RULES:
+    if learns_online(result.rule.name):
         return (
             "Sorted by weight. A labeler gains weight by being closer to the revealed outcomes than the others on the "
             "same pairs, and keeps its weight on pairs that it did not judge."
         )
-    if result.rule in BATCH_RULES:
+    if fits_all_at_once(result.rule.name):
         return "Sorted by weight, which for this rule comes from agreement with its own consensus, not from outcomes."
     return "The rule gives every report the same influence whatever its labeler's record."
 
@@ -204,16 +205,18 @@ def _alpha_text(alpha: tuple[float, float, float]) -> str:
 
 def _claims(result: CampaignResult) -> list[str]:
     claims = []
-    if result.rule == "online_weighted":
+    if result.rule.name == "online_weighted":
         claims.append(
             "Reporting one's belief exactly maximises a labeler's expected weight in the next round, for every belief "
             "and whatever the others report. For labelers who look further ahead or care about the labels themselves, "
             "the gain from lying is only measured. Whoever can tell which pairs are audited can lie on the others."
         )
-    elif result.rule in LEARNING_RULES:
-        claims.append(f"The rule {result.rule} is not exactly truthful for the next-round weight; online_weighted is.")
+    elif learns_online(result.rule.name):
+        claims.append(
+            f"The rule {result.rule.name} is not exactly truthful for the next-round weight; online_weighted is."
+        )
     else:
-        claims.append(f"The rule {result.rule} gives labelers no reason to report truthfully.")
+        claims.append(f"The rule {result.rule.name} gives labelers no reason to report truthfully.")
     if np.isnan(result.annotations.outcome).all():
         claims.append("Without outcomes there is no ground truth: nothing here says who is right, only who agrees.")
     claims.append(

@@ -17,14 +17,15 @@ from truthful_rlhf.pipeline.commands.annotation_options import (
     TopicOption,
     column_mapping,
     read_with_progress,
+    rule_options,
 )
 from truthful_rlhf.pipeline.storage.console import clear_errors, console, print_table, shown
 
 RuleOption = Annotated[
     str | None,
     typer.Option(
-        help="online_weighted, linear_weighted, hedge, elf, mean, median, trimmed_mean, majority, dawid_skene, glad or "
-        "mace. Default: online_weighted if any outcome is known, otherwise mean."
+        help="online_weighted, linear_weighted, hedge, elf, gold_vote, logistic, mean, median, trimmed_mean, majority, "
+        "dawid_skene, glad or mace. Default: online_weighted if any outcome is known, otherwise mean."
     ),
 ]
 
@@ -37,8 +38,8 @@ def aggregate(
         str,
         typer.Option(
             help="final: re-aggregated with the last weights, audited pairs take their outcome; reweighted: audited "
-            "pairs keep the panel's label; recalibrated: these, as sure as the outcomes warrant; online: stated before "
-            "each outcome."
+            "pairs keep the panel's label; recalibrated: these, as sure as the outcomes warrant; stacked: a step from "
+            "the weights to the labels, fitted to the outcomes; online: stated before each outcome."
         ),
     ] = "final",
     gold_column: Annotated[
@@ -50,7 +51,13 @@ def aggregate(
     order: OrderOption = None,
     topic_column: TopicOption = None,
     eta: Annotated[
-        float | None, typer.Option(help="Step size of a learning rule. Default: the rule's schedule.")
+        float | None, typer.Option(help="Step size of a learning rule, as --option eta=. Default: its schedule.")
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE", help="Option of the rule, repeatable: initial_weights=\\[1,1,2] or fixed_share=0.01."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the choice of audited pairs.", min=0)] = 0,
     format: FormatOption = "auto",
@@ -78,17 +85,17 @@ def aggregate(
       truthful-rlhf aggregate hf://lmsys/mt_bench_human_judgments:human
     """
     from truthful_rlhf.labelers.recorded.read import AnnotationError
-    from truthful_rlhf.pipeline.aggregate.campaign import Settings
+    from truthful_rlhf.pipeline.aggregate.campaign import AggregationSettings
     from truthful_rlhf.pipeline.aggregate.job import aggregate_into
 
     with clear_errors(AnnotationError, OSError):
         columns = column_mapping(column, outcome=gold_column, round=order, topic=topic_column)
         annotations = read_with_progress(file, format, columns, duplicates, pairs_by_text)
-        settings = Settings(
+        settings = AggregationSettings(
             rule=rule,
             labels=labels,  # type: ignore[arg-type]  # checked there
             audit_rate=audit_rate,
-            eta=eta,
+            options=rule_options(option, eta),
             per_topic=topic_column is not None,
             seed=seed,
         )
@@ -98,5 +105,5 @@ def aggregate(
         console.print(shown(f"Note: {warning}"), style="yellow")
     if analysis.accuracy:
         rows = [(r.name + " ←" * r.chosen, str(r.n), f"{r.accuracy:.3f}", f"{r.brier:.3f}") for r in analysis.accuracy]
-        print_table(f"Rule {result.rule}", ("labels", "pairs", "accuracy", "Brier"), rows, n_text=1)
+        print_table(f"Rule {result.rule.name}", ("labels", "pairs", "accuracy", "Brier"), rows, n_text=1)
     console.print(shown(f"{' '.join(analysis.findings)} Report: {out / 'report.html'}"))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import yaml
 
 if TYPE_CHECKING:
     from truthful_rlhf.labelers.recorded.table import Annotations
@@ -76,3 +77,25 @@ def read_with_progress(
             pairs_by_text=pairs_by_text,
             progress=lambda n: bar.advance(task, n),
         )
+
+
+def rule_options(given: list[str] | None, eta: float | None) -> dict[str, Any]:
+    """Return the options of a rule from ``NAME=VALUE`` texts, whose values are YAML, and from ``--eta``.
+
+    Raises:
+        AnnotationError: not of that form, not YAML, or an option given twice.
+    """
+    from truthful_rlhf.labelers.recorded.read import AnnotationError
+
+    options: dict[str, Any] = {} if eta is None else {"eta": eta}
+    for text in given or []:
+        name, separator, value = text.partition("=")
+        if not separator or not name.isidentifier():
+            raise AnnotationError(f"--option {text}: expected NAME=VALUE, such as --option eta=0.3")
+        if name in options:
+            raise AnnotationError(f"--option {name} is given twice")
+        try:
+            options[name] = yaml.safe_load(value)
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise AnnotationError(f"--option {text}: the value is not valid YAML") from error
+    return options

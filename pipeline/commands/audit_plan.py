@@ -55,13 +55,13 @@ def audit_plan(
 
     from truthful_rlhf.labelers.recorded.read import AnnotationError
     from truthful_rlhf.pipeline.aggregate.audit_plan import plan_audit, write_plan
-    from truthful_rlhf.pipeline.aggregate.campaign import Settings, run_campaign
+    from truthful_rlhf.pipeline.aggregate.campaign import AggregationSettings, run_campaign
 
     with clear_errors(AnnotationError, OSError):
         columns = column_mapping(column, outcome=gold_column, topic=topic_column)
         annotations = read_with_progress(file, format, columns, duplicates, pairs_by_text)
         seed = secrets.randbits(63) if seed is None else seed
-        weights = run_campaign(annotations, Settings()).weights
+        weights = run_campaign(annotations, AggregationSettings()).weights
         plan = plan_audit(annotations, budget, np.random.default_rng(seed), weights)
         write_plan(plan, annotations, out)
     console.print(f"{len(plan.rounds)} pairs of {annotations.n_pairs:,} drawn into {out}. Secret seed: {seed}")

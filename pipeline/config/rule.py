@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 from pydantic import Field, model_validator
 
-from truthful_rlhf.aggregation import AGGREGATORS, make_aggregator
-from truthful_rlhf.aggregation.campaign import SoftLabelKind
+from truthful_rlhf.aggregation import AGGREGATORS, LabeledCampaign, label_campaign, make_aggregator
+from truthful_rlhf.aggregation.base import Aggregator, FloatArray, Key
+from truthful_rlhf.aggregation.labeling import Piece, ReportTable, SoftLabelKind
+from truthful_rlhf.aggregation.rules import check_options, with_lottery
 from truthful_rlhf.pipeline.config.loading import Section
 from truthful_rlhf.pipeline.config.training import NAME, SoftLabelLoss
 
 TRUTH = "truth"
 
 
-class RuleSection(Section):
-    """An aggregation rule, and which of its soft labels train the policy."""
+class Rule(Section):
+    """Which rule, with which options, and which of its soft labels."""
 
-    name: str = Field(description=f"one of {', '.join(AGGREGATORS)}, or {TRUTH}")
+    name: str = Field(description=f"one of {', '.join(AGGREGATORS)}")
     options: dict[str, Any] = Field(default_factory=dict, description="options of the rule, such as eta: 0.3")
     per_topic: bool = Field(False, description="one mechanism per topic of the prompts")
     labels: SoftLabelKind = Field(
@@ -25,8 +28,77 @@ class RuleSection(Section):
         description="online: q_t, stated before the pair's outcome is known; final: all pairs"
         " re-aggregated with the last weights, audited pairs labeled with their outcome; reweighted: audited pairs"
         " re-aggregated as well (an outcome is one noisy draw, and has moved the weights); recalibrated: these, with"
-        " their log-odds times one factor fitted to the outcomes",
+        " their log-odds times one factor fitted to the outcomes; stacked: a step from online_weighted's weights to"
+        " labels, fitted to the outcomes, audited pairs labeled with theirs",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _can_be_made(self) -> Rule:
+        check_options(self.name, self.n_initial_weights or 2, self.options)  # names the nearest valid rule and option
+        if self.labels == "stacked" and self.name != "online_weighted":
+            raise ValueError(f"labels: stacked is a step from the weights of online_weighted, not of {self.name}")
+        return self
+
+    @property
+    def n_initial_weights(self) -> int | None:
+        """How many labelers the option ``initial_weights`` is for, if it is given."""
+        given = self.options.get("initial_weights")
+        return len(given) if isinstance(given, list) else None
+
+    def make(self, n_labelers: int, seed: int = 0) -> Aggregator:
+        """Return a fresh aggregator, as labelers know the rule.
+
+        Args:
+            n_labelers: N >= 1.
+            seed: of its own lottery, where it draws one. Searches leave it: a lie and the truth meet the same lots.
+        """
+        return make_aggregator(self.name, n_labelers, **with_lottery(self.name, self.options, [seed, 2]))
+
+    def label(
+        self,
+        reports: FloatArray | ReportTable,
+        outcomes: FloatArray,
+        topics: Sequence[Hashable] | None = None,
+        *,
+        pair_ids: Sequence[Key] | None = None,
+        seed: int = 0,
+        keep_weights: bool = True,
+        watch: Callable[[Piece], None] | None = None,
+    ) -> LabeledCampaign:
+        """Aggregate a campaign by this rule; arguments as in ``aggregation.label_campaign``.
+
+        Args:
+            reports: shape ``(T, N)``, or a table of them.
+            outcomes: shape ``(T,)``, NaN where not revealed.
+            topics: length T; read if the rule is ``per_topic``.
+            pair_ids: length T.
+            seed: of the rule's own lottery.
+            keep_weights: False leaves the weights of the rounds out.
+            watch: is shown every piece of the campaign.
+        """
+        return label_campaign(
+            reports,
+            outcomes,
+            self.name,
+            self.labels,
+            pair_ids=pair_ids,
+            topics=topics if self.per_topic else None,
+            seed=seed,
+            keep_weights=keep_weights,
+            watch=watch,
+            **self.options,
+        )
+
+
+class RuleSection(Rule):
+    """An aggregation rule, and how the policy is trained on its soft labels."""
+
+    name: str = Field(description=f"one of {', '.join(AGGREGATORS)}, or {TRUTH}")
     audit_rate: float | None = Field(
         None, ge=0, le=1, description="share of the pairs that is audited for this rule, if not that of all rules"
     )
@@ -35,25 +107,13 @@ class RuleSection(Section):
     )
     called: str | None = Field(None, pattern=NAME, description="name in tables and folders; default: rule and options")
 
-    @model_validator(mode="before")
-    @classmethod
-    def _name_alone(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
-
     @model_validator(mode="after")
-    def _exists(self) -> RuleSection:
+    def _can_be_made(self) -> RuleSection:
         if self.name != TRUTH:
-            # names the nearest valid rule and option
-            make_aggregator(self.name, self.n_initial_weights or 2, **self.options)
+            super()._can_be_made()
         elif self.model_fields_set - {"name", "labels"}:
             raise ValueError("the truth has no options: it is the reference of all rules")
         return self
-
-    @property
-    def n_initial_weights(self) -> int | None:
-        """How many labelers the option ``initial_weights`` is for, if it is given."""
-        given = self.options.get("initial_weights")
-        return len(given) if isinstance(given, list) else None
 
     @property
     def title(self) -> str:

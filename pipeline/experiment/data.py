@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from truthful_rlhf.aggregation import LabeledCampaign
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.labelers import LabelerSpec, Panel, ReportContext
 from truthful_rlhf.pipeline.config.rule import TRUTH
@@ -30,8 +31,6 @@ from truthful_rlhf.pipeline.experiment.pairs import (
 )
 from truthful_rlhf.pipeline.labels.apply import (
     LABEL_ARTEFACTS,
-    Labels,
-    apply_rule,
     label_quality,
     mechanism_quality,
     orient,
@@ -147,13 +146,14 @@ def ask_panel(
 
 def aggregate(
     experiment: Experiment, condition: Condition, pairs: pd.DataFrame, outcomes: pd.DataFrame, reports: pd.DataFrame
-) -> Labels:
+) -> LabeledCampaign:
     """Apply the condition's rule to a campaign, or take the truth."""
     assert condition.rule is not None
     if condition.rule.name == TRUTH:
         return truth_labels(outcomes["p_truth"].to_numpy())
     matrix = reports.to_numpy(dtype=np.float64)
-    return apply_rule(condition.rule, matrix, revealed(outcomes), pairs["topic"].tolist(), condition.seed)
+    topics, ids = pairs["topic"].tolist(), pairs["pair_id"].tolist()
+    return condition.rule.label(matrix, revealed(outcomes), topics, pair_ids=ids, seed=condition.seed)
 
 
 def write_labels(
@@ -175,7 +175,7 @@ def write_labels(
     write_table(here["weights.parquet"], pd.DataFrame(labels.weights, columns=list(labeler_ids)))
     quality = label_quality(labels.soft_labels, outcomes["p_truth"].to_numpy(), audited)
     mechanism = mechanism_quality(labels, matrix, outcomes["outcome"].to_numpy(dtype=np.float64))
-    final_weights = dict(zip(labeler_ids, labels.weights[-1].tolist(), strict=True))
+    final_weights = dict(zip(labeler_ids, labels.last_weights.tolist(), strict=True))
     stated = {"stated": labels.stated.tolist(), "final_weights": final_weights}
     write_json(here["labels.json"], {**quality, **mechanism, **stated})
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from truthful_rlhf.aggregation import LabeledCampaign
 from truthful_rlhf.pipeline.config.training import OnlineDPOSettings
 from truthful_rlhf.pipeline.experiment.conditions import Condition
 from truthful_rlhf.pipeline.experiment.context import Experiment
@@ -30,7 +31,7 @@ from truthful_rlhf.pipeline.experiment.data import (
     write_labels,
 )
 from truthful_rlhf.pipeline.experiment.pairs import PAIR_COLUMNS, draw_outcomes, pair_off
-from truthful_rlhf.pipeline.labels.apply import LABEL_ARTEFACTS, Labels, label_quality, orient, revealed
+from truthful_rlhf.pipeline.labels.apply import LABEL_ARTEFACTS, label_quality, orient, revealed
 from truthful_rlhf.pipeline.models.load import load_model, resolve_model
 from truthful_rlhf.pipeline.storage import processes
 from truthful_rlhf.pipeline.storage.random import part_rng
@@ -131,7 +132,7 @@ class OnlineLoop:
 
         def build(scratch: Path) -> None:
             pairs = read_table(self._path(k, "pairs.parquet"), PAIR_COLUMNS)
-            weights = self._labels(k).weights[-1] if k else None
+            weights = self._labels(k).last_weights if k else None
             reports = ask_panel(self.experiment, self.condition, pairs, self._n_pairs(k), weights)
             reports.insert(0, "pair_id", pairs["pair_id"])  # the truth has no labelers, but as many rows
             write_table(scratch / output, reports)
@@ -151,7 +152,7 @@ class OnlineLoop:
         pairs, outcomes, reports = (self._table(name, iterations) for name in ("pairs", "outcomes", "reports"))
         return pairs, outcomes, reports.drop(columns="pair_id")
 
-    def _labels(self, iterations: int) -> Labels:
+    def _labels(self, iterations: int) -> LabeledCampaign:
         """Replay the rule over all rounds of the first iterations."""
         return aggregate(self.experiment, self.condition, *self._campaign(iterations))
 
@@ -179,12 +180,12 @@ class OnlineLoop:
         pairs, outcomes, reports = self._campaign(k + 1)
         n_labelers = reports.notna().sum(axis=1).to_numpy()
         audited = outcomes["audited"].to_numpy(dtype=bool)
-        oriented = orient(pairs, self._labels(k + 1).soft_labels, n_labelers, audited)
         n_old = self._n_pairs(k)
-        n_replayed = min(n_old, round(self.settings.replay * (len(oriented) - n_old)))
+        n_replayed = min(n_old, round(self.settings.replay * (len(pairs) - n_old)))
         replayed = part_rng(self.condition.seed, f"replay {k}").permutation(n_old)[:n_replayed]
-        rows = np.concatenate([np.arange(n_old, len(oriented)), replayed])
-        return oriented.iloc[rows].reset_index(drop=True)
+        rows = np.concatenate([np.arange(n_old, len(pairs)), replayed])
+        table = pairs.iloc[rows].reset_index(drop=True)
+        return orient(table, self._labels(k + 1).soft_labels[rows], n_labelers[rows], audited[rows])
 
     def _by_iteration(self) -> pd.DataFrame:
         """Return one row per iteration.
@@ -200,6 +201,8 @@ class OnlineLoop:
         cumulative = (
             regret(labels.stated, matrix, revealed(outcomes)) if matrix.shape[1] else np.full(len(pairs), np.nan)
         )
+        history = labels.weights
+        assert history is not None
         rows: list[dict[str, Any]] = []
         for k in range(self.settings.iterations):
             part = slice(self._n_pairs(k), self._n_pairs(k + 1))
@@ -213,7 +216,7 @@ class OnlineLoop:
                 "brier": quality["brier"],
                 "regret": float(cumulative[part.stop - 1]),
             }
-            weights = dict(zip(reports.columns, labels.weights[part.stop].tolist(), strict=True))
+            weights = dict(zip(reports.columns, history[part.stop].tolist(), strict=True))
             rows.append(row | {f"weight {name}": weight for name, weight in weights.items()})
         return pd.DataFrame(rows)
 

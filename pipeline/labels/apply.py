@@ -1,69 +1,15 @@
-"""From reports to soft labels: apply a rule to a campaign, and orient the pairs for training."""
+"""What is made of soft labels: how good they are, and the table that trains."""
 
 from __future__ import annotations
-
-import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from truthful_rlhf.aggregation.base import Aggregator, BoolArray, FloatArray
+from truthful_rlhf.aggregation import LabeledCampaign
+from truthful_rlhf.aggregation.base import BoolArray, FloatArray
 from truthful_rlhf.aggregation.statistics import accuracy, mean_squared_error
-from truthful_rlhf.pipeline.config.rule import RuleSection
 
 LABEL_ARTEFACTS = ("reports.parquet", "soft_labels.parquet", "weights.parquet", "labels.json")
-
-
-@dataclass(frozen=True)
-class Labels:
-    """One probability per pair, and how it came about."""
-
-    soft_labels: FloatArray
-    """P(A better), shape ``(T,)``: what the policy is trained on."""
-    stated: FloatArray
-    """q_t, each stated before its outcome, shape ``(T,)``: what regret is measured on."""
-    weights: FloatArray
-    """Before each round and after the last, shape ``(T + 1, N)``; with one mechanism per topic, those of the round's
-    topic, and at the end the average over pairs."""
-
-
-def apply_rule(
-    rule: RuleSection, reports: FloatArray, outcomes: FloatArray, topics: Sequence[str], seed: int = 0
-) -> Labels:
-    """Aggregate a campaign with one rule.
-
-    Args:
-        rule: which rule, its options, and which of its labels are wanted.
-        reports: shape ``(T, N)``, NaN where a labeler did not judge.
-        outcomes: shape ``(T,)``, NaN where not revealed.
-        topics: length T; read by a rule with ``per_topic``.
-        seed: of a rule's own lottery, where it draws one; every topic has another.
-    """
-    from truthful_rlhf.aggregation import PerTopic, final_labels, make_aggregator, recalibrate, run_online, with_lottery
-
-    number = itertools.count()
-
-    def fresh(n: int) -> Aggregator:
-        return make_aggregator(rule.name, n, **with_lottery(rule.name, rule.options, [seed, 2, next(number)]))
-
-    n_labelers = reports.shape[1]
-    taken = outcomes if rule.labels == "final" else np.full_like(outcomes, np.nan)
-    if rule.per_topic:
-        by_topic = PerTopic(fresh, n_labelers)
-        run = by_topic.run_online(reports, outcomes, topics)
-        final = by_topic.final_labels(reports, taken, topics)
-        last_weights = np.mean([by_topic.weights(topic) for topic in topics], axis=0)
-    else:
-        aggregator = fresh(n_labelers)
-        run = run_online(aggregator, reports, outcomes)
-        final = final_labels(aggregator, reports, taken)
-        last_weights = aggregator.weights_
-    if rule.labels == "recalibrated":
-        final = recalibrate(final, outcomes)
-    labels = run.soft_labels if rule.labels == "online" else final
-    return Labels(labels, run.soft_labels, np.vstack([run.weights, last_weights]))
 
 
 def revealed(outcomes: pd.DataFrame) -> FloatArray:
@@ -75,13 +21,14 @@ def orient(pairs: pd.DataFrame, soft_labels: FloatArray, n_labelers: FloatArray,
     """Return the soft-label table, one row per pair: the likelier response is ``chosen``, its probability >= 0.5.
 
     Args:
-        pairs: columns ``pair_id, prompt, response_a, response_b``.
-        soft_labels: P(A better), shape ``(T,)``.
+        pairs: columns ``pair_id, prompt, response_a, response_b``, T rows.
+        soft_labels: P(A better), shape ``(T,)``; NaN for a pair that nobody judged, which is left out.
         n_labelers: labelers who judged the pair, shape ``(T,)``.
         audited: whether the pair's outcome was revealed, shape ``(T,)``.
     """
+    judged = ~np.isnan(soft_labels)
     a_better = soft_labels >= 0.5
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "prompt": pairs["prompt"],
             "chosen": np.where(a_better, pairs["response_a"], pairs["response_b"]),
@@ -93,6 +40,7 @@ def orient(pairs: pd.DataFrame, soft_labels: FloatArray, n_labelers: FloatArray,
             "chosen_is_a": a_better,
         }
     )
+    return table if judged.all() else table[judged].reset_index(drop=True)
 
 
 def label_quality(soft_labels: FloatArray, p_truth: FloatArray, audited: BoolArray) -> dict[str, float | None]:
@@ -102,7 +50,7 @@ def label_quality(soft_labels: FloatArray, p_truth: FloatArray, audited: BoolArr
     pairs are measured apart, because final labels of audited pairs are their outcomes.
 
     Args:
-        soft_labels: P(A better), shape ``(T,)``.
+        soft_labels: P(A better), shape ``(T,)``; NaN for a pair that nobody judged, which is left out.
         p_truth: the true P(A better), shape ``(T,)``.
         audited: whether the pair's outcome was revealed, shape ``(T,)``.
 
@@ -110,6 +58,8 @@ def label_quality(soft_labels: FloatArray, p_truth: FloatArray, audited: BoolArr
         ``label_accuracy`` and ``label_accuracy_unaudited``, None without any direction, and the mean squared error to
         the true probability. Its key is ``brier``, the name that it has in the files of a run; outcomes play no part.
     """
+    judged = ~np.isnan(soft_labels)
+    soft_labels, p_truth, audited = soft_labels[judged], p_truth[judged], audited[judged]
     better = np.where(p_truth == 0.5, np.nan, p_truth > 0.5)
     everywhere = accuracy(soft_labels, better)
     unaudited = accuracy(soft_labels, np.where(audited, np.nan, better))
@@ -120,7 +70,7 @@ def label_quality(soft_labels: FloatArray, p_truth: FloatArray, audited: BoolArr
     }
 
 
-def mechanism_quality(labels: Labels, reports: FloatArray, outcomes: FloatArray) -> dict[str, float | None]:
+def mechanism_quality(labels: LabeledCampaign, reports: FloatArray, outcomes: FloatArray) -> dict[str, float | None]:
     """Measure what a rule made of its labelers, on all outcomes, revealed or not; None where there are none.
 
     ``regret``: cumulative squared loss of the stated labels minus that of the best fixed labeler. ``best_weight``: the
@@ -143,11 +93,11 @@ def mechanism_quality(labels: Labels, reports: FloatArray, outcomes: FloatArray)
     distances = (reports - labels.soft_labels[:, None]) ** 2
     return {
         "regret": float(regret(labels.stated, reports, outcomes)[-1]),
-        "best_weight": float(labels.weights[-1][np.nanargmin(losses)]),
+        "best_weight": float(labels.last_weights[np.nanargmin(losses)]),
         "minority_loss": float(distances[outvoted].mean()) if outvoted.any() else None,
     }
 
 
-def truth_labels(p_truth: FloatArray) -> Labels:
+def truth_labels(p_truth: FloatArray) -> LabeledCampaign:
     """Return the reference: the true preference probabilities, without any labeler."""
-    return Labels(p_truth, p_truth, np.empty((len(p_truth) + 1, 0)))
+    return LabeledCampaign(p_truth, p_truth, np.empty((len(p_truth) + 1, 0)), np.empty(0))

@@ -5,27 +5,23 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
 
 from tests.hostile.tables import good_rows
 from truthful_rlhf.aggregation import (
     AGGREGATORS,
-    PerTopic,
     best_labeler,
     final_labels,
+    label_campaign,
     make_aggregator,
     regret,
     run_online,
-    run_parquet,
 )
 from truthful_rlhf.aggregation.game.campaigns import Objective, draw_campaigns
 from truthful_rlhf.aggregation.game.population import Group, Population
@@ -138,7 +134,7 @@ CALLS: dict[str, tuple[Callable[[], Any], str]] = {
     "slope: zero": (lambda: log_log_slope([0, 10], [[1, 2]], RNG), "horizons > 0"),
     "slope: negative regret": (lambda: log_log_slope([1, 10], [[1, -2]], RNG), "mean regrets must be > 0"),
     "slope: shape": (lambda: log_log_slope([1, 10], [[1]], RNG), "one column per horizon"),
-    "topics": (lambda: PerTopic(AGGREGATORS["mean"], 2).run_online(REPORTS, OUTCOMES, ["a"]), "one entry per round"),
+    "topics": (lambda: label_campaign(REPORTS, OUTCOMES, topics=["a"]), "one entry per pair"),
     "step size of hedge": (lambda: make_aggregator("hedge", 2, eta=10**400), "eta must be a finite number > 0"),
     "objective": (lambda: Objective("tase"), "did you mean 'taste'"),
     "discount": (lambda: Objective("taste", NAN), "discount must be in [0, 1]"),
@@ -224,20 +220,6 @@ COLUMNS: list[tuple[dict[str, Any], str]] = [
     ({"ann": [0.5], "bob": [{"p": 0.5}], "outcome": [1.0]}, "column 'bob'"),
     ({"ann": [0.5], "bob": [0.5], "outcome": ["A"]}, "column 'outcome'"),
 ]
-
-
-@pytest.mark.parametrize(("columns", "text"), COLUMNS)
-def test_a_parquet_file_of_reports(tmp_path: Path, columns: dict[str, Any], text: str) -> None:
-    pq.write_table(pa.table(columns), tmp_path / "reports.parquet")
-    with pytest.raises(ValueError, match=re.escape(text)):
-        run_parquet(make_aggregator("mean", 2), tmp_path / "reports.parquet", tmp_path / "labels.parquet")
-    assert [path.name for path in tmp_path.iterdir()] == ["reports.parquet"], "a scratch file is left"
-
-
-def test_a_parquet_file_of_reports_that_is_none(tmp_path: Path) -> None:
-    (tmp_path / "reports.parquet").write_bytes(b"PAR1 no PAR1")
-    with pytest.raises(ValueError, match=r"reports.parquet: not a readable Parquet file"):
-        run_parquet(make_aggregator("mean", 2), tmp_path / "reports.parquet", tmp_path / "labels.parquet")
 
 
 def reply(**choice: Any) -> SimpleNamespace:

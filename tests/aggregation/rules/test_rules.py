@@ -1,26 +1,16 @@
-"""Single rules: hand-computed rounds, the peers behind the adapter, topics, chunks."""
+"""Single rules: hand-computed rounds, the peers behind the adapter."""
 
 from __future__ import annotations
 
-import os
-import stat
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from truthful_rlhf.aggregation import (
     AGGREGATORS,
-    OnlineRun,
     OnlineWeighted,
-    PerTopic,
     final_labels,
-    run_chunks,
     run_online,
-    run_parquet,
 )
 from truthful_rlhf.aggregation.base import FloatArray, WholeCampaigns, check_reports
 from truthful_rlhf.aggregation.statistics import accuracy
@@ -128,115 +118,6 @@ def test_a_panel_that_only_ever_voted_one_way_is_taken_at_its_word() -> None:
 def test_options_just_outside_their_range_are_refused(name: str, option: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(option))):
         AGGREGATORS[name](3, **option)
-
-
-def test_final_labels_by_topic_by_hand() -> None:
-    """One update on topic x (eta 1/2, as in a single mechanism): weights .6, .4; topic y has seen nothing."""
-    rule = PerTopic(lambda n: OnlineWeighted(n, eta=0.5), 2)
-    reports, topics = np.tile([0.9, 0.1], (3, 1)), ["x", "y", "x"]
-    rule.run_online(reports, [1.0, NAN, NAN], topics)
-    np.testing.assert_allclose(rule.final_labels(reports, [1.0, NAN, NAN], topics), [1.0, 0.5, 0.58])
-    np.testing.assert_allclose(rule.final_labels(reports, [NAN, 0.0, NAN], topics), [0.58, 0.0, 0.58])
-
-
-@pytest.mark.parametrize("n_topics", [2, 4])
-def test_every_round_has_one_topic(n_topics: int) -> None:
-    rule = PerTopic(OnlineWeighted, 2)
-    with pytest.raises(ValueError, match=f"3 rounds, {n_topics} topics"):
-        rule.run_online(np.full((3, 2), 0.5), [1.0, NAN, NAN], ["x"] * n_topics)
-
-
-def test_topics_keep_a_topic_liar_out_where_it_lies() -> None:
-    rng = np.random.default_rng(0)
-    truth = (rng.random(2000) < 0.5).astype(np.float64)
-    topics = np.where(rng.random(2000) < 0.1, "politics", "code")
-    noisy = np.where(rng.random((2000, 3)) < 0.7, truth[:, None], 1.0 - truth[:, None])
-    liar = np.where(topics == "politics", 1.0 - truth, truth)
-    reports = np.column_stack([liar, noisy])
-    rule = PerTopic(AGGREGATORS["online_weighted"], 4)
-    run = rule.run_online(reports, truth, list(topics))
-    assert rule.weights("code")[0] > 0.9
-    assert rule.weights("politics")[0] < 0.01
-    assert rule.weights("unheard of").tolist() == [0.25] * 4
-    on_politics = topics == "politics"
-    single = run_online(OnlineWeighted(4), reports, truth)
-    assert accuracy(single.soft_labels[on_politics], truth[on_politics]) < 0.4  # negative control: one global weight
-    assert accuracy(run.soft_labels[on_politics], truth[on_politics]) > 0.6
-    looped = PerTopic(AGGREGATORS["online_weighted"], 4)
-    for t in range(300):
-        assert looped.predict_one(reports[t], topics[t]) == pytest.approx(run.soft_labels[t], abs=1e-12)
-        looped.learn_one(reports[t], truth[t], topics[t])
-    assert rule.final_labels(reports, np.full(2000, NAN), list(topics)).shape == (2000,)
-    with pytest.raises(ValueError, match="2000 rounds, 1 topics"):
-        rule.run_online(reports, truth, ["code"])
-
-
-@pytest.fixture
-def wide_table(tmp_path: Path) -> tuple[Path, FloatArray, FloatArray]:
-    rng = np.random.default_rng(0)
-    reports = rng.random((1000, 4))
-    reports[rng.random(reports.shape) < 0.2] = NAN
-    outcomes = np.where(rng.random(1000) < 0.5, (rng.random(1000) < 0.5).astype(float), NAN)
-    columns = {f"labeler{i}": pa.array(reports[:, i], from_pandas=True) for i in range(4)}
-    pq.write_table(pa.table({**columns, "outcome": pa.array(outcomes, from_pandas=True)}), tmp_path / "reports.parquet")
-    return tmp_path, reports, outcomes
-
-
-def test_chunks_and_parquet_equal_one_call(wide_table: tuple[Path, FloatArray, FloatArray]) -> None:
-    folder, reports, outcomes = wide_table
-    whole = run_online(OnlineWeighted(4), reports, outcomes)
-    pieces = ((reports[k : k + 77], outcomes[k : k + 77]) for k in range(0, 1000, 77))
-    labels = np.concatenate([run.soft_labels for run in run_chunks(OnlineWeighted(4), pieces)])
-    np.testing.assert_array_equal(labels, whole.soft_labels)
-    target = folder / "labels.parquet"
-    assert (
-        run_parquet(OnlineWeighted(4), folder / "reports.parquet", target, keep_weights=True, chunk_rounds=77) == 1000
-    )
-    written = pd.read_parquet(target)
-    np.testing.assert_array_equal(written["soft_label"], whole.soft_labels)
-    np.testing.assert_array_equal(written[[f"weight_labeler{i}" for i in range(4)]], whole.weights)
-
-
-class WithoutWeights(OnlineWeighted):
-    """Refuses to compute the weights of every round."""
-
-    def run(self, reports: FloatArray, outcomes: FloatArray, keep_weights: bool) -> OnlineRun:
-        assert not keep_weights, "the weights of every round were computed"
-        return super().run(reports, outcomes, keep_weights)
-
-
-def test_parquet_without_weights_computes_none(wide_table: tuple[Path, FloatArray, FloatArray]) -> None:
-    folder, reports, outcomes = wide_table
-    run_parquet(WithoutWeights(4), folder / "reports.parquet", folder / "labels.parquet", chunk_rounds=77)
-    written = pd.read_parquet(folder / "labels.parquet")
-    assert list(written) == ["soft_label"]
-    np.testing.assert_array_equal(written["soft_label"], run_online(OnlineWeighted(4), reports, outcomes).soft_labels)
-    with pytest.raises(AssertionError, match="were computed"):  # the control: with weights the class does refuse
-        run_parquet(WithoutWeights(4), folder / "reports.parquet", folder / "labels.parquet", keep_weights=True)
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask to speak of")
-@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
-def test_the_labels_have_the_mode_that_the_umask_leaves(
-    wide_table: tuple[Path, FloatArray, FloatArray], umask: int, mode: int
-) -> None:
-    target = wide_table[0] / "labels.parquet"
-    before = os.umask(umask)
-    try:
-        run_parquet(OnlineWeighted(4), wide_table[0] / "reports.parquet", target)
-    finally:
-        os.umask(before)
-    assert stat.S_IMODE(target.stat().st_mode) == mode
-
-
-def test_a_failed_conversion_leaves_nothing_behind(wide_table: tuple[Path, FloatArray, FloatArray]) -> None:
-    folder, _, _ = wide_table
-    before = sorted(folder.iterdir())
-    with pytest.raises(ValueError, match=r"reports.parquet, rounds from 0: the rule was made for 3 labelers"):
-        run_parquet(OnlineWeighted(3), folder / "reports.parquet", folder / "labels.parquet")
-    with pytest.raises(ValueError, match="fits all reports at once"):
-        run_parquet(AGGREGATORS["mace"](4), folder / "reports.parquet", folder / "labels.parquet")
-    assert sorted(folder.iterdir()) == before
 
 
 def test_final_labels_follow_the_good_minority_with_a_tenth_audited() -> None:

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from tests.pipeline.aggregate.campaigns import annotations_of, rows_of, votes
-from truthful_rlhf.aggregation import AGGREGATORS, final_labels, make_aggregator, recalibrate, run_online
+from truthful_rlhf.aggregation import AGGREGATORS, label_campaign, mechanism, recalibrate
+from truthful_rlhf.aggregation.rules import fits_all_at_once
 from truthful_rlhf.labelers.recorded.read import AnnotationError
 from truthful_rlhf.labelers.recorded.table import read_annotations
-from truthful_rlhf.pipeline.aggregate import campaign
 from truthful_rlhf.pipeline.aggregate.accuracy import accuracy_table, measured_pairs
-from truthful_rlhf.pipeline.aggregate.campaign import BATCH_RULES, LEARNING_RULES, Settings, run_campaign
+from truthful_rlhf.pipeline.aggregate.campaign import AggregationSettings, run_campaign
+from truthful_rlhf.pipeline.config.rule import RuleSection
 
 
 @pytest.fixture
@@ -30,24 +31,40 @@ def columns(annotations: Any) -> list[int]:
     return [annotations.labeler_ids.index(f"l{i:02}") for i in range(annotations.n_labelers)]
 
 
-@pytest.mark.parametrize("rule", sorted(set(AGGREGATORS) - {"elf"}))
+@pytest.mark.parametrize("rule", ["online_weighted", "mean", "logistic", "dawid_skene"])
 def test_it_equals_the_rule_on_the_dense_matrix(
     rule: str, sparse: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(campaign, "_CHUNK_BYTES", 8 * 5 * 17)  # many chunks of 17 rounds
+    monkeypatch.setattr(mechanism, "_PIECE_BYTES", 8 * 5 * 17)  # many pieces of 17 rounds
     reports, outcomes = sparse
     annotations = annotations_of(reports, outcomes)
-    result = run_campaign(annotations, Settings(rule=rule))
-    aggregator = make_aggregator(rule, 5)
+    result = run_campaign(annotations, AggregationSettings(rule=rule))
     dense = reports[:, [int(name[1:]) for name in annotations.labeler_ids]]
-    run = run_online(aggregator, dense, outcomes)
-    np.testing.assert_allclose(result.stated, run.soft_labels, atol=1e-12)
-    np.testing.assert_allclose(result.history[:-1], run.weights, atol=1e-12)
-    np.testing.assert_allclose(result.weights, aggregator.weights_, atol=1e-12)
-    final = final_labels(aggregator, dense, outcomes)
-    if rule in BATCH_RULES:  # their posteriors have seen every report already
-        final = np.where(np.isnan(outcomes), run.soft_labels, outcomes)
-    np.testing.assert_allclose(result.soft_labels, final, atol=1e-12)
+    labeled = label_campaign(dense, outcomes, rule, pair_ids=annotations.pair_ids)
+    np.testing.assert_allclose(result.stated, labeled.stated, atol=1e-12)
+    np.testing.assert_allclose(result.history, labeled.weights, atol=1e-12)
+    np.testing.assert_allclose(result.soft_labels, labeled.soft_labels, atol=1e-12)
+
+
+def test_compare_and_aggregate_give_the_same_labels_of_every_kind(sparse: tuple[Any, Any]) -> None:
+    reports, outcomes = sparse
+    annotations = annotations_of(reports, outcomes)
+    dense = reports[:, [int(name[1:]) for name in annotations.labeler_ids]]
+    for name, kind in (("glad", "final"), ("glad", "reweighted"), ("online_weighted", "stacked"), ("mace", "online")):
+        rule = RuleSection(name=name, labels=kind)  # type: ignore[arg-type]
+        compared = rule.label(dense, outcomes, [""] * len(dense)).soft_labels
+        result = run_campaign(annotations, AggregationSettings(rule=name, labels=kind))  # type: ignore[arg-type]
+        np.testing.assert_array_equal(result.soft_labels, compared)
+
+
+def test_every_option_reaches_its_rule(sparse: tuple[Any, Any]) -> None:
+    annotations = annotations_of(*sparse)
+    plain = run_campaign(annotations, AggregationSettings())
+    for options in ({"initial_weights": [1, 1, 1, 1, 9]}, {"fixed_share": 0.2}, {"eta": 0.5}, {"label": "median"}):
+        other = run_campaign(annotations, AggregationSettings(options=options))
+        assert not np.array_equal(other.stated, plain.stated), options
+    with pytest.raises(AnnotationError, match="did you mean 'trim'"):
+        run_campaign(annotations, AggregationSettings(rule="trimmed_mean", options={"trims": 0.1}))
 
 
 def test_the_log_is_append_only(sparse: tuple[Any, Any]) -> None:
@@ -55,8 +72,8 @@ def test_the_log_is_append_only(sparse: tuple[Any, Any]) -> None:
     reports, outcomes = sparse
     rows = rows_of(reports, outcomes)
     k = next(n for n, row in enumerate(rows) if row["pair_id"] == "p0070")
-    before = run_campaign(read_annotations(rows[:k]), Settings(labels="online"))
-    after = run_campaign(read_annotations(rows), Settings(labels="online"))
+    before = run_campaign(read_annotations(rows[:k]), AggregationSettings(labels="online"))
+    after = run_campaign(read_annotations(rows), AggregationSettings(labels="online"))
     np.testing.assert_allclose(after.stated[:70], before.stated, atol=1e-12)
 
 
@@ -64,10 +81,14 @@ def test_the_seed_is_that_of_the_rules_own_lottery() -> None:
     """Every outcome is audited under both seeds, so nothing but the lots can differ."""
     reports, outcomes = votes(60, [0.7] * 4, np.random.default_rng(0))
     annotations = annotations_of(reports, outcomes)
-    first, again, other = (run_campaign(annotations, Settings(rule="elf", seed=seed)).history for seed in (0, 0, 1))
+    first, again, other = (
+        run_campaign(annotations, AggregationSettings(rule="elf", seed=seed)).history for seed in (0, 0, 1)
+    )
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
-    plain, same = (run_campaign(annotations, Settings(rule="online_weighted", seed=seed)).history for seed in (0, 1))
+    plain, same = (
+        run_campaign(annotations, AggregationSettings(rule="online_weighted", seed=seed)).history for seed in (0, 1)
+    )
     np.testing.assert_array_equal(plain, same)  # the control: a rule without a lottery has no use for the seed
 
 
@@ -75,20 +96,22 @@ def test_every_topic_draws_lots_of_its_own() -> None:
     """The same reports and outcomes under two topics."""
     reports, outcomes = votes(60, [0.7] * 4, np.random.default_rng(0))
     twice = annotations_of(np.tile(reports, (2, 1)), np.tile(outcomes, 2), topics=["x"] * 60 + ["y"] * 60)
-    stated = run_campaign(twice, Settings(rule="elf", per_topic=True)).stated
+    stated = run_campaign(twice, AggregationSettings(rule="elf", per_topic=True)).stated
     assert not np.array_equal(stated[:60], stated[60:])
 
 
 def test_the_default_rule_needs_an_outcome(sparse: tuple[Any, Any]) -> None:
     reports, outcomes = sparse
-    assert run_campaign(annotations_of(reports, outcomes), Settings()).rule == "online_weighted"
-    assert run_campaign(annotations_of(reports), Settings()).rule == "mean"
+    assert run_campaign(annotations_of(reports, outcomes), AggregationSettings()).rule.name == "online_weighted"
+    assert run_campaign(annotations_of(reports), AggregationSettings()).rule.name == "mean"
 
 
 def test_the_audit_rate_reveals_that_share_and_changes_with_the_seed(sparse: tuple[Any, Any]) -> None:
     annotations = annotations_of(*sparse)
     known = ~np.isnan(annotations.outcome)
-    revealed = {seed: run_campaign(annotations, Settings(audit_rate=0.25, seed=seed)).revealed for seed in (0, 1)}
+    revealed = {
+        seed: run_campaign(annotations, AggregationSettings(audit_rate=0.25, seed=seed)).revealed for seed in (0, 1)
+    }
     for values in revealed.values():
         shown = ~np.isnan(values)
         assert shown.sum() == round(0.25 * known.sum())
@@ -97,17 +120,17 @@ def test_the_audit_rate_reveals_that_share_and_changes_with_the_seed(sparse: tup
 
 
 def test_final_labels_of_audited_pairs_are_their_outcomes(sparse: tuple[Any, Any]) -> None:
-    result = run_campaign(annotations_of(*sparse), Settings(audit_rate=0.5))
+    result = run_campaign(annotations_of(*sparse), AggregationSettings(audit_rate=0.5))
     audited = ~np.isnan(result.revealed)
     np.testing.assert_array_equal(result.soft_labels[audited], result.revealed[audited])
-    online = run_campaign(annotations_of(*sparse), Settings(audit_rate=0.5, labels="online"))
+    online = run_campaign(annotations_of(*sparse), AggregationSettings(audit_rate=0.5, labels="online"))
     np.testing.assert_array_equal(online.soft_labels, online.stated)
     assert (online.soft_labels[audited] != online.revealed[audited]).any()
 
 
 @pytest.mark.parametrize("rule", ["online_weighted", "dawid_skene"])
 def test_reweighted_labels_differ_from_final_ones_on_audited_pairs_only(sparse: tuple[Any, Any], rule: str) -> None:
-    settings = Settings(rule=rule, audit_rate=0.5)
+    settings = AggregationSettings(rule=rule, audit_rate=0.5)
     final = run_campaign(annotations_of(*sparse), settings)
     reweighted = run_campaign(annotations_of(*sparse), replace(settings, labels="reweighted"))
     audited = ~np.isnan(final.revealed)
@@ -129,8 +152,8 @@ def test_weights_per_topic_catch_a_labeler_who_lies_on_one_topic() -> None:
     reports[lies, 0] = 1.0 - reports[lies, 0]
     annotations = annotations_of(reports, outcomes, topics=topics)
     rate = 0.5
-    split = run_campaign(annotations, Settings(audit_rate=rate, per_topic=True))
-    joint = run_campaign(annotations, Settings(audit_rate=rate))
+    split = run_campaign(annotations, AggregationSettings(audit_rate=rate, per_topic=True))
+    joint = run_campaign(annotations, AggregationSettings(audit_rate=rate))
     rest = lies & np.isnan(split.revealed)
 
     def accuracy(labels: Any) -> float:
@@ -143,16 +166,19 @@ def test_weights_per_topic_catch_a_labeler_who_lies_on_one_topic() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (Settings(rule="online_weigthed"), r"not known .did you mean 'online_weighted'\?.; valid: "),
-        (Settings(audit_rate=0.0), r"audit rate must be in \(0, 1\]"),
-        (Settings(audit_rate=1.5), r"audit rate must be in \(0, 1\]"),
-        (Settings(audit_rate=1e-4), r"reveals none of the \d+ known outcomes; the smallest that reveals one is 0.0"),
-        (Settings(per_topic=True), "weights per topic need a topic column"),
-        (Settings(eta=0.7), r"eta must be .* in \(0, 0.5\]"),
-        (Settings(rule="mean", eta=0.1), r"option of rule 'mean': 'eta'"),
+        (AggregationSettings(rule="online_weigthed"), r"not known .did you mean 'online_weighted'\?.; valid: "),
+        (AggregationSettings(audit_rate=0.0), r"audit rate must be in \(0, 1\]"),
+        (AggregationSettings(audit_rate=1.5), r"audit rate must be in \(0, 1\]"),
+        (
+            AggregationSettings(audit_rate=1e-4),
+            r"reveals none of the \d+ known outcomes; the smallest that reveals one is 0.0",
+        ),
+        (AggregationSettings(per_topic=True), "weights per topic need a topic column"),
+        (AggregationSettings(options={"eta": 0.7}), r"eta must be .* in \(0, 0.5\]"),
+        (AggregationSettings(rule="mean", options={"eta": 0.1}), r"option of rule 'mean': 'eta'"),
     ],
 )
-def test_wrong_settings_are_answered(settings: Settings, message: str, sparse: tuple[Any, Any]) -> None:
+def test_wrong_settings_are_answered(settings: AggregationSettings, message: str, sparse: tuple[Any, Any]) -> None:
     with pytest.raises(AnnotationError, match=message):
         run_campaign(annotations_of(*sparse), settings)
 
@@ -160,23 +186,28 @@ def test_wrong_settings_are_answered(settings: Settings, message: str, sparse: t
 def test_a_batch_rule_that_does_not_fit_says_how_much_it_needs(
     sparse: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(campaign, "_MAX_BATCH_BYTES", 1000)
-    for rule in BATCH_RULES:
+    monkeypatch.setattr(mechanism, "_MAX_AT_ONCE_BYTES", 1000)
+    for rule in filter(fits_all_at_once, AGGREGATORS):
         with pytest.raises(AnnotationError, match=r"120 pairs x 5 labelers need .* work in pieces"):
-            run_campaign(annotations_of(*sparse), Settings(rule=rule))
-    assert run_campaign(annotations_of(*sparse), Settings(rule=LEARNING_RULES[0])).rule == LEARNING_RULES[0]
+            run_campaign(annotations_of(*sparse), AggregationSettings(rule=rule))
+    assert (
+        run_campaign(annotations_of(*sparse), AggregationSettings(rule="online_weighted")).rule.name
+        == "online_weighted"
+    )
 
 
 def test_a_pair_that_nobody_judged_gets_no_label() -> None:
     rows = rows_of(np.array([[0.9, 0.8]]))
     rows.append({**rows[0], "pair_id": "q", "report": None})
-    result = run_campaign(read_annotations(rows), Settings())
+    result = run_campaign(read_annotations(rows), AggregationSettings())
     np.testing.assert_allclose(result.soft_labels, [0.85, np.nan])
 
 
 @pytest.mark.parametrize("rule", ["mean", "dawid_skene", "online_weighted"])
 def test_the_chosen_row_of_the_accuracy_table_is_what_is_exported(sparse: tuple[Any, Any], rule: str) -> None:
-    result = run_campaign(annotations_of(*sparse), Settings(rule=rule, audit_rate=0.5, labels="recalibrated"))
+    result = run_campaign(
+        annotations_of(*sparse), AggregationSettings(rule=rule, audit_rate=0.5, labels="recalibrated")
+    )
     (chosen,) = [row for row in accuracy_table(result) if row.chosen]
     pairs = measured_pairs(result)
     exported, outcomes = result.soft_labels[pairs], result.annotations.outcome[pairs]

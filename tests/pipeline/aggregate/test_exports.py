@@ -14,7 +14,7 @@ from datasets import load_dataset
 from tests.pipeline.aggregate.campaigns import rows_of
 from truthful_rlhf.labelers.recorded.table import read_annotations
 from truthful_rlhf.pipeline.aggregate import aggregate_table, exports
-from truthful_rlhf.pipeline.aggregate.campaign import Settings, run_campaign
+from truthful_rlhf.pipeline.aggregate.campaign import AggregationSettings, run_campaign
 from truthful_rlhf.pipeline.aggregate.exports import write_labels, write_weights
 
 REPORTS = np.array([[0.9, 0.8], [0.1, np.nan], [0.5, 0.5]])
@@ -35,7 +35,7 @@ def test_the_soft_label_table_is_oriented() -> None:
 
 def test_datasets_loads_both_formats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exports, "_CHUNK_PAIRS", 2)  # more than one row group
-    result = run_campaign(read_annotations(rows_of(REPORTS, OUTCOMES)), Settings(rule="mean"))
+    result = run_campaign(read_annotations(rows_of(REPORTS, OUTCOMES)), AggregationSettings(rule="mean"))
     paths = write_labels(result, tmp_path)
     assert [path.name for path in paths] == [
         "soft_labels.parquet",
@@ -86,7 +86,7 @@ def test_without_texts_there_is_nothing_to_train_on(tmp_path: Path) -> None:
 
 
 def test_weights_table(tmp_path: Path) -> None:
-    result = run_campaign(read_annotations(rows_of(REPORTS, np.array([1.0, np.nan, 0.0]))), Settings())
+    result = run_campaign(read_annotations(rows_of(REPORTS, np.array([1.0, np.nan, 0.0]))), AggregationSettings())
     table = pd.read_parquet(write_weights(result, tmp_path))
     assert table["round"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     assert table["labeler_id"].tolist() == ["l00", "l01"] * 4

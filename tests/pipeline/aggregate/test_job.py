@@ -13,7 +13,7 @@ import pytest
 
 from tests.pipeline.aggregate.campaigns import rows_of, votes
 from truthful_rlhf.labelers.recorded.table import read_annotations
-from truthful_rlhf.pipeline.aggregate.campaign import CampaignResult, Settings, run_campaign
+from truthful_rlhf.pipeline.aggregate.campaign import AggregationSettings, CampaignResult, run_campaign
 from truthful_rlhf.pipeline.aggregate.job import aggregate_into
 from truthful_rlhf.pipeline.aggregate.measures import Analysis, analyse
 
@@ -26,16 +26,18 @@ def campaign_rows(n: int = 150, known: bool = True) -> list[dict[str, Any]]:
     return rows_of(reports, outcomes if known else None)
 
 
-def run(out: Path, rows: Any, settings: Settings | None = None, **reading: Any) -> tuple[CampaignResult, Analysis]:
+def run(
+    out: Path, rows: Any, settings: AggregationSettings | None = None, **reading: Any
+) -> tuple[CampaignResult, Analysis]:
     annotations = read_annotations(rows, **reading)
-    return aggregate_into(out, annotations, settings or Settings(), rows, {})
+    return aggregate_into(out, annotations, settings or AggregationSettings(), rows, {})
 
 
 def test_replay_is_byte_identical(tmp_path: Path) -> None:
     source = tmp_path / "votes.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in campaign_rows()))
     for name in ("first", "second"):
-        run(tmp_path / name, source, Settings(audit_rate=0.5))
+        run(tmp_path / name, source, AggregationSettings(audit_rate=0.5))
     files = sorted(path.name for path in (tmp_path / "first").iterdir())
     assert files == [
         "labelers.json",
@@ -47,7 +49,7 @@ def test_replay_is_byte_identical(tmp_path: Path) -> None:
     ]
     for name in files:
         assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes(), name
-    run(tmp_path / "other", source, Settings(audit_rate=0.5, seed=1))
+    run(tmp_path / "other", source, AggregationSettings(audit_rate=0.5, seed=1))
     assert (tmp_path / "other" / "report.html").read_bytes() != (tmp_path / "first" / "report.html").read_bytes()
 
 
@@ -94,7 +96,7 @@ def test_hostile_names_and_texts_stay_text(tmp_path: Path) -> None:
 
 def test_the_report_says_what_cannot_be_known(tmp_path: Path) -> None:
     result, analysis = run(tmp_path, campaign_rows(known=False))
-    assert result.rule == "mean"
+    assert result.rule.name == "mean"
     assert analysis.accuracy == []
     page = (tmp_path / "report.html").read_text()
     for text in ("No outcome is known", "dawid_skene", "audit-plan FILE --budget 50", "only who agrees"):
@@ -105,7 +107,7 @@ def test_the_report_says_what_cannot_be_known(tmp_path: Path) -> None:
 
 
 def test_labelers_json_has_what_the_page_shows(tmp_path: Path) -> None:
-    result, analysis = run(tmp_path, campaign_rows(), Settings(audit_rate=0.5))
+    result, analysis = run(tmp_path, campaign_rows(), AggregationSettings(audit_rate=0.5))
     content = json.loads((tmp_path / "labelers.json").read_text())
     assert content["campaign"]["pairs"] == 150
     assert content["campaign"]["audited_pairs"] == 75
@@ -124,22 +126,22 @@ def test_labelers_json_has_what_the_page_shows(tmp_path: Path) -> None:
 
 def test_gains_and_bonuses_are_reported_for_the_mechanism_only() -> None:
     annotations = read_annotations(campaign_rows())
-    learned = analyse(run_campaign(annotations, Settings()))
+    learned = analyse(run_campaign(annotations, AggregationSettings()))
     flipper = next(row for row in learned.labelers if row["labeler_id"] == "l03")
     assert flipper["gain"] > 0, "someone who states the opposite of what it knows gains by flipping back"
     assert learned.labelers[0]["bonus"] > 0 > flipper["bonus"]
     assert sum(row["bonus"] for row in learned.labelers) == pytest.approx(0.0, abs=1e-9)
-    plain = analyse(run_campaign(annotations, Settings(rule="mean")))
+    plain = analyse(run_campaign(annotations, AggregationSettings(rule="mean")))
     assert plain.gains_text is None
     assert plain.bonus_text is None
 
 
 def test_unaudited_pairs_measure_final_labels_and_audited_ones_never_do() -> None:
     annotations = read_annotations(campaign_rows())
-    full = analyse(run_campaign(annotations, Settings()))
+    full = analyse(run_campaign(annotations, AggregationSettings()))
     assert [row.name for row in full.accuracy] == ["mean", "majority", "median", "online_weighted, online"]
     assert {row.n for row in full.accuracy} == {150}
-    half = analyse(run_campaign(annotations, Settings(audit_rate=0.4)))
+    half = analyse(run_campaign(annotations, AggregationSettings(audit_rate=0.4)))
     assert half.accuracy[-1].name == "online_weighted, final"
     assert {row.n for row in half.accuracy} == {90}
     for row in half.accuracy:
@@ -161,15 +163,15 @@ def test_on_healthy_crowds_nothing_is_lost(
     if not DATA.is_dir():
         pytest.skip("../shared/data is not here")
     annotations = read_annotations(DATA / file, **reading)
-    _, analysis = aggregate_into(tmp_path, annotations, Settings(), DATA / file, {})
+    _, analysis = aggregate_into(tmp_path, annotations, AggregationSettings(), DATA / file, {})
     rows = {row.name: row for row in analysis.accuracy}
     assert (annotations.n_pairs, rows["mean"].n) == (n_pairs, known)
     assert rows["online_weighted, online"].accuracy >= rows["mean"].accuracy - 0.01
     differences = []
     for seed in range(10):
-        result = run_campaign(annotations, Settings(audit_rate=0.5, seed=seed))
+        result = run_campaign(annotations, AggregationSettings(audit_rate=0.5, seed=seed))
         rest = np.isnan(result.revealed) & ~np.isnan(annotations.outcome)
-        mean = run_campaign(annotations, Settings(rule="mean", audit_rate=0.5, seed=seed))
+        mean = run_campaign(annotations, AggregationSettings(rule="mean", audit_rate=0.5, seed=seed))
         y = annotations.outcome[rest]
         hits = [
             np.where(q[rest] == 0.5, 0.5, (q[rest] > 0.5) == (y > 0.5)).mean()

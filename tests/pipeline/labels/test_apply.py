@@ -8,36 +8,32 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from truthful_rlhf.aggregation import recalibrate
 from truthful_rlhf.labelers.recorded.read import AnnotationError
 from truthful_rlhf.pipeline.config.experiment import Config
 from truthful_rlhf.pipeline.config.rule import RuleSection
 from truthful_rlhf.pipeline.experiment.conditions import GRID, Condition
 from truthful_rlhf.pipeline.experiment.context import Experiment
+from truthful_rlhf.pipeline.experiment.data import aggregate
 from truthful_rlhf.pipeline.experiment.pairs import draw_outcomes, recorded_pairs
-from truthful_rlhf.pipeline.labels.apply import apply_rule, label_quality, orient
+from truthful_rlhf.pipeline.labels.apply import label_quality, orient
 from truthful_rlhf.pipeline.storage.artifacts import RunFolder
 from truthful_rlhf.reward_model.gold import VaderGold
 
 
-def test_online_labels_are_stated_before_the_outcome_and_final_labels_after() -> None:
-    reports = np.array([[0.9, 0.1], [0.9, 0.1], [0.9, 0.1]])
-    outcomes = np.array([1.0, np.nan, np.nan])
-    rule = RuleSection(name="online_weighted", options={"eta": 0.5}, labels="online")
-    online = apply_rule(rule, reports, outcomes, [""] * 3)
+def test_a_rule_of_a_config_is_label_campaign_with_its_options() -> None:
+    reports, outcomes = np.tile([0.9, 0.1], (3, 1)), np.array([1.0, np.nan, np.nan])
+    rule = RuleSection(name="online_weighted", options={"eta": 0.5}, labels="reweighted")
     # by hand: s = (.99, .19), mean .59, weights .5 (1 +- .5 * .4) = (.6, .4); label .6 * .9 + .4 * .1 = .58
-    np.testing.assert_allclose(online.soft_labels, [0.5, 0.58, 0.58])
-    np.testing.assert_allclose(online.weights, [[0.5, 0.5], [0.6, 0.4], [0.6, 0.4], [0.6, 0.4]])
-    final = apply_rule(rule.model_copy(update={"labels": "final"}), reports, outcomes, [""] * 3)
-    np.testing.assert_allclose(final.soft_labels, [1.0, 0.58, 0.58])  # the audited pair takes its outcome
-    np.testing.assert_allclose(final.stated, online.soft_labels)
-    reweighted = apply_rule(rule.model_copy(update={"labels": "reweighted"}), reports, outcomes, [""] * 3)
-    np.testing.assert_allclose(reweighted.soft_labels, [0.58, 0.58, 0.58])  # the outcome moved the weights, no more
-    recalibrated = apply_rule(rule.model_copy(update={"labels": "recalibrated"}), reports, outcomes, [""] * 3)
-    np.testing.assert_allclose(recalibrated.soft_labels, recalibrate([0.58] * 3, outcomes))
-    assert recalibrated.soft_labels[0] > 0.58  # the one outcome was right
-    by_topic = rule.model_copy(update={"labels": "reweighted", "per_topic": True})
-    np.testing.assert_allclose(apply_rule(by_topic, reports, outcomes, ["x", "x", "y"]).soft_labels, [0.58, 0.58, 0.5])
+    np.testing.assert_allclose(rule.label(reports, outcomes, ["x", "x", "y"]).soft_labels, [0.58] * 3)
+    by_topic = rule.model_copy(update={"per_topic": True})
+    np.testing.assert_allclose(by_topic.label(reports, outcomes, ["x", "x", "y"]).soft_labels, [0.58, 0.58, 0.5])
+
+
+def test_a_pair_that_nobody_judged_trains_nothing() -> None:
+    pairs = pd.DataFrame({"pair_id": ["x", "y"], "prompt": "p", "response_a": "a", "response_b": "b"})
+    table = orient(pairs, np.array([np.nan, 0.2]), np.array([0, 3]), np.array([True, False]))
+    assert table["pair_id"].tolist() == ["y"]
+    assert label_quality(np.array([np.nan, 0.2]), np.array([0.9, 0.2]), np.array([True, False]))["brier"] == 0.0
 
 
 def noisy_votes(n_pairs: int) -> tuple[np.ndarray, np.ndarray]:
@@ -50,14 +46,14 @@ def noisy_votes(n_pairs: int) -> tuple[np.ndarray, np.ndarray]:
 def test_every_seed_of_an_experiment_draws_lots_of_its_own(tmp_path: Path) -> None:
     """The same pairs, reports and audits: only what a rule's lottery draws may differ, and without one nothing."""
     reports, truth = noisy_votes(60)
-    pairs = pd.DataFrame({"topic": [""] * 60})
+    pairs = pd.DataFrame({"topic": [""] * 60, "pair_id": range(60)})
     outcomes = pd.DataFrame({"outcome": truth, "audited": True})
     content = {"panels": {"p": ["noisy"]}, "rules": ["elf", "hedge"], "policy": {"method": "dpo"}}
     experiment = Experiment(Config.model_validate(content), RunFolder(tmp_path), GRID)
 
     def stated(rule: RuleSection, seed: int) -> list[float]:
         condition = Condition(seed, "p", rule, experiment.config.policy[0])
-        return experiment.aggregate(condition, pairs, outcomes, pd.DataFrame(reports)).stated.tolist()
+        return aggregate(experiment, condition, pairs, outcomes, pd.DataFrame(reports)).stated.tolist()
 
     elf, hedge = experiment.config.rules
     assert stated(elf, 0) == stated(elf, 0)
@@ -72,10 +68,10 @@ def test_the_lots_of_a_topic_stay_when_the_campaign_goes_on() -> None:
     reports, outcomes = noisy_votes(60)
     rule = RuleSection(name="elf", per_topic=True)
     topics = ["x"] * 15 + ["y"] * 15
-    before = apply_rule(rule, reports[:30], outcomes[:30], topics, seed=3)
-    after = apply_rule(rule, reports, outcomes, [*topics, *["y"] * 10, *["z"] * 20], seed=3)
+    before = rule.label(reports[:30], outcomes[:30], topics, seed=3)
+    after = rule.label(reports, outcomes, [*topics, *["y"] * 10, *["z"] * 20], seed=3)
     np.testing.assert_array_equal(after.stated[:30], before.stated)
-    twice = apply_rule(rule, np.tile(reports, (2, 1)), np.tile(outcomes, 2), ["x"] * 60 + ["y"] * 60, seed=3)
+    twice = rule.label(np.tile(reports, (2, 1)), np.tile(outcomes, 2), ["x"] * 60 + ["y"] * 60, seed=3)
     assert not np.array_equal(twice.stated[:60], twice.stated[60:])  # and each topic has its own
 
 
