@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from truthful_rlhf.reward_model.losses import LOSSES
 
-SoftLabelLoss = Literal["soft_bce", "gdpo", "hard", "robust", "redraw"]
+SoftLabelLoss = Literal["soft_bce", "hard", "robust"]
 assert set(SoftLabelLoss.__args__) == set(LOSSES)  # type: ignore[attr-defined]
 
 
