@@ -11,7 +11,7 @@ from typing import Any
 from truthful_rlhf.aggregation.base import Aggregator
 from truthful_rlhf.aggregation.calibration import recalibrate
 from truthful_rlhf.aggregation.campaign import OnlineRun, final_labels, run_online
-from truthful_rlhf.aggregation.chunks import run_chunks, run_parquet
+from truthful_rlhf.aggregation.chunks import run_chunks
 from truthful_rlhf.aggregation.hindsight import best_labeler, regret
 from truthful_rlhf.aggregation.names import unknown
 from truthful_rlhf.aggregation.per_topic import PerTopic
@@ -84,5 +84,4 @@ __all__ = [
     "regret",
     "run_chunks",
     "run_online",
-    "run_parquet",
 ]

@@ -5,14 +5,11 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
 
@@ -25,7 +22,6 @@ from truthful_rlhf.aggregation import (
     make_aggregator,
     regret,
     run_online,
-    run_parquet,
 )
 from truthful_rlhf.aggregation.game.campaigns import Objective, draw_campaigns
 from truthful_rlhf.aggregation.game.population import Group, Population
@@ -211,33 +207,6 @@ def test_a_call(case: str) -> None:
     call, text = CALLS[case]
     with pytest.raises(ValueError, match=re.escape(text)):
         call()
-
-
-# Columns of a Parquet file of reports: (columns, text of the message)
-COLUMNS: list[tuple[dict[str, Any], str]] = [
-    ({"ann": [0.5], "bob": [0.5]}, "no column 'outcome'"),
-    ({"ann": [0.5], "outcome": [1.0]}, "made for 2 labelers, the reports have 1 columns"),
-    ({"ann": [0.5], "bob": [1.5], "outcome": [1.0]}, "round 0, labeler 1 reports 1.5"),
-    ({"ann": [0.5], "bob": [0.5], "outcome": [0.5]}, "round 0 has 0.5"),
-    ({"ann": [0.5], "bob": ["x"], "outcome": [1.0]}, "column 'bob'"),
-    ({"ann": [0.5], "bob": [[0.5]], "outcome": [1.0]}, "column 'bob'"),
-    ({"ann": [0.5], "bob": [{"p": 0.5}], "outcome": [1.0]}, "column 'bob'"),
-    ({"ann": [0.5], "bob": [0.5], "outcome": ["A"]}, "column 'outcome'"),
-]
-
-
-@pytest.mark.parametrize(("columns", "text"), COLUMNS)
-def test_a_parquet_file_of_reports(tmp_path: Path, columns: dict[str, Any], text: str) -> None:
-    pq.write_table(pa.table(columns), tmp_path / "reports.parquet")
-    with pytest.raises(ValueError, match=re.escape(text)):
-        run_parquet(make_aggregator("mean", 2), tmp_path / "reports.parquet", tmp_path / "labels.parquet")
-    assert [path.name for path in tmp_path.iterdir()] == ["reports.parquet"], "a scratch file is left"
-
-
-def test_a_parquet_file_of_reports_that_is_none(tmp_path: Path) -> None:
-    (tmp_path / "reports.parquet").write_bytes(b"PAR1 no PAR1")
-    with pytest.raises(ValueError, match=r"reports.parquet: not a readable Parquet file"):
-        run_parquet(make_aggregator("mean", 2), tmp_path / "reports.parquet", tmp_path / "labels.parquet")
 
 
 def reply(**choice: Any) -> SimpleNamespace:

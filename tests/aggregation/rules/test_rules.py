@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from truthful_rlhf.aggregation import (
@@ -17,7 +13,6 @@ from truthful_rlhf.aggregation import (
     final_labels,
     run_chunks,
     run_online,
-    run_parquet,
 )
 from truthful_rlhf.aggregation.base import FloatArray, WholeCampaigns, check_reports
 from truthful_rlhf.aggregation.statistics import accuracy
@@ -168,40 +163,18 @@ def test_topics_keep_a_topic_liar_out_where_it_lies() -> None:
         rule.run_online(reports, truth, ["code"])
 
 
-@pytest.fixture
-def wide_table(tmp_path: Path) -> tuple[Path, FloatArray, FloatArray]:
+def test_chunks_equal_one_call_and_batch_rules_refuse_them() -> None:
     rng = np.random.default_rng(0)
     reports = rng.random((1000, 4))
     reports[rng.random(reports.shape) < 0.2] = NAN
     outcomes = np.where(rng.random(1000) < 0.5, (rng.random(1000) < 0.5).astype(float), NAN)
-    columns = {f"labeler{i}": pa.array(reports[:, i], from_pandas=True) for i in range(4)}
-    pq.write_table(pa.table({**columns, "outcome": pa.array(outcomes, from_pandas=True)}), tmp_path / "reports.parquet")
-    return tmp_path, reports, outcomes
-
-
-def test_chunks_and_parquet_equal_one_call(wide_table: tuple[Path, FloatArray, FloatArray]) -> None:
-    folder, reports, outcomes = wide_table
     whole = run_online(OnlineWeighted(4), reports, outcomes)
-    pieces = ((reports[k : k + 77], outcomes[k : k + 77]) for k in range(0, 1000, 77))
-    labels = np.concatenate([run.soft_labels for run in run_chunks(OnlineWeighted(4), pieces)])
-    np.testing.assert_array_equal(labels, whole.soft_labels)
-    target = folder / "labels.parquet"
-    assert (
-        run_parquet(OnlineWeighted(4), folder / "reports.parquet", target, keep_weights=True, chunk_rounds=77) == 1000
-    )
-    written = pd.read_parquet(target)
-    np.testing.assert_array_equal(written["soft_label"], whole.soft_labels)
-    np.testing.assert_array_equal(written[[f"weight_labeler{i}" for i in range(4)]], whole.weights)
-
-
-def test_a_failed_conversion_leaves_nothing_behind(wide_table: tuple[Path, FloatArray, FloatArray]) -> None:
-    folder, _, _ = wide_table
-    before = sorted(folder.iterdir())
-    with pytest.raises(ValueError, match=r"reports.parquet, rounds from 0: the rule was made for 3 labelers"):
-        run_parquet(OnlineWeighted(3), folder / "reports.parquet", folder / "labels.parquet")
+    pieces = [(reports[k : k + 77], outcomes[k : k + 77]) for k in range(0, 1000, 77)]
+    runs = list(run_chunks(OnlineWeighted(4), pieces))
+    np.testing.assert_array_equal(np.concatenate([run.soft_labels for run in runs]), whole.soft_labels)
+    np.testing.assert_array_equal(np.concatenate([run.weights for run in runs]), whole.weights)
     with pytest.raises(ValueError, match="fits all reports at once"):
-        run_parquet(AGGREGATORS["mace"](4), folder / "reports.parquet", folder / "labels.parquet")
-    assert sorted(folder.iterdir()) == before
+        run_chunks(AGGREGATORS["mace"](4), pieces)
 
 
 def test_final_labels_follow_the_good_minority_with_a_tenth_audited() -> None:
