@@ -15,14 +15,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from truthful_rlhf.aggregation.names import unknown
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    Term = Callable[[Tensor, Tensor], Tensor]
+Term = Callable[["Tensor", "Tensor"], "Tensor"]
+"""From score differences z and soft labels q, each of shape ``(n,)``, to what is added to each pair's loss."""
 
 
 def soft_bce(z: Tensor, q: Tensor) -> Tensor:
@@ -36,20 +35,6 @@ def soft_bce(z: Tensor, q: Tensor) -> Tensor:
         The term per pair, shape ``(n,)``.
     """
     return (1.0 - q) * z
-
-
-def gdpo(z: Tensor, q: Tensor) -> Tensor:
-    """Return ``-log sigmoid((2q - 1) z) + log sigmoid(z)``: the total is the geometric-averaged loss.
-
-    A pair's gradient is scaled by its certainty 2q - 1, so that an undecided pair (q = 1/2) teaches nothing at any z
-    and no pair has a finite optimum: made for policies, not for calibrated rewards.
-
-    References:
-        Geometric-averaged preference optimization, arXiv 2409.06691.
-    """
-    from torch.nn.functional import logsigmoid
-
-    return logsigmoid(z) - logsigmoid((2.0 * q - 1.0) * z)
 
 
 def hard(z: Tensor, q: Tensor) -> Tensor:
@@ -77,33 +62,16 @@ def _direction(q: Tensor) -> Tensor:
     return (q >= 0.5).to(q.dtype)
 
 
-class Redraw:
-    """The soft BCE term of hard labels drawn from Bernoulli(q) each time a pair is seen.
+LOSSES: dict[str, Term] = {"soft_bce": soft_bce, "hard": hard, "robust": robust}
+"""Name -> term."""
 
-    Unbiased for soft BCE, since the term is linear in the label; what it adds is the variance of the draw.
+
+def make_term(name: str) -> Term:
+    """Return the term called ``name``, one of ``LOSSES``.
+
+    Raises:
+        ValueError: an unknown name; the nearest valid one is named.
     """
-
-    def __init__(self, rng: np.random.Generator) -> None:
-        self.rng = rng
-
-    def __call__(self, z: Tensor, q: Tensor) -> Tensor:
-        """Draw one hard label per pair and return its term, shape ``(n,)``."""
-        drawn = self.rng.random(len(q)) < q.detach().cpu().double().numpy()
-        return soft_bce(z, z.new_tensor(drawn))
-
-
-LOSSES: dict[str, Callable[[np.random.Generator], Term]] = {
-    "soft_bce": lambda rng: soft_bce,
-    "gdpo": lambda rng: gdpo,
-    "hard": lambda rng: hard,
-    "robust": lambda rng: robust,
-    "redraw": Redraw,
-}
-"""Name -> maker of the term; the generator is used by the losses that draw."""
-
-
-def make_term(name: str, rng: np.random.Generator) -> Term:
-    """Return the term called ``name``, one of ``LOSSES``."""
     if name not in LOSSES:
         raise ValueError(unknown("soft-label loss", name, LOSSES))
-    return LOSSES[name](rng)
+    return LOSSES[name]

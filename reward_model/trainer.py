@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from trl import RewardTrainer
 
 from truthful_rlhf.reward_model.losses import make_term
@@ -33,8 +32,7 @@ class SoftRewardTrainer(RewardTrainer):
 
     def __init__(self, *args: Any, soft_label_loss: str = "soft_bce", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        rng = np.random.default_rng([self.args.seed, self.accelerator.process_index])
-        self.soft_label_term = make_term(soft_label_loss, rng)
+        self.soft_label_term = make_term(soft_label_loss)
         self.data_collator = SoftLabelCollator(self.data_collator)
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:

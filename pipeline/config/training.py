@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from truthful_rlhf.pipeline.config.loading import Section
 from truthful_rlhf.reward_model.losses import LOSSES
 
-SoftLabelLoss = Literal["soft_bce", "gdpo", "hard", "robust", "redraw"]
+SoftLabelLoss = Literal["soft_bce", "hard", "robust"]
 assert set(SoftLabelLoss.__args__) == set(LOSSES)  # type: ignore[attr-defined]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from truthful_rlhf.aggregation.base import FloatArray
+from truthful_rlhf.aggregation.statistics.intervals import Z
 from truthful_rlhf.pipeline.storage.figures import COLOURS, as_png, new_figure
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def lines(panels: Mapping[str, Mapping[str, Points]], xlabel: str, whole_numbers
 
 def gold_by_condition(rows: Sequence[Mapping[str, Any]]) -> bytes:
     """Draw the gold reward of every condition with 95 % bars; the base policy and the truth are the two lines."""
-    spans = [(row["gold"] - 1.96 * row["gold_se"], row["gold"] + 1.96 * row["gold_se"]) for row in rows]
+    spans = [(row["gold"] - Z * row["gold_se"], row["gold"] + Z * row["gold_se"]) for row in rows]
     references = [row["gold"] for row in rows if row["rule"] in ("base", "truth")]
     return _forest(rows, "gold", spans, references, "gold reward on held-out prompts (mean, 95 % interval)")
 

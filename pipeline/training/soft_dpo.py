@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from trl import DPOConfig, DPOTrainer
 from trl.trainer import dpo_trainer
 
@@ -66,8 +65,7 @@ class SoftDPOTrainer(DPOTrainer):
     def __init__(self, *args: Any, soft_label_loss: str = "soft_bce", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         check_arguments(self.args)
-        rng = np.random.default_rng([self.args.seed, self.accelerator.process_index])
-        self.soft_label_term = make_term(soft_label_loss, rng)
+        self.soft_label_term = make_term(soft_label_loss)
         self.data_collator = SoftLabelCollator(self.data_collator)
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: DPOConfig, dataset_name: str) -> Any:

@@ -149,7 +149,7 @@ def test_a_missing_column_or_a_margin_raises(make: Callable[..., Any]) -> None:
         make(SoftRewardTrainer, preferences(np.where(np.arange(12) == 3, 2.0, 0.5)))
 
 
-@pytest.mark.parametrize("loss", ["gdpo", "redraw"])
+@pytest.mark.parametrize("loss", ["hard", "robust"])
 def test_other_losses_differ(make: Callable[..., Any], loss: str) -> None:
     other = losses(make(SoftRewardTrainer, preferences(SOFT), soft_label_loss=loss))
     soft = losses(make(SoftRewardTrainer, preferences(SOFT)))

@@ -238,7 +238,7 @@ def test_arguments_that_make_the_term_wrong_are_refused(make: Callable[..., Any]
         make(SoftDPOTrainer, preferences(SOFT), changes, **LORA)
 
 
-@pytest.mark.parametrize("loss", ["gdpo", "redraw"])
+@pytest.mark.parametrize("loss", ["hard", "robust"])
 def test_other_losses_train_with_their_own_loss(make: Callable[..., Any], loss: str) -> None:
     trainer = make(SoftDPOTrainer, preferences(SOFT), soft_label_loss=loss, **LORA)
     other = losses(trainer)
