@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 
-from benchmarks import attacks, audit_rates
+from benchmarks import attacks, audit_rates, company
 from benchmarks.correlated_judges import AUDIT_RATE, N_JUDGES, N_PAIRS, panel
 from truthful_rlhf.aggregation import final_labels, make_aggregator, run_online
 from truthful_rlhf.aggregation.base import FloatArray
@@ -140,3 +144,40 @@ def test_a_few_dozen_audited_pairs_overrule_a_biased_majority(monkeypatch: pytes
     truth = rows.xs("truth", level="rule")
     assert (truth.accuracy == 1.0).all()
     assert (truth.Brier < online.Brier).all()
+
+
+# --- company --------------------------------------------------------------------------------------------------------
+
+
+def test_ratios_are_taken_within_a_round() -> None:
+    """The second round hits a machine that is twice as slow; the ratios by hand are those of the first, and 3 once."""
+    seconds = [[3.0, 3.0, 9.0, 4.5], [6.0, 6.0, 18.0, 9.0], [3.0, 3.3, 9.6, 9.0]]
+    results = [
+        {"round": k, "around": around, "choice": choice, "load before": 0.0, "threads": 2, "seconds per step": value}
+        for k, times in enumerate(seconds)
+        for (around, choice), value in zip(company.VARIANTS, times, strict=True)
+    ]
+    table = company.ratios(results).set_index(["around", "choice"])
+    assert table.loc[(company.ALONE, company.OWN), "times alone"] == 1.0
+    np.testing.assert_allclose(table["times alone"], [1.0, 1.0, 3.0, 1.5])
+    np.testing.assert_allclose(table["highest"], [1.0, 1.1, 3.2, 3.0])
+    np.testing.assert_allclose(table["lowest"], [1.0, 1.0, 3.0, 1.5])
+    assert table.loc[(company.BESIDE, company.CHOSEN), "target"] == 1.8
+
+
+def test_a_busy_neighbour_ends_with_its_parent() -> None:
+    """Also when the parent is killed before it can end it."""
+    code = (
+        "import os; from benchmarks.company import busy_process\n"
+        "with busy_process() as neighbour: print(neighbour.pid, flush=True); os._exit(1)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    neighbour = int(done.stdout)
+    deadline = time.monotonic() + 60
+    while _runs(neighbour) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _runs(neighbour)
+
+
+def _runs(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
