@@ -32,6 +32,7 @@ from truthful_rlhf.pipeline.experiment.data import (
 )
 from truthful_rlhf.pipeline.experiment.pairs import PAIR_COLUMNS, draw_outcomes, pair_off
 from truthful_rlhf.pipeline.labels.apply import LABEL_ARTEFACTS, label_quality, orient, revealed
+from truthful_rlhf.pipeline.labels.regret_curves import regret_revealed
 from truthful_rlhf.pipeline.models.load import load_model, resolve_model
 from truthful_rlhf.pipeline.storage import processes
 from truthful_rlhf.pipeline.storage.random import part_rng
@@ -191,16 +192,13 @@ class OnlineLoop:
         """Return one row per iteration.
 
         ``gold`` is that of the pairs, written by the policy of the iteration before; ``label_accuracy`` and ``brier``
-        are of the labels as stated before the outcomes; regret and weights are those at the iteration's end.
+        are of the labels as stated before the outcomes; ``regret_revealed`` (on the audited pairs of all iterations so
+        far) and weights are those at the iteration's end.
         """
-        from truthful_rlhf.aggregation import regret
-
         pairs, outcomes, reports = self._campaign(self.settings.iterations)
         labels = self._labels(self.settings.iterations)
         matrix = reports.to_numpy(dtype=np.float64)
-        cumulative = (
-            regret(labels.stated, matrix, revealed(outcomes)) if matrix.shape[1] else np.full(len(pairs), np.nan)
-        )
+        cumulative = regret_revealed(labels.stated, matrix, revealed(outcomes))
         history = labels.weights
         assert history is not None
         rows: list[dict[str, Any]] = []
@@ -214,7 +212,7 @@ class OnlineLoop:
                 "gold": float(pairs[["gold_a", "gold_b"]].to_numpy()[part].mean()),
                 "label_accuracy": quality["label_accuracy"],
                 "brier": quality["brier"],
-                "regret": float(cumulative[part.stop - 1]),
+                "regret_revealed": float(cumulative[part.stop - 1]),
             }
             weights = dict(zip(reports.columns, history[part.stop].tolist(), strict=True))
             rows.append(row | {f"weight {name}": weight for name, weight in weights.items()})

@@ -185,19 +185,21 @@ def _group(labeler_id: str) -> str:
     return labeler_id.rstrip("0123456789").rstrip("-_ ") or labeler_id
 
 
-def cumulative_regret(curves: Mapping[str, FloatArray], bound: FloatArray) -> bytes:
-    """Draw cumulative regret against the best fixed labeler, with the bound 2 sqrt(t ln N) of the online mechanism.
+def cumulative_regret(curves: Mapping[str, FloatArray], bounds: Mapping[str, FloatArray | None]) -> bytes:
+    """Draw the regret on revealed outcomes against the best fixed labeler, with the bounds that are proved.
 
     Args:
-        curves: rule -> cumulative regret, shape ``(T,)``.
-        bound: shape ``(T,)``.
+        curves: rule -> ``regret_revealed``, shape ``(T,)``.
+        bounds: rule -> its bound, shape ``(T,)``, or None where none is proved.
     """
     figure, axes = new_figure()
     for k, (name, curve) in enumerate(curves.items()):
-        axes.plot(np.arange(1, len(curve) + 1), curve, color=COLOURS[k % len(COLOURS)], label=name, linewidth=1.5)
-    axes.plot(np.arange(1, len(bound) + 1), bound, color=COLOURS[6], linestyle=":", label="2 sqrt(t ln N)", linewidth=1)
+        rounds, colour, bound = np.arange(1, len(curve) + 1), COLOURS[k % len(COLOURS)], bounds[name]
+        axes.plot(rounds, curve, color=colour, label=name, linewidth=1.5)
+        if bound is not None:
+            axes.plot(rounds, bound, color=colour, linestyle=":", label=f"{name}, bound", linewidth=1)
     axes.axhline(0, color="black", linewidth=0.6)
-    axes.set(xlabel="round (pair)", ylabel="cumulative regret")
+    axes.set(xlabel="round (pair)", ylabel="regret on revealed outcomes")
     axes.legend(frameon=False)
     return as_png(figure)
 

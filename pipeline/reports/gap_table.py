@@ -34,7 +34,15 @@ COLUMNS = {
 TEXTS = ("panel", "rule", "method")
 """The columns that are no numbers."""
 IN_THE_TERMINAL = ("panel", "rule", "method", "label_accuracy_unaudited", "gold", "gap", "normalised_gap", "kl")
-MECHANISM_COLUMNS = ("panel", "rule", "label acc.", "MSE", "regret", "weight on the best", "minority loss")
+MECHANISM_COLUMNS = (
+    "panel",
+    "rule",
+    "label acc.",
+    "MSE",
+    "regret, all outcomes",
+    "weight on the best",
+    "minority loss",
+)
 
 
 def columns(rows: list[dict[str, Any]]) -> list[str]:

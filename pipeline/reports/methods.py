@@ -131,7 +131,11 @@ def _iterations(
         condition.title: read_table(experiment.path(experiment.layout.of_condition(condition, ONLINE)), ["iteration"])
         for condition in conditions
     }
-    shown = {"gold reward of the pairs": "gold", "label accuracy": "label_accuracy", "cumulative regret": "regret"}
+    shown = {
+        "gold reward of the pairs": "gold",
+        "label accuracy": "label_accuracy",
+        "regret on revealed outcomes": "regret_revealed",
+    }
     panels = {
         title: {
             rule: (table["iteration"], table[column]) for rule, table in tables.items() if table[column].notna().any()
@@ -144,7 +148,7 @@ def _iterations(
         (
             name,
             "Iteration by iteration. The pairs of iteration k were written by the policy of iteration k - 1; label"
-            " accuracy is that of the labels as stated before any outcome; regret is that on the audited pairs.",
+            " accuracy is that of the labels as stated before any outcome.",
         )
     )
     for rule, table in tables.items():

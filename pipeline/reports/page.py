@@ -12,6 +12,7 @@ from truthful_rlhf.pipeline.config.rule import TRUTH, RuleSection
 from truthful_rlhf.pipeline.experiment.conditions import BASE, Condition
 from truthful_rlhf.pipeline.experiment.context import Experiment
 from truthful_rlhf.pipeline.experiment.grid import Group, groups
+from truthful_rlhf.pipeline.labels.regret_curves import campaign_matrix, proved_bound, regret_revealed
 from truthful_rlhf.pipeline.reports import figures
 from truthful_rlhf.pipeline.reports.gap_table import (
     COLUMNS,
@@ -154,22 +155,21 @@ def _panel_section(
 
     Labels and weights are shown for the first method: those after it share them.
     """
-    from truthful_rlhf.aggregation import regret
-
     truths = _truths(experiment)
     by_method = {
         truth.method.title: [group.conditions[0] for group in panel_groups if group.method == truth.method.title]
         for truth in truths
     }
     firsts = by_method[truths[0].method.title]
-    curves, final_weights, drawn = {}, {}, []
+    curves, bounds, final_weights, drawn = {}, {}, {}, []
     for condition in firsts:
         labels = read_labels(experiment, condition)
         reports = read_table(experiment.path(experiment.layout.of_labels(condition, "reports.parquet")), ["report"])
-        wide = reports.pivot(index="round", columns="labeler_id", values="report")
-        outcomes = campaign_outcomes(experiment, condition)
-        matrix = wide.reindex(range(len(outcomes))).to_numpy()  # a round that nobody judged has no row
-        curves[condition.title] = regret(np.array(labels["stated"]), matrix, outcomes)
+        stated = np.array(labels["stated"])
+        matrix, outcomes = campaign_matrix(reports, len(stated))
+        assert condition.rule is not None
+        curves[condition.title] = regret_revealed(stated, matrix, outcomes)
+        bounds[condition.title] = proved_bound(condition.rule, matrix, outcomes)
         final_weights[condition.title] = labels["final_weights"]
         weights = read_table(experiment.path(experiment.layout.of_labels(condition, "weights.parquet")), [])
         if np.ptp(weights.to_numpy(), axis=0).max() > 0:  # rules that never learn have nothing to show
@@ -177,14 +177,13 @@ def _panel_section(
             series = {str(column): weights[column].to_numpy() for column in weights}
             images[name] = figures.weights_over_rounds(series, condition.title)
             drawn.append((name, f"Weights under {condition.title}; the dotted line is an equal share."))
-    n_labelers = len(next(iter(final_weights.values())))
-    rounds = np.arange(1, max(len(curve) for curve in curves.values()) + 1)
-    images[f"regret_{panel}"] = figures.cumulative_regret(curves, 2 * np.sqrt(rounds * np.log(max(2, n_labelers))))
+    images[f"regret_revealed_{panel}"] = figures.cumulative_regret(curves, bounds)
     drawn.append(
         (
-            f"regret_{panel}",
-            "Cumulative regret of the labels stated before each outcome, against the best fixed labeler, on all"
-            " outcomes (the rules saw the audited ones only).",
+            f"regret_revealed_{panel}",
+            "Regret on the revealed outcomes, which are all that the rules saw: squared loss of the labels, each stated"
+            " before its outcome, minus that of the labeler who was best on these pairs. Dotted, in the rule's colour:"
+            " what is proved for it after as many revealed outcomes. The regret on all outcomes is in the table above.",
         )
     )
     labelers = list(next(iter(final_weights.values())))

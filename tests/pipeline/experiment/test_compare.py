@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from truthful_rlhf.aggregation.rules.step_size import regret_bound
 from truthful_rlhf.pipeline.cli import app
+from truthful_rlhf.pipeline.reports import figures
 from truthful_rlhf.pipeline.storage.environment import write_environment
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -62,11 +65,41 @@ def test_the_report_stands_alone(finished: Path) -> None:
     page = (finished / "report.html").read_text(encoding="utf-8")
     assert not re.search(r"""(src|href)=["']?(https?:|//|file:)""", page)
     assert "<script" not in page
-    for name in ("gold_reward", "weights_biased_majority_online_weighted", "regret_biased_majority"):
+    for name in ("gold_reward", "weights_biased_majority_online_weighted", "regret_revealed_biased_majority"):
         assert (finished / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert page.count("data:image/png;base64,") >= 3
     assert "online_weighted" in page
     assert (finished / "results.md").read_text(encoding="utf-8").count("\n") == 7 + 1 + 5  # two tables
+
+
+def test_the_drawn_regret_is_on_what_the_rules_saw_and_so_is_its_bound(
+    finished: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against the definition, written out: the audited pairs of the written reports, and the labels as stated."""
+    drawn: dict[str, Any] = {}
+    draw = figures.cumulative_regret
+
+    def listen(curves: dict[str, Any], bounds: dict[str, Any]) -> bytes:
+        drawn.update(curves=curves, bounds=bounds)
+        return draw(curves, bounds)
+
+    monkeypatch.setattr(figures, "cumulative_regret", listen)
+    assert CliRunner().invoke(app, command(tiny_model_folder, finished)).exit_code == 0
+    outcomes = pd.read_parquet(finished / "seed-0/outcomes.parquet")
+    audited = outcomes["outcome"].where(outcomes["audited"])
+    assert 0 < audited.notna().sum() < len(audited)
+    for rule, curve in drawn["curves"].items():
+        folder = finished / "seed-0/biased_majority" / rule
+        reports = pd.read_parquet(folder / "reports.parquet").pivot(
+            index="round", columns="labeler_id", values="report"
+        )
+        stated = pd.Series(json.loads((folder / "labels.json").read_text())["stated"])
+        own = (stated - audited).pow(2).fillna(0).cumsum()
+        others = reports.sub(audited, axis=0).pow(2).fillna(0).cumsum()
+        np.testing.assert_allclose(curve, own - others.min(axis=1), atol=1e-12)
+    assert [rule for rule, bound in drawn["bounds"].items() if bound is not None] == ["online_weighted"]
+    assert (drawn["curves"]["online_weighted"] <= drawn["bounds"]["online_weighted"]).all()
+    assert drawn["bounds"]["online_weighted"][-1] == pytest.approx(regret_bound(10, int(audited.notna().sum())))
 
 
 def test_a_second_start_builds_nothing(finished: Path, tiny_model_folder: Path) -> None:
