@@ -47,8 +47,8 @@ def proved_bound(rule: RuleSection, reports: FloatArray, revealed: FloatArray) -
     """Return the bound on ``regret_revealed`` after each round, shape ``(T,)``, or None where none is proved.
 
     With n outcomes revealed so far and N labelers: ln N / eta + eta n for a constant step, and
-    ``aggregation.rules.step_size.regret_bound`` for ``eta: auto``. Proved for ``online_weighted`` with equal initial weights,
-    for all labelers present at every revealed outcome, and for one mechanism for all topics.
+    ``aggregation.rules.step_size.regret_bound`` for ``eta: auto``. Proved for ``online_weighted`` with equal initial
+    weights, for all labelers present at every revealed outcome, and for one mechanism for all topics.
 
     Args:
         rule: of the labels.
