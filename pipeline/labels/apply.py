@@ -74,7 +74,7 @@ def mechanism_quality(labels: LabeledCampaign, reports: FloatArray, outcomes: Fl
     """Measure what a rule made of its labelers, on all outcomes, revealed or not; None where there are none.
 
     ``regret``: cumulative squared loss of the stated labels minus that of the best fixed labeler, over all outcomes
-    (over those that the rule saw: ``pipeline.labels.regret_curves``). ``best_weight``: the final weight of that labeler.
+    (over those that the rule saw: ``regret_revealed``). ``best_weight``: the final weight of that labeler.
     ``minority_loss``: mean squared distance of the soft label from the reports of those who were outvoted
     (on the other side of 1/2 than most of the pair's labelers): what accuracy weighting, which takes one truth for
     granted, may cost those who see it otherwise.
