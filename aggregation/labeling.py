@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -123,7 +124,7 @@ def label_campaign(
         return make_aggregator(rule, table.n_labelers, **with_lottery(rule, options, [seed, 2, number]))
 
     mechanisms = [
-        Mechanism(lambda number=number: fresh(number), table, rounds, revealed, arrival, keys)
+        Mechanism(partial(fresh, number), table, rounds, revealed, arrival, keys)
         for number, rounds in enumerate(groups)
     ]
     labels = _Labels(table, revealed, mechanisms)

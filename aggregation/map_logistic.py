@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from truthful_rlhf.aggregation.base import FloatArray
-from truthful_rlhf.aggregation.game.beliefs import sigmoid
+from truthful_rlhf.aggregation.log_odds import sigmoid
 
 _MAX_STEPS = 100
 _SMALLEST_DECREASE = 1e-13

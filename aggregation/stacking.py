@@ -43,7 +43,7 @@ from numpy.typing import ArrayLike
 from truthful_rlhf.aggregation.audits import N_FOLDS, audit_folds, scaled_weights
 from truthful_rlhf.aggregation.base import NOTHING_KNOWN, FloatArray, check_outcomes, check_reports, row_blocks
 from truthful_rlhf.aggregation.calibration import least_chance, limited
-from truthful_rlhf.aggregation.game.beliefs import sigmoid
+from truthful_rlhf.aggregation.log_odds import sigmoid
 from truthful_rlhf.aggregation.map_logistic import fit_map
 
 LastWeights = Callable[[FloatArray], FloatArray]

@@ -29,7 +29,7 @@ from truthful_rlhf.aggregation.base import (
     row_blocks,
     uniform,
 )
-from truthful_rlhf.aggregation.game.beliefs import sigmoid
+from truthful_rlhf.aggregation.log_odds import sigmoid
 
 PRIOR_HITS, PRIOR_MISSES = 2.0, 1.0
 

@@ -36,7 +36,7 @@ from truthful_rlhf.aggregation.base import (
     row_blocks,
     uniform,
 )
-from truthful_rlhf.aggregation.game.beliefs import sigmoid
+from truthful_rlhf.aggregation.log_odds import sigmoid
 from truthful_rlhf.aggregation.map_logistic import MapFit, fit_map
 
 SCALES = (0.5, 1.0, 2.0, 4.0, 8.0)

@@ -125,7 +125,7 @@ def _bisect(room: IntArray, low: int, high: int, reached: int, passed: int) -> f
 
 
 @njit(cache=True, nogil=True)
-def _cut(bits: IntArray, shares: IntArray, pivot: int) -> tuple[int, int, int]:
+def _cut(bits: IntArray, shares: IntArray, pivot: int) -> tuple[np.int64, np.int64, np.int64]:
     """Return the share of reports <= ``pivot``, the last report <= it and the first report above it."""
     cumulative, last, first = np.int64(0), _NONE, _ABSENT
     for i in range(len(bits)):

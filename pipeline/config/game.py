@@ -9,11 +9,12 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, field_validator, model_validator
 
-from truthful_rlhf.aggregation import AGGREGATORS, make_aggregator, with_lottery
+from truthful_rlhf.aggregation import AGGREGATORS, make_aggregator
 from truthful_rlhf.aggregation.base import Aggregator
 from truthful_rlhf.aggregation.game.best_response import STRATEGY_CLASSES
 from truthful_rlhf.aggregation.game.population import Population, population_from_mapping
 from truthful_rlhf.aggregation.names import unknown
+from truthful_rlhf.aggregation.rules import with_lottery
 from truthful_rlhf.pipeline.config.loading import Section
 from truthful_rlhf.pipeline.config.training import NAME
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
@@ -38,11 +38,15 @@ class Rule(Section):
         return {"name": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _can_be_made(self) -> Rule:
+    def _can_be_made(self) -> Self:
+        self._check()
+        return self
+
+    def _check(self) -> None:
+        """Raise ``ValueError`` if there is no such rule."""
         check_options(self.name, self.n_initial_weights or 2, self.options)  # names the nearest valid rule and option
         if self.labels == "stacked" and self.name != "online_weighted":
             raise ValueError(f"labels: stacked is a step from the weights of online_weighted, not of {self.name}")
-        return self
 
     @property
     def n_initial_weights(self) -> int | None:
@@ -107,13 +111,11 @@ class RuleSection(Rule):
     )
     called: str | None = Field(None, pattern=NAME, description="name in tables and folders; default: rule and options")
 
-    @model_validator(mode="after")
-    def _can_be_made(self) -> RuleSection:
+    def _check(self) -> None:
         if self.name != TRUTH:
-            super()._can_be_made()
+            super()._check()
         elif self.model_fields_set - {"name", "labels"}:
             raise ValueError("the truth has no options: it is the reference of all rules")
-        return self
 
     @property
     def title(self) -> str:

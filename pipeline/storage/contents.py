@@ -42,8 +42,8 @@ def _paths(part: Any, key: str) -> Iterator[tuple[str, Path]]:
                 yield inner, Path(value)
     elif isinstance(part, Mapping | list | tuple):
         items = part.items() if isinstance(part, Mapping) else enumerate(part)
-        for name, value in items:
-            yield from _paths(value, f"{key}.{name}".lstrip("."))
+        for place, value in items:
+            yield from _paths(value, f"{key}.{place}".lstrip("."))
 
 
 def _existing(path: Path) -> Path | None:
