@@ -12,6 +12,7 @@ from truthful_rlhf.aggregation.hindsight import best_labeler, regret
 from truthful_rlhf.aggregation.labeling import LabeledCampaign, label_campaign
 from truthful_rlhf.aggregation.rules import AGGREGATORS, UnknownOptionError, make_aggregator
 from truthful_rlhf.aggregation.rules.online_weighted import OnlineWeighted
+from truthful_rlhf.aggregation.secret import input_secret
 
 __all__ = [
     "AGGREGATORS",
@@ -22,6 +23,7 @@ __all__ = [
     "UnknownOptionError",
     "best_labeler",
     "final_labels",
+    "input_secret",
     "label_campaign",
     "make_aggregator",
     "recalibrate",

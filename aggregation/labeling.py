@@ -15,7 +15,6 @@ labels are the posteriors of that fit. What they state of an audited pair comes 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +29,7 @@ from truthful_rlhf.aggregation.calibration import recalibrate
 from truthful_rlhf.aggregation.mechanism import Mechanism, Piece, ReportTable
 from truthful_rlhf.aggregation.names import unknown
 from truthful_rlhf.aggregation.rules import draws_from_a_secret, make_aggregator, with_lottery
+from truthful_rlhf.aggregation.secret import input_secret
 from truthful_rlhf.aggregation.stacking import fit_stack
 
 __all__ = ["LabeledCampaign", "Piece", "ReportTable", "SoftLabelKind", "label_campaign"]
@@ -118,7 +118,7 @@ def label_campaign(
     revealed = np.where(arrival <= n_pairs, given, np.nan)
     groups = _rounds_by_topic(topics, n_pairs)
     if draws_from_a_secret(rule, options) and options.get("secret") is None:
-        options = {**options, "secret": _digest(table, revealed, keys, groups)}
+        options = {**options, "secret": _secret(table, revealed, keys)}
 
     def fresh(number: int) -> Aggregator:
         return make_aggregator(rule, table.n_labelers, **with_lottery(rule, options, [seed, 2, number]))
@@ -262,14 +262,8 @@ def _rounds_by_topic(topics: Sequence[Hashable] | None, n_pairs: int) -> list[In
     return [np.array(of_topic, dtype=np.int64) for of_topic in rounds.values()]
 
 
-def _digest(table: ReportTable, revealed: FloatArray, keys: Sequence[Key], groups: Sequence[IntArray]) -> bytes:
-    """Return the SHA-256 of everything that a campaign's labels depend on."""
-    digest = hashlib.sha256()
-    for rounds in groups:
-        digest.update(rounds.astype("<i8").tobytes())
-        for first in range(0, len(rounds), 4096):
-            digest.update(table.matrix(rounds[first : first + 4096]).astype("<f8").tobytes())
-    digest.update(revealed.astype("<f8").tobytes())
-    for key in keys:
-        digest.update(str(key).encode("utf-8", "surrogatepass") + b"\0")
-    return digest.digest()
+def _secret(table: ReportTable, revealed: FloatArray, keys: Sequence[Key]) -> bytes:
+    """Return the SHA-256 of everything that a campaign's labels depend on, read in pieces."""
+    pieces = [np.arange(first, min(first + 4096, table.n_pairs)) for first in range(0, table.n_pairs, 4096)]
+    digests = [input_secret(table.matrix(rounds)).hex() for rounds in pieces]
+    return input_secret(digests, revealed, list(keys))

@@ -11,8 +11,9 @@ import hashlib
 from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from truthful_rlhf.aggregation.base import FloatArray
+from truthful_rlhf.aggregation.base import FloatArray, Key
 
 _BLOCK = 64  # bytes in a block of SHA-256
 _LOST = "the secret is not saved with a rule: hand it over again with set_secret(secret)"
@@ -34,10 +35,10 @@ class Secret:
     __slots__ = ("_inner", "_outer")
 
     def __init__(self, secret: bytes) -> None:
-        """Take the secret, at least one byte; 32 random ones are right."""
+        """Take the secret, at least one byte (32 random ones are right), or raise ``ValueError``."""
         if not isinstance(secret, bytes | bytearray) or not secret:
-            # the value is not named: messages may be logged
-            raise TypeError(f"a secret must be bytes, not empty, e.g. secrets.token_bytes(32); got {type(secret)}")
+            # the value is not shown: messages may be logged
+            raise ValueError(f"a secret must be bytes, not empty, e.g. secrets.token_bytes(32); got {type(secret)}")
         key = (hashlib.sha256(secret).digest() if len(secret) > _BLOCK else bytes(secret)).ljust(_BLOCK, b"\0")
         self._inner = bytes(byte ^ 0x36 for byte in key)
         self._outer = bytes(byte ^ 0x5C for byte in key)
@@ -85,6 +86,36 @@ def _lost() -> Secret:
     secret = Secret.__new__(Secret)
     secret._inner = secret._outer = b""
     return secret
+
+
+def input_secret(*parts: ArrayLike | Iterable[Key]) -> bytes:
+    """Return the SHA-256 of a whole input: the secret of a recorded campaign, whose reports are all in.
+
+    No labeler could know it beforehand, and the same input gives the same labels on any machine. Not for a live
+    campaign: whoever reports last could try reports until it likes the draws.
+
+    Args:
+        parts: arrays of numbers (NaN is one value, and -0 is 0) and lists of pair ids; their order counts.
+
+    Examples:
+        >>> reports, outcomes = [[0.9, 0.2]], [float("nan")]
+        >>> input_secret(reports, outcomes, ["pair-1"]) == input_secret(reports, outcomes, ["pair-1"])
+        True
+        >>> input_secret(reports, outcomes, ["pair-1"]) == input_secret(reports, outcomes, ["pair-2"])
+        False
+    """
+    whole = hashlib.sha256()
+    for part in parts:
+        listed = part if isinstance(part, np.ndarray) else np.array(part if isinstance(part, list) else list(part))
+        if listed.dtype.kind in "fiub":
+            numbers = np.where(np.isnan(listed.astype("<f8")), np.nan, listed.astype("<f8") + 0.0)
+            whole.update(f"numbers {listed.shape}".encode() + numbers.astype("<f8").tobytes())
+        else:
+            whole.update(f"keys {listed.shape}".encode())
+            for key in listed.reshape(-1).tolist():
+                encoded = _encoded(key)
+                whole.update(len(encoded).to_bytes(8, "big") + encoded)
+    return whole.digest()
 
 
 def _encoded(key: object) -> bytes:

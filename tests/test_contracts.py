@@ -9,19 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from truthful_rlhf.aggregation import AGGREGATORS, Aggregator, final_labels, make_aggregator, run_online
+from tests.rules import NEEDED, make_aggregator
+from truthful_rlhf.aggregation import AGGREGATORS, Aggregator, final_labels, run_online
 from truthful_rlhf.aggregation.base import FloatArray, WholeCampaigns
 
 BATCH = {"dawid_skene", "glad", "mace"}
 """Fit a whole campaign at once: no loop of rounds equals their run."""
 ONLINE = sorted(set(AGGREGATORS) - BATCH)
-LEARNING = ["online_weighted", "linear_weighted", "hedge", "elf"]
+LEARNING = ["online_weighted", "linear_weighted", "hedge", "examined"]
 HARD_VOTES = {"majority", *BATCH}
 """Unanimous reports become a vote: 0.7 does not come back as 0.7."""
 ADDED_LOG_ODDS = {"gold_vote", "logistic"}
 """Two who say 0.7 are surer than one, and a labeler who was always wrong is read the other way round."""
-SYMMETRIC = sorted(set(ONLINE) - {"elf"})
-"""The lottery draws along the order of labelers: relabelling permutes its tickets in distribution only."""
+SYMMETRIC = sorted(set(ONLINE) - {"examined"})
+"""The lotteries draw along the order of labelers: relabelling permutes their debts in distribution only."""
 
 every_rule = pytest.mark.parametrize("name", sorted(AGGREGATORS))
 every_online_rule = pytest.mark.parametrize("name", ONLINE)
@@ -60,7 +61,7 @@ def looped(aggregator: Aggregator, reports: FloatArray, outcomes: FloatArray) ->
 
 @every_rule
 def test_interface(name: str) -> None:
-    aggregator = AGGREGATORS[name](N)
+    aggregator = make_aggregator(name, N)
     assert isinstance(aggregator, Aggregator)
     assert isinstance(aggregator, WholeCampaigns)
     assert aggregator.learn_one(np.full(N, 0.3), 1.0) is None  # type: ignore[func-returns-value]
@@ -69,7 +70,7 @@ def test_interface(name: str) -> None:
 @every_rule
 def test_predicts_before_any_learning(name: str) -> None:
     """The value, not only that it runs: equal labelers who say A and one who says B give a majority for A."""
-    label = AGGREGATORS[name](3).predict_one(np.array([0.8, 0.8, 0.2]))
+    label = make_aggregator(name, 3).predict_one(np.array([0.8, 0.8, 0.2]))
     assert isinstance(label, float)
     assert 0.5 < label <= 0.8
 
@@ -177,6 +178,8 @@ def test_no_reference_to_the_input_is_kept(name, campaign) -> None:  # type: ign
 def test_copies_and_pickles_go_on_alike(name, campaign) -> None:  # type: ignore[no-untyped-def]
     aggregator = trained(name, campaign)
     others = [copy.deepcopy(aggregator), pickle.loads(pickle.dumps(aggregator))]
+    if name in NEEDED:  # a secret is not saved
+        others[1].set_secret(NEEDED[name]["secret"])
     expected = run_online(aggregator, *campaign).soft_labels
     for other in others:
         np.testing.assert_array_equal(run_online(other, *campaign).soft_labels, expected)
@@ -294,14 +297,14 @@ def test_learning_rules_find_the_good_labeler(name, campaign) -> None:  # type: 
     assert weights[2] > 0.9
 
 
-def test_the_lottery_finds_the_good_labeler() -> None:
+def test_the_lotteries_find_the_good_labeler() -> None:
     rng = np.random.default_rng(5)
     outcomes = (rng.random(4000) < 0.5).astype(np.float64)
     reports = rng.random((4000, N))
     reports[:, 2] = outcomes
-    aggregator = make_aggregator("elf", N)
+    aggregator = make_aggregator("examined", N)
     run_online(aggregator, reports, outcomes)
-    assert aggregator.weights_.tolist() == [0, 0, 1, 0, 0, 0]
+    assert aggregator.weights_[2] > 0.99
 
 
 @every_rule

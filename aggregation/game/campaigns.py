@@ -231,6 +231,6 @@ class Seat:
             view = campaign.beliefs[:, self._first]
             reports[:, self.columns] = lie(misreport, view, campaign.topics, topic)[:, None]
             aggregator = self.rule(reports.shape[1])
-            run = run_online(aggregator, reports, outcomes)
+            run = run_online(aggregator, reports, outcomes, range(len(reports)))
             result[k] = self.objective.payoff(run, aggregator.weights_, self.columns, view)
         return result

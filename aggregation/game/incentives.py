@@ -100,7 +100,7 @@ def next_share_gain(
         reports = reports_in(population, campaign, plan)
         moment = int(rng.integers(campaign.n_rounds))
         aggregator = rule(population.n_labelers)
-        run_online(aggregator, reports[:moment], campaign.revealed()[:moment])
+        run_online(aggregator, reports[:moment], campaign.revealed()[:moment], range(moment))
         belief = float(campaign.beliefs[moment, members.start])
         candidates = np.append(belief, _CANDIDATE_REPORTS)
         expected = expected_next_share(aggregator, reports[moment], members, belief, candidates)

@@ -133,5 +133,5 @@ def _payoff(
     tried = reports.copy()
     tried[:, labeler] = misreport(view)
     aggregator = rule(reports.shape[1])
-    run = run_online(aggregator, tried, outcomes)
+    run = run_online(aggregator, tried, outcomes, range(len(tried)))
     return objective.payoff(run, aggregator.weights_, slice(labeler, labeler + 1), view)

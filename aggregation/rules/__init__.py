@@ -14,7 +14,7 @@ import numpy as np
 from truthful_rlhf.aggregation.base import Aggregator
 from truthful_rlhf.aggregation.names import unknown
 from truthful_rlhf.aggregation.rules.batch import BatchRule, DawidSkeneRule, GladRule, MaceRule
-from truthful_rlhf.aggregation.rules.elf import Elf
+from truthful_rlhf.aggregation.rules.examined import Examined
 from truthful_rlhf.aggregation.rules.gold_vote import GoldVote
 from truthful_rlhf.aggregation.rules.hedge import Hedge
 from truthful_rlhf.aggregation.rules.linear_weighted import LinearWeighted
@@ -34,7 +34,7 @@ AGGREGATORS: dict[str, Any] = {
     "online_weighted": OnlineWeighted,
     "linear_weighted": LinearWeighted,
     "hedge": Hedge,
-    "elf": Elf,
+    "examined": Examined,
     "gold_vote": GoldVote,
     "logistic": Logistic,
     "dawid_skene": DawidSkeneRule,
@@ -94,15 +94,15 @@ def with_lottery(name: str, options: Mapping[str, Any], seed: Sequence[int]) -> 
         seed: numbers >= 0 that name the lottery: a rule that is run again with them draws the same lots.
 
     Examples:
-        >>> sorted(with_lottery("elf", {}, [7])), with_lottery("mean", {}, [7])
-        (['rng'], {})
+        >>> with_lottery("mean", {}, [7])
+        {}
     """
     draws = name in AGGREGATORS and "rng" in inspect.signature(AGGREGATORS[name]).parameters
     return {"rng": np.random.default_rng(seed), **options} if draws else dict(options)
 
 
 def draws_from_a_secret(name: str, options: Mapping[str, Any]) -> bool:
-    """Return whether a rule with these options needs a secret (and a key per round).
+    """Return whether a rule with these options needs a secret.
 
     Examples:
         >>> draws_from_a_secret("online_weighted", {"label": "drawn"}), draws_from_a_secret("online_weighted", {})
@@ -112,7 +112,7 @@ def draws_from_a_secret(name: str, options: Mapping[str, Any]) -> bool:
     if "secret" not in parameters:
         return False
     label = options.get("label", parameters["label"].default)
-    return label in LABELS and StatedLabel.is_secret(label)
+    return AGGREGATORS[name].always_secret or (label in LABELS and StatedLabel.is_secret(label))
 
 
 def fits_all_at_once(name: str) -> bool:

@@ -39,7 +39,7 @@ against anybody else has ln(N + k - 1) in place of ln N. tests/aggregation/test_
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from numpy.typing import ArrayLike
 
@@ -65,6 +65,9 @@ class OnlineWeighted(MultiplicativeRule):
         >>> drawn.predict_one([0.1, 0.4, 0.6, 0.9], key="pair-7") in (0.1, 0.4, 0.6, 0.9)
         True
     """
+
+    always_secret: ClassVar[bool] = False
+    """Whether every label of the rule needs a secret."""
 
     def __init__(
         self,

@@ -78,7 +78,7 @@ class StatedLabel:
         Raises:
             ValueError: an unknown label, or no secret where one is needed.
         """
-        if label not in LABELS:
+        if not isinstance(label, str) or label not in LABELS:
             raise ValueError(f"label must be one of {', '.join(LABELS)}, got {label!r}")
         if self.is_secret(label) and secret is None:
             raise ValueError(

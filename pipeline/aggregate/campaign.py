@@ -14,10 +14,10 @@ from pydantic import ValidationError
 
 from truthful_rlhf.aggregation import AGGREGATORS, label_campaign
 from truthful_rlhf.aggregation.base import FloatArray, IntArray
-from truthful_rlhf.aggregation.labeling import Piece, SoftLabelKind
-from truthful_rlhf.aggregation.names import nearest
+from truthful_rlhf.aggregation.campaign import SoftLabelKind
+from truthful_rlhf.aggregation.labeling import Piece
 from truthful_rlhf.aggregation.statistics import payouts
-from truthful_rlhf.labelers.recorded.read import AnnotationError
+from truthful_rlhf.labelers.recorded.read import AnnotationError, nearest
 from truthful_rlhf.labelers.recorded.table import Annotations
 from truthful_rlhf.pipeline.config.rule import Rule
 
@@ -34,7 +34,7 @@ class AggregationSettings:
         audit_rate: share of the known outcomes that the rule may see, in (0, 1]; the others measure the accuracy.
         options: of the rule, such as ``{"eta": 0.3}``.
         per_topic: keep one set of weights per topic of the annotations.
-        seed: of the choice of audited pairs, and of a rule's own lottery.
+        seed: of the choice of audited pairs; never a rule's secret, which is the SHA-256 of the input.
     """
 
     rule: str | None = None

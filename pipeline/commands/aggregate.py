@@ -24,8 +24,8 @@ from truthful_rlhf.pipeline.storage.console import clear_errors, console, print_
 RuleOption = Annotated[
     str | None,
     typer.Option(
-        help="online_weighted, linear_weighted, hedge, elf, gold_vote, logistic, mean, median, trimmed_mean, majority, "
-        "dawid_skene, glad or mace. Default: online_weighted if any outcome is known, otherwise mean."
+        help="online_weighted, linear_weighted, hedge, examined, gold_vote, logistic, mean, median, trimmed_mean, "
+        "majority, dawid_skene, glad or mace. Default: online_weighted if any outcome is known, otherwise mean."
     ),
 ]
 

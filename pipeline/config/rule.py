@@ -7,10 +7,10 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from truthful_rlhf.aggregation import AGGREGATORS, LabeledCampaign, label_campaign, make_aggregator
+from truthful_rlhf.aggregation import AGGREGATORS, LabeledCampaign, input_secret, label_campaign, make_aggregator
 from truthful_rlhf.aggregation.base import Aggregator, FloatArray, Key
 from truthful_rlhf.aggregation.labeling import Piece, ReportTable, SoftLabelKind
-from truthful_rlhf.aggregation.rules import check_options, with_lottery
+from truthful_rlhf.aggregation.rules import check_options, draws_from_a_secret, with_lottery
 from truthful_rlhf.pipeline.config.loading import Section
 from truthful_rlhf.pipeline.config.training import NAME, SoftLabelLoss
 
@@ -59,9 +59,13 @@ class Rule(Section):
 
         Args:
             n_labelers: N >= 1.
-            seed: of its own lottery, where it draws one. Searches leave it: a lie and the truth meet the same lots.
+            seed: of its lotteries, and of its secret, for simulations: no simulated labeler looks at it. Searches
+                leave it: a lie and the truth meet the same lots.
         """
-        return make_aggregator(self.name, n_labelers, **with_lottery(self.name, self.options, [seed, 2]))
+        options = with_lottery(self.name, self.options, [seed, 2])
+        if draws_from_a_secret(self.name, options) and "secret" not in options:
+            options["secret"] = input_secret([f"simulation {seed}"])
+        return make_aggregator(self.name, n_labelers, **options)
 
     def label(
         self,

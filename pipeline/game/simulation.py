@@ -93,7 +93,8 @@ class Simulation:
     def _row(self, population: Population, rule: RuleSpec, seed: int, campaign: Campaign) -> dict[str, Any]:
         plan = self.equilibria.plan(population, rule, campaign.n_rounds)
         reports = reports_in(population, campaign, plan)
-        run = run_online(rule.make(population.n_labelers, seed), reports, campaign.revealed(), keep_weights=False)
+        aggregator, keys = rule.make(population.n_labelers, seed), range(campaign.n_rounds)
+        run = run_online(aggregator, reports, campaign.revealed(), keys, keep_weights=False)
         return {
             "population": population.name,
             "rule": rule.title,

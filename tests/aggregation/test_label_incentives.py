@@ -333,7 +333,7 @@ def test_secrets_and_keys_are_asked_for() -> None:
     with pytest.raises(ValueError, match="label must be one of mean, median, quantile, drawn, got 'mode'"):
         OnlineWeighted(2, label="mode")  # type: ignore[arg-type]
     for bad in ("a string", b"", 0):
-        with pytest.raises(TypeError, match="a secret must be bytes") as raised:
+        with pytest.raises(ValueError, match="a secret must be bytes") as raised:
             OnlineWeighted(2, label="drawn", secret=bad)  # type: ignore[arg-type]
         assert "a string" not in str(raised.value)
 

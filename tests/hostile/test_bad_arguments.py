@@ -62,7 +62,7 @@ CASES: list[tuple[str, str, str]] = [
     ("aggregate votes.csv --eta nan", "AnnotationError", "eta must be"),
     ("aggregate votes.csv --eta -inf --rule hedge", "AnnotationError", "eta must be"),
     ("aggregate votes.csv --eta 0.1 --rule mean", "AnnotationError", "unknown option of rule 'mean': 'eta'"),
-    ("aggregate votes.csv --eta 0.1 --rule elf", "AnnotationError", "eta"),
+    ("aggregate votes.csv --eta 0.1 --rule examined", "AnnotationError", "eta"),
     ("aggregate votes.csv --seed -1", USAGE, "Invalid value for '--seed'"),
     ("aggregate votes.csv --seed 1.5", USAGE, "Invalid value for '--seed'"),
     # where it may write

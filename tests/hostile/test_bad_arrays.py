@@ -14,12 +14,12 @@ import pytest
 from datasets import Dataset
 
 from tests.hostile.tables import good_rows
+from tests.rules import make_aggregator
 from truthful_rlhf.aggregation import (
     AGGREGATORS,
     best_labeler,
     final_labels,
     label_campaign,
-    make_aggregator,
     regret,
     run_online,
 )

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.hostile.harness import Sandbox
-from truthful_rlhf.aggregation import AGGREGATORS, final_labels, make_aggregator, run_online
+from tests.rules import make_aggregator
+from truthful_rlhf.aggregation import AGGREGATORS, final_labels, run_online
 from truthful_rlhf.labelers.panel import Panel
 from truthful_rlhf.labelers.recorded.cells import VOTES
 from truthful_rlhf.labelers.recorded.read import AnnotationError
@@ -41,6 +42,7 @@ ANYTHING = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
     max_leaves=5,
 )
+
 REPORT_VALUES = st.floats(0, 1) | st.sampled_from([word for word, value in VOTES.items() if value == value]) | st.none()
 OUTCOME_VALUES = st.sampled_from([0, 1, "A", "b", None, "", 0.5, True])
 
@@ -69,7 +71,9 @@ def check_labels(rows: Any, **options: Any) -> None:
 
 
 @QUICK
-@given(rows=tables(), rule=st.sampled_from(["mean", "median", "online_weighted", "hedge", "elf", "dawid_skene", None]))
+@given(
+    rows=tables(), rule=st.sampled_from(["mean", "median", "online_weighted", "hedge", "examined", "dawid_skene", None])
+)
 def test_valid_tables_give_labels(rows: list[dict[str, Any]], rule: str | None) -> None:
     check_labels(rows, rule=rule)
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.rules import make_aggregator
 from truthful_rlhf.aggregation import (
     AGGREGATORS,
     OnlineWeighted,
@@ -43,16 +44,6 @@ def test_one_update_by_hand() -> None:
     shared = OnlineWeighted(3, eta=0.4, fixed_share=0.5)  # half way back to the mean of those present
     shared.learn_one(np.array([1.0, 0.0, NAN]), 1.0)
     np.testing.assert_allclose(shared.weights_, [1.1 / 3, 0.9 / 3, 1 / 3], atol=1e-15)
-
-
-def test_tickets_go_by_score() -> None:
-    """Two present: chances 1/2 (1 + s - sbar) = .75 and .25 for losses 0 and 1 ... 1/2 (1 +- 1/2)."""
-    rule = AGGREGATORS["elf"](3, rng=np.random.default_rng(0))
-    n_rounds = 4000
-    run_online(rule, np.tile([1.0, 0.0, NAN], (n_rounds, 1)), np.ones(n_rounds))
-    assert rule.tickets_.sum() == n_rounds
-    assert rule.tickets_[2] == 0
-    assert rule.tickets_[0] / n_rounds == pytest.approx(0.75, abs=0.03)
 
 
 def crowd(rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
@@ -145,8 +136,8 @@ def test_final_labels_follow_the_good_minority_with_a_tenth_audited() -> None:
 @pytest.mark.parametrize("name", sorted(AGGREGATORS))
 def test_weights_before_every_round_are_kept_unless_refused(name: str) -> None:
     reports, outcomes = np.random.default_rng(0).random((20, 3)), np.full(20, NAN)
-    assert run_online(AGGREGATORS[name](3), reports, outcomes).weights.shape == (20, 3)
-    if isinstance(rule := AGGREGATORS[name](3), WholeCampaigns):
+    assert run_online(make_aggregator(name, 3), reports, outcomes).weights.shape == (20, 3)
+    if isinstance(rule := make_aggregator(name, 3), WholeCampaigns):
         assert rule.run(reports, outcomes, keep_weights=True).weights.shape == (20, 3)
 
 

@@ -63,12 +63,14 @@ def test_the_mean_loses_to_a_biased_majority_and_the_mechanism_does_not(run: tup
 
 def test_every_seed_draws_lots_of_its_own(tmp_path: Path) -> None:
     """The same campaign under two seeds: only what the rule's lottery draws differs."""
-    config = SimulateConfig(rules=["elf", "hedge"], populations=["biased_majority"], rounds=[100])
+    config = SimulateConfig(rules=["examined", "hedge"], populations=["biased_majority"], rounds=[100])
     population = config.find_populations()[0]
     campaign = draw_campaigns(population, 100, 1, np.random.default_rng(0))[0]
     simulation = Simulation(config, RunFolder(tmp_path))
-    elf, hedge = ([simulation._row(population, rule, s, campaign)["brier"] for s in (0, 0, 1)] for rule in config.rules)
-    assert elf[0] == elf[1] != elf[2]
+    examined, hedge = (
+        [simulation._row(population, rule, s, campaign)["brier"] for s in (0, 0, 1)] for rule in config.rules
+    )
+    assert examined[0] == examined[1] != examined[2]
     assert len(set(hedge)) == 1
 
 

@@ -9,14 +9,9 @@ import pandas as pd
 import pytest
 
 from truthful_rlhf.labelers.recorded.read import AnnotationError
-from truthful_rlhf.pipeline.config.experiment import Config
 from truthful_rlhf.pipeline.config.rule import RuleSection
-from truthful_rlhf.pipeline.experiment.conditions import GRID, Condition
-from truthful_rlhf.pipeline.experiment.context import Experiment
-from truthful_rlhf.pipeline.experiment.data import aggregate
 from truthful_rlhf.pipeline.experiment.pairs import draw_outcomes, recorded_pairs
 from truthful_rlhf.pipeline.labels.apply import label_quality, orient
-from truthful_rlhf.pipeline.storage.artifacts import RunFolder
 from truthful_rlhf.reward_model.gold import VaderGold
 
 
@@ -34,45 +29,6 @@ def test_a_pair_that_nobody_judged_trains_nothing() -> None:
     table = orient(pairs, np.array([np.nan, 0.2]), np.array([0, 3]), np.array([True, False]))
     assert table["pair_id"].tolist() == ["y"]
     assert label_quality(np.array([np.nan, 0.2]), np.array([0.9, 0.2]), np.array([True, False]))["brier"] == 0.0
-
-
-def noisy_votes(n_pairs: int) -> tuple[np.ndarray, np.ndarray]:
-    """Four labelers of whom none is much better than the others, and what is right."""
-    rng = np.random.default_rng(0)
-    outcomes = (rng.random(n_pairs) < 0.5).astype(np.float64)
-    return np.where(rng.random((n_pairs, 4)) < 0.7, outcomes[:, None], 1.0 - outcomes[:, None]), outcomes
-
-
-def test_every_seed_of_an_experiment_draws_lots_of_its_own(tmp_path: Path) -> None:
-    """The same pairs, reports and audits: only what a rule's lottery draws may differ, and without one nothing."""
-    reports, truth = noisy_votes(60)
-    pairs = pd.DataFrame({"topic": [""] * 60, "pair_id": range(60)})
-    outcomes = pd.DataFrame({"outcome": truth, "audited": True})
-    content = {"panels": {"p": ["noisy"]}, "rules": ["elf", "hedge"], "policy": {"method": "dpo"}}
-    experiment = Experiment(Config.model_validate(content), RunFolder(tmp_path), GRID)
-
-    def stated(rule: RuleSection, seed: int) -> list[float]:
-        condition = Condition(seed, "p", rule, experiment.config.policy[0])
-        return aggregate(experiment, condition, pairs, outcomes, pd.DataFrame(reports)).stated.tolist()
-
-    elf, hedge = experiment.config.rules
-    assert stated(elf, 0) == stated(elf, 0)
-    assert stated(elf, 0) != stated(elf, 1)
-    assert stated(hedge, 0) == stated(hedge, 1)
-    fixed = RuleSection(name="elf", options={"rng": 5})
-    assert stated(fixed, 0) == stated(fixed, 1)  # an option that is given stands
-
-
-def test_the_lots_of_a_topic_stay_when_the_campaign_goes_on() -> None:
-    """The online loop replays the rule over all rounds so far: what was drawn once is drawn again."""
-    reports, outcomes = noisy_votes(60)
-    rule = RuleSection(name="elf", per_topic=True)
-    topics = ["x"] * 15 + ["y"] * 15
-    before = rule.label(reports[:30], outcomes[:30], topics, seed=3)
-    after = rule.label(reports, outcomes, [*topics, *["y"] * 10, *["z"] * 20], seed=3)
-    np.testing.assert_array_equal(after.stated[:30], before.stated)
-    twice = rule.label(np.tile(reports, (2, 1)), np.tile(outcomes, 2), ["x"] * 60 + ["y"] * 60, seed=3)
-    assert not np.array_equal(twice.stated[:60], twice.stated[60:])  # and each topic has its own
 
 
 def test_a_pair_is_oriented_towards_its_likelier_response() -> None:
