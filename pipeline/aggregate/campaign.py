@@ -14,10 +14,10 @@ from pydantic import ValidationError
 
 from truthful_rlhf.aggregation import AGGREGATORS, label_campaign
 from truthful_rlhf.aggregation.base import FloatArray, IntArray
-from truthful_rlhf.aggregation.campaign import SoftLabelKind
-from truthful_rlhf.aggregation.labeling import Piece
+from truthful_rlhf.aggregation.labeling import Piece, SoftLabelKind
+from truthful_rlhf.aggregation.names import nearest
 from truthful_rlhf.aggregation.statistics import payouts
-from truthful_rlhf.labelers.recorded.read import AnnotationError, nearest
+from truthful_rlhf.labelers.recorded.read import AnnotationError
 from truthful_rlhf.labelers.recorded.table import Annotations
 from truthful_rlhf.pipeline.config.rule import Rule
 

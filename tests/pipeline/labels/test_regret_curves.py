@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 
 from truthful_rlhf.aggregation import regret
 from truthful_rlhf.pipeline.config.rule import RuleSection
-from truthful_rlhf.pipeline.labels.apply import apply_rule
 from truthful_rlhf.pipeline.labels.regret_curves import campaign_matrix, proved_bound, regret_revealed
 
 FloatArray = NDArray[np.float64]
 
 
 def stated(rule: RuleSection, reports: FloatArray, revealed: FloatArray) -> FloatArray:
-    return apply_rule(rule, reports, revealed, [""] * len(reports)).stated
+    return rule.label(reports, revealed).stated
 
 
 def hostile_campaign(seed: int, n_rounds: int, n_labelers: int, audit_rate: float) -> tuple[FloatArray, ...]:
