@@ -34,7 +34,7 @@ def krippendorff_alpha(
         no round has two reports, or if all reports are equal (alpha is then 0 / 0).
 
     References:
-        Krippendorff, Computing Krippendorff's Alpha-Reliability (2011), section C.
+        Krippendorff, Computing Krippendorff's Alpha-Reliability (2011).
 
     Examples:
         >>> krippendorff_alpha([0.2, 0.2, 0.9, 0.9], [0, 0, 1, 1], 2, np.random.default_rng(0), 1)[0]

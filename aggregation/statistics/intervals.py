@@ -43,7 +43,7 @@ def effective_size(weights: ArrayLike, groups: ArrayLike, n_groups: int) -> Floa
         Shape ``(n_groups,)``, at most the number of observations; 0 for a group without weight.
 
     References:
-        Kish, Survey Sampling (1965), section 11.7.
+        Kish, Survey Sampling (1965).
 
     Examples:
         >>> effective_size([1.0, 1.0, 3.0, 1.0], [0, 0, 1, 1], 2).tolist()
@@ -134,7 +134,7 @@ def mean_interval(values: ArrayLike, weights: ArrayLike | None = None) -> tuple[
         The mean and the two ends. An interval for few values, or for a share near 0 or 1, is too narrow.
 
     References:
-        Sarndal, Swensson and Wretman, Model Assisted Survey Sampling (1992), section 5.7.
+        Sarndal, Swensson and Wretman, Model Assisted Survey Sampling (1992).
 
     Examples:
         >>> [round(x, 3) for x in mean_interval([0.0, 1.0, 0.0, 1.0])]

@@ -30,7 +30,7 @@ def payouts(reports: ArrayLike, outcomes: ArrayLike, stakes: ArrayLike) -> Float
 
     References:
         Lambert, Langford, Wortman, Chen, Reeves, Shoham and Pennock, Self-financed wagering mechanisms for forecasting,
-        EC 2008, section 4.
+        EC 2008.
 
     Examples:
         >>> payouts([[1.0, 0.0, 0.5]], [1], [1.0, 1.0, 1.0]).round(3).tolist()

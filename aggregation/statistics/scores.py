@@ -89,8 +89,8 @@ def brier(soft_labels: ArrayLike, outcomes: ArrayLike, weights: ArrayLike | None
 def mean_squared_error(soft_labels: ArrayLike, p_truth: ArrayLike, weights: ArrayLike | None = None) -> float:
     """Return the mean of (q - p)^2, the squared distance to the true probabilities: 0 is perfect.
 
-    For outcomes y drawn with probability p, the expected Brier score is this plus the mean of p (1 - p), the part that
-    no label can avoid (Murphy's refinement). So a Brier score and a mean squared error cannot be compared.
+    For outcomes y drawn with probability p, E (q - y)^2 = (q - p)^2 + p (1 - p): the expected Brier score is this plus
+    a part that no label can avoid. So a Brier score and a mean squared error cannot be compared.
 
     Args:
         soft_labels: q, shape ``(T,)``, in [0, 1].

@@ -28,7 +28,7 @@ def test_wilson_interval_is_the_peers(n_trials: int) -> None:
 
 
 def test_wilson_interval_covers() -> None:
-    """Over many draws of a share of .8 from 30 trials, about 95 % of the intervals hold .8; +- z errors hold fewer."""
+    """Over many draws of a share of .97 from 30 trials, about 95 % of the intervals hold it; +- z errors hold fewer."""
     rng = np.random.default_rng(0)
     shares = rng.binomial(30, 0.97, 4000) / 30
     low, high = wilson_interval(shares, 30)
