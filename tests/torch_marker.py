@@ -7,7 +7,7 @@ with torch all the same fails and says so; otherwise a setting that is meant for
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -40,12 +40,12 @@ def operations() -> Iterator[list[str]]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     """Fail a test that computes with torch unmarked. Where torch is not loaded before the test this is not seen."""
     if item.get_closest_marker("torch") or "torch" not in sys.modules:
-        return (yield)  # type: ignore[return-value]
+        return (yield)
     with operations() as seen:
         result = yield
     if seen:
         pytest.fail(f"it computes with torch ({seen[0]}) without the marker: import torch at the top of its module")
-    return result  # type: ignore[return-value]
+    return result
