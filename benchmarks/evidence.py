@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from truthful_rlhf.aggregation.base import FloatArray
-from truthful_rlhf.aggregation.statistics import percentile_interval
+from truthful_rlhf.aggregation.statistics import ratio_interval
 from truthful_rlhf.pipeline.config.experiment import SHARED, load_config
 from truthful_rlhf.pipeline.config.rule import TRUTH
 from truthful_rlhf.pipeline.experiment.conditions import BASE, GRID, Condition
@@ -27,7 +26,7 @@ from truthful_rlhf.pipeline.experiment.context import Experiment
 from truthful_rlhf.pipeline.experiment.estimates import Estimate
 from truthful_rlhf.pipeline.experiment.grid import groups
 from truthful_rlhf.pipeline.reports import figures
-from truthful_rlhf.pipeline.reports.gap_table import COLUMNS, cells, markdown_tables
+from truthful_rlhf.pipeline.reports.gap_table import COLUMNS, cells, interval_text, markdown_tables
 from truthful_rlhf.pipeline.reports.summary import (
     MEASURES,
     gap_with_interval,
@@ -118,7 +117,7 @@ def gap_table(rows: Sequence[dict[str, Any]]) -> str:
 def ahead_table(table: pd.DataFrame, other: str) -> str:
     """Return by how much of the truth's gain each rule ended ahead of another one (its gap minus the rule's), paired.
 
-    Nothing is said where the truth gained nothing in a part of the resamples.
+    The interval is a `ratio_interval`; nothing is said where the truth gained nothing.
 
     Raises:
         ValueError: a panel has no rule of that name.
@@ -134,11 +133,10 @@ def ahead_table(table: pd.DataFrame, other: str) -> str:
             )
         groups = [gold[panel, rule], gold[panel, other], gold[SHARED, TRUTH], gold[SHARED, BASE]]
         of_rule, of_other, truth, base = np.mean(groups, axis=(1, 2))
-        draws = resampled_means(groups)
-        gained = draws[:, 2] - draws[:, 3]
-        if (gained > 0).all():
-            low, high = percentile_interval((draws[:, 0] - draws[:, 1]) / gained)
-            texts[panel, rule] = f"{(of_rule - of_other) / (truth - base):.2f} [{low:.2f}, {high:.2f}]"
+        if truth > base:
+            draws, ahead = resampled_means(groups), (of_rule - of_other) / (truth - base)
+            ends = ratio_interval(draws[:, 0] - draws[:, 1], draws[:, 2] - draws[:, 3], ahead)
+            texts[panel, rule] = f"{ahead:.2f} {interval_text(*(e if np.isfinite(e) else None for e in ends))}"
     return by_panel_and_rule(f"ahead of {other} [95 %]", texts)
 
 

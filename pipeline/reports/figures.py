@@ -59,7 +59,8 @@ def gap_forest(rows: Sequence[Mapping[str, Any]]) -> bytes:
     """Draw the normalised alignment gap of every panel and rule with its 95 % interval.
 
     Args:
-        rows: of rules, with ``panel, rule, normalised_gap, normalised_gap_interval`` (the interval may be None).
+        rows: of rules, with ``panel, rule, normalised_gap, normalised_gap_interval``; the interval may be None, and so
+            may an end of it, which then has no bound.
     """
     label = "normalised alignment gap (0: nothing lost, 1: all that training gained)"
     return _forest(rows, "normalised_gap", [row["normalised_gap_interval"] for row in rows], [0.0, 1.0], label)
@@ -76,10 +77,15 @@ def _forest(
         reference = row["rule"] in ("base", "truth")
         colour = COLOURS[6] if reference else COLOURS[panels.index(row["panel"]) % 6]
         if span is not None:
-            axes.plot(span, [position, position], color=colour, linewidth=1.6)
+            ends = [row[key] if end is None else end for end in span]
+            axes.plot(ends, [position, position], color=colour, linewidth=1.6)
         axes.plot(row[key], position, "o", color=colour)
     for level in references:
         axes.axvline(level, color=COLOURS[6], linestyle=":", linewidth=1)
+    for position, (row, span) in enumerate(zip(rows, spans, strict=True)):
+        for end, edge in zip(span or (), axes.get_xlim(), strict=False):
+            if end is None:  # no bound: an arrow to the edge of what all the others need
+                axes.annotate("", (edge, position), (row[key], position), arrowprops={"arrowstyle": "->"})
     axes.set_yticks(range(len(rows)), _names(rows))
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlabel(label)

@@ -60,7 +60,7 @@ def terminal_table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str
 def cells(row: dict[str, Any], shown: Sequence[str]) -> list[str]:
     """Return a summary row as the texts of some of the columns ``COLUMNS``."""
     interval = row["normalised_gap_interval"]
-    bounds = "" if interval is None else f" [{interval[0]:.2f}, {interval[1]:.2f}]"
+    bounds = "" if interval is None else f" {interval_text(*interval)}"
     texts = {
         "panel": "–" if row["panel"] == SHARED else row["panel"],
         "rule": row["rule"],
@@ -75,6 +75,15 @@ def cells(row: dict[str, Any], shown: Sequence[str]) -> list[str]:
         "n_tokens": _number(row, "n_tokens", 1),
     }
     return [texts[name] for name in shown]
+
+
+def interval_text(low: float | None, high: float | None) -> str:
+    """Return an interval as text; an end that is None has no bound.
+
+    >>> interval_text(0.25, 1.5), interval_text(0.25, None), interval_text(None, None)
+    ('[0.25, 1.50]', '[0.25, ∞)', '(-∞, ∞)')
+    """
+    return ("(-∞" if low is None else f"[{low:.2f}") + ", " + ("∞)" if high is None else f"{high:.2f}]")
 
 
 def _number(row: dict[str, Any], name: str, digits: int = 3) -> str:

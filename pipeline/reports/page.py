@@ -34,7 +34,8 @@ _CAPTIONS = {
     "gold_reward": "Dotted lines: the base policy and the policy trained on the true preferences.",
     "kl_frontier": "Gold reward against the square root of the KL to the base policy; the dotted line joins the base"
     " policy and the truth. Low and far right: much moved, little gained.",
-    "gaps": "Normalised alignment gap, 95 % interval. Dotted lines: as good as the truth, as bad as no training.",
+    "gaps": "Normalised alignment gap, 95 % interval (an arrow: no bound on that side). Dotted lines: as good as the"
+    " truth, as bad as no training.",
     "gap_grid": "Normalised alignment gap by panel and rule; white where training on the truth gained nothing.",
 }
 
@@ -125,7 +126,8 @@ def _panel_finding(panel: str, rows: list[dict[str, Any]]) -> str:
 
 def _loss(row: dict[str, Any]) -> str:
     gap, interval = row["normalised_gap"], row["normalised_gap_interval"]
-    worse = ", which is worse than not training" if interval is not None and interval[0] > 1 else ""
+    surely_worse = interval is not None and interval[0] is not None and interval[0] > 1
+    worse = ", which is worse than not training" if surely_worse else ""
     return f"{'lost' if gap >= 0 else 'gained'} {abs(gap):.0%} of that{worse}"
 
 

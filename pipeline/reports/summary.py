@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from truthful_rlhf.aggregation.base import FloatArray
-from truthful_rlhf.aggregation.statistics import percentile_interval
+from truthful_rlhf.aggregation.statistics import percentile_interval, ratio_interval
 from truthful_rlhf.pipeline.config.rule import TRUTH
 from truthful_rlhf.pipeline.experiment.conditions import Condition
 from truthful_rlhf.pipeline.experiment.context import Experiment
@@ -96,13 +95,13 @@ def _json(path: Path) -> dict[str, Any]:
     return content
 
 
-def gap_with_interval(
-    truth: list[FloatArray], rule: list[FloatArray], base: list[FloatArray]
-) -> dict[str, float | list[float] | None]:
+def gap_with_interval(truth: list[FloatArray], rule: list[FloatArray], base: list[FloatArray]) -> dict[str, Any]:
     """Return the raw and the normalised alignment gap with 95 % intervals.
 
     The interval is a paired bootstrap: seeds are resampled, then held-out prompts within each seed, the same ones for
-    the rule, the truth and the base. With a single seed it covers the choice of prompts only, not the training.
+    the rule, the truth and the base. With a single seed it covers the choice of prompts only, not the training. That of
+    the normalised gap is a ``ratio_interval``: resamples in which training on the truth gained nothing count, and where
+    they are many an end is None, which means no bound. Without a normalised gap there is no interval.
 
     Args:
         truth: gold reward by seed and prompt, ``n_seeds`` arrays of shape ``(n_prompts,)``, of the truth's policies.
@@ -111,9 +110,11 @@ def gap_with_interval(
     """
     draws = resampled_means([truth, rule, base])
     gaps, gained = draws[:, 0] - draws[:, 1], draws[:, 0] - draws[:, 2]
-    normalised = list(percentile_interval(gaps / gained)) if (gained > 0).all() else None
     gap = alignment_gap(_mean(truth), _mean(rule), _mean(base))
-    return {**gap, "gap_interval": list(percentile_interval(gaps)), "normalised_gap_interval": normalised}
+    normalised, interval = gap["normalised_gap"], None
+    if normalised is not None:
+        interval = [end if np.isfinite(end) else None for end in ratio_interval(gaps, gained, normalised)]
+    return {**gap, "gap_interval": list(percentile_interval(gaps)), "normalised_gap_interval": interval}
 
 
 def resampled_means(groups: list[list[FloatArray]]) -> FloatArray:
