@@ -26,6 +26,7 @@ from truthful_rlhf.pipeline.experiment.pairs import PAIR_COLUMNS
 from truthful_rlhf.pipeline.models.generate import Response, sample_responses
 from truthful_rlhf.pipeline.models.kl import kl_to_base
 from truthful_rlhf.pipeline.models.load import load_model, resolve_model
+from truthful_rlhf.pipeline.models.vllm_engine import release
 from truthful_rlhf.pipeline.storage import processes
 from truthful_rlhf.pipeline.storage.artifacts import write_bytes_atomically
 from truthful_rlhf.pipeline.storage.random import part_rng
@@ -218,6 +219,7 @@ def respond_with_adapter(
     policy = load_model(experiment.config.model.name_or_path, adapter)
     sampling, tokenizer = experiment.config.sampling, experiment.tokenizer
     responses = sample_responses(policy, tokenizer, prompts, sampling, seed, "Held-out responses")
+    release()  # nobody samples from this policy again, and the KL needs the memory
     return responses, kl_to_base(policy, experiment.base_model, tokenizer, prompts, responses)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from truthful_rlhf.pipeline.config.training import DPOSettings
+from truthful_rlhf.pipeline.models.vllm_engine import release
 from truthful_rlhf.pipeline.storage import processes
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def reference_log_probabilities(model_folder: str | Path, pairs: pd.DataFrame, s
     Returns:
         Columns ``pair_id, ref_logps_a, ref_logps_b``, in nats; pairs whose prompt fills ``max_length`` are left out.
     """
+    release()
     from datasets import Dataset, load_from_disk
 
     from truthful_rlhf.pipeline.models.load import load_model, load_tokenizer
@@ -94,6 +96,7 @@ def train_dpo(
         start: folder of an adapter to go on from; the reference stays the base policy, whose log-probabilities
             ``preferences`` must then carry.
     """
+    release()
     from peft import PeftModel
     from transformers import set_seed
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from truthful_rlhf.pipeline.config.training import PPOSettings, SamplingSettings
+from truthful_rlhf.pipeline.models.vllm_engine import release
 from truthful_rlhf.pipeline.storage import processes
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def train_ppo(
     Raises:
         PolicyDivergedError: the KL or the clipped fraction left the range in which PPO can be trusted.
     """
+    release()
     from transformers import set_seed
     from trl.experimental.ppo import PPOTrainer
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.pipeline.config.training import RewardModelSettings
+from truthful_rlhf.pipeline.models.vllm_engine import release
 from truthful_rlhf.reward_model.calibration import calibrate, preference_probability
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def train_reward_model(
         out: folder for the model (adapter merged), the tokenizer and ``metrics.jsonl``.
         seed: of the adapter's initial weights, the order of the pairs, and drawn labels.
     """
+    release()
     from transformers import set_seed
 
     from truthful_rlhf.pipeline.models.lora import lora_config

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from truthful_rlhf.pipeline.config.training import RLOOSettings, SamplingSettings
+from truthful_rlhf.pipeline.models.vllm_engine import release
 from truthful_rlhf.reward_model.gold import ClassifierGold, GoldReward
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def train_rloo(
     Raises:
         PolicyDivergedError: the KL or the clipped fraction left the range in which the method can be trusted.
     """
+    release()
     from datasets import Dataset
     from transformers import set_seed
     from trl import RLOOTrainer
