@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.aggregation.statistics import ratio_interval
 from truthful_rlhf.pipeline.config.experiment import SHARED, load_config
 from truthful_rlhf.pipeline.config.rule import TRUTH

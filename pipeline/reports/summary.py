@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.aggregation.statistics import percentile_interval, ratio_interval
 from truthful_rlhf.pipeline.config.rule import TRUTH
 from truthful_rlhf.pipeline.experiment.conditions import Condition
