@@ -1,6 +1,7 @@
 """Every rule and kind of label with the same audits: is what the outcomes buy under our rule what they buy elsewhere?
 
-Panels (``aggregation/populations.yaml``, with the campaign of ``aggregation.game.campaigns``): honest, biased majority, colluding
+Panels (``aggregation/populations.yaml``, with the campaign of ``aggregation.game.campaigns``): honest, biased
+majority, colluding
 bloc, sleepers, topic liars; *copies*, six accounts that repeat one ordinary labeler beside an expert and three honest
 ones; *judges*, thirty correlated LLM judges (``benchmarks.correlated_judges``). A and B are exchanged in a random half
 of the pairs, so that no rule can learn which side a bias favours. Exactly the stated share of the pairs is audited, at
