@@ -18,6 +18,7 @@ from truthful_rlhf.aggregation.statistics.intervals import (
     effective_size,
     mean_interval,
     percentile_interval,
+    ratio_interval,
     wilson_interval,
 )
 from truthful_rlhf.aggregation.statistics.payouts import payouts
@@ -53,6 +54,7 @@ __all__ = [
     "mean_squared_error",
     "payouts",
     "percentile_interval",
+    "ratio_interval",
     "reliability",
     "wilson_interval",
 ]
