@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from truthful_rlhf.aggregation.game.population import unknown
+from truthful_rlhf.aggregation.did_you_mean import unknown
 from truthful_rlhf.labelers.checked import abridged, checked
 from truthful_rlhf.labelers.features import FEATURES, GOLD
 

@@ -239,7 +239,7 @@ def check_yaml(text: str) -> None:
         name = re.match(r"# ([\w-]+\.yaml):", text)
         assert name is not None
         Path(name.group(1)).write_text(text, encoding="utf-8")
-    elif "define" in content:
+    elif "topics" in content:
         SimulateConfig.model_validate(yaml.safe_load(Path("configs/simulate.yaml").read_text()) | content)
     else:
         Config.model_validate(yaml.safe_load(Path("configs/quickstart.yaml").read_text()) | content)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import importlib.resources
-import re
 import types
 import typing
 from collections.abc import Iterator, Sequence
@@ -15,19 +14,17 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from truthful_rlhf.aggregation import AGGREGATORS, make_aggregator
 from truthful_rlhf.aggregation.campaign import SoftLabelKind
-from truthful_rlhf.labelers.checked import abridged
-from truthful_rlhf.labelers.spec import LabelerSpec, distinct
+from truthful_rlhf.labelers.checked import NOT_YAML, UniqueKeyLoader, abridged
+from truthful_rlhf.labelers.panels import Panels
 from truthful_rlhf.pipeline.config.training import NAME, DPOSettings, PolicySettings, SoftLabelLoss
 from truthful_rlhf.pipeline.models.generate import SamplingSettings
 
 TRUTH = "truth"
 SHARED = "shared"
-NOT_YAML = (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError)
-"""What PyYAML raises: its own errors, and whatever a bad date, number or key makes Python raise."""
 
 
 class ConfigError(ValueError):
@@ -136,9 +133,6 @@ class EvaluationSection(Section):
     n_samples: int = Field(5, ge=0, description="texts shown in the report, before and after")
 
 
-Panel = Annotated[list[LabelerSpec], Field(min_length=1), AfterValidator(distinct)]
-
-
 class Config(Section):
     """A whole run."""
 
@@ -151,7 +145,7 @@ class Config(Section):
     pairs: PairsSection = PairsSection()
     gold: GoldSection = GoldSection()
     audit_rate: float = Field(0.2, ge=0, le=1, description="fraction of the pairs whose outcome is revealed")
-    panels: dict[str, Panel] = Field(min_length=1, description="who judges: name -> labelers")
+    panels: Panels = Field(description="who judges: name -> entries, a panel that ships, or a YAML file")
     rules: list[RuleSection] = Field(min_length=1)
     policy: list[PolicySettings] = Field(min_length=1, description="one method, or a list of them")
     evaluation: EvaluationSection = EvaluationSection()
@@ -171,9 +165,8 @@ class Config(Section):
                 )
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds: a seed stands twice, which would count one run as two: {self.seeds}")
-        for name in self.panels:
-            if not re.fullmatch(r"[A-Za-z0-9_-]+", name) or name == SHARED:
-                raise ValueError(f"panels: {name!r} is not a valid name (letters, digits, - and _; not {SHARED!r})")
+        if SHARED in self.panels:
+            raise ValueError(f"panels: {SHARED!r} is not a valid name: it is the folder of what all panels share")
         return self
 
     @model_validator(mode="after")
@@ -200,19 +193,6 @@ class Config(Section):
         if len(lengths) > 1:
             raise ValueError(f"policy: the DPO methods of one config share one max_length, got {sorted(lengths)}")
         return self
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Refuse a key that is given twice, where plain YAML silently takes the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=deep)
-            if key in seen:
-                raise ConfigError(f"line {key_node.start_mark.line + 1}: key {key!r} is given twice")
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
 
 
 def find_config(name: str) -> Path:
@@ -247,7 +227,7 @@ def load_section(name: str, overrides: Sequence[str], schema: type[SectionT]) ->
     """
     path = find_config(name)
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeyLoader)
     except (*NOT_YAML, UnicodeDecodeError, ConfigError) as error:
         raise ConfigError(f"{path}: {error}") from error
     if not isinstance(content, dict):
