@@ -8,6 +8,9 @@ truth in fresh campaigns, by two standard errors; otherwise the labeler is truth
 truth and not its taste, because a labeler whose taste is declared knows the difference: a contrarian may find that
 reporting *against* its taste pays.
 
+In an *equilibrium* the others respond too (``aggregation.game.equilibrium``): all peers with an objective choose their
+scale, like peers alike, until nobody gains by moving alone.
+
 Shifts are not searched: A and B are arbitrary, so pushing towards A on every pair serves no taste.
 """
 
@@ -15,22 +18,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
-from truthful_rlhf.aggregation import make_aggregator
-from truthful_rlhf.aggregation.game.beliefs import calibrated_beliefs
+from truthful_rlhf.aggregation.game.beliefs import calibrated_beliefs, with_bias
 from truthful_rlhf.aggregation.game.best_response import StrategyClass, best_response
-from truthful_rlhf.aggregation.game.campaigns import TRUTH, Campaign, Objective, Seat
+from truthful_rlhf.aggregation.game.campaigns import SPREAD, TRUTH, Campaign, Objective, Rule, Seat, draw_nature
+from truthful_rlhf.aggregation.game.equilibrium import Equilibrium, Game, Play, Players, find_equilibrium
 from truthful_rlhf.aggregation.game.misreport import Misreport
-from truthful_rlhf.aggregation.game.population import OBJECTIVES, Group, Population
-from truthful_rlhf.aggregation.log_odds import sigmoid
-from truthful_rlhf.labelers.context import Peer, Setting
+from truthful_rlhf.aggregation.rules import simulated_rule
+from truthful_rlhf.labelers.context import Peer, ReportContext
 
-__all__ = ["OBJECTIVES", "best_misreport"]
-
-SPREAD = 1.5
 N_ROUNDS = 200
 N_CAMPAIGNS = 8
 """To search on, and as many fresh ones."""
@@ -40,47 +41,91 @@ SEED = 20_260_901
 SCALES = StrategyClass(
     "scale the log-odds, either way", scales=(-8.0, -4.0, -2.0, -1.0, -0.5, 0.0, 0.5, 0.75, 1.0, 1.25, 2.0, 4.0, 8.0)
 )
+STAND_IN = {"dawid_skene": "mean", "glad": "mean", "mace": "mean"}
+"""Rules that re-estimate everything are too slow to iterate against: an equilibrium is one against this rule."""
 
 
-def best_misreport(objective: str, setting: Setting) -> Misreport:
-    """Return the best misreport for the labeler of a setting; searched once per rule, panel and position."""
-    context, position = setting.context, setting.position
+def best_misreport(objective: str, context: ReportContext, peers: tuple[Peer, ...], position: int) -> Misreport:
+    """Return the best misreport of one labeler; searched once per rule, panel and kind of labeler.
+
+    Args:
+        objective: ``influence`` or ``taste``.
+        context: the rule, its options and the audit rate.
+        peers: all N labelers as they are known publicly; what they declare is what they are taken to do.
+        position: which of them it is.
+    """
     if "initial_weights" not in context.rule_options:
-        position = setting.peers.index(setting.peers[position])  # labelers of one kind share the search
-    return _search(
-        context.rule,
-        json.dumps(dict(context.rule_options), sort_keys=True),
-        context.audit_rate,
-        setting.peers,
-        position,
-        objective,
-    )
+        position = peers.index(peers[position])  # labelers of one kind share the search
+    return _search(*_rule(context), context.audit_rate, peers, position, objective)
+
+
+def equilibrium_misreport(objective: str, context: ReportContext, peers: tuple[Peer, ...], position: int) -> Misreport:
+    """Return what one labeler plays in the equilibrium of all peers that have an objective; arguments as above."""
+    return equilibrium_play(objective, context, peers, position)[0].misreport
+
+
+def equilibrium_play(
+    objective: str, context: ReportContext, peers: tuple[Peer, ...], position: int
+) -> tuple[Play, Equilibrium]:
+    """Return what one labeler plays in the equilibrium of all peers that have an objective, and the equilibrium.
+
+    Args:
+        objective: the labeler's own, ``influence`` or ``taste``.
+        context: the rule, its options and the audit rate.
+        peers: all N labelers as they are known publicly.
+        position: which of them it is.
+    """
+    known = (*peers[:position], replace(peers[position], objective=objective), *peers[position + 1 :])
+    groups = _groups(known, apart="initial_weights" in context.rule_options)
+    name, options = _rule(context)
+    if name in STAND_IN:
+        name, options = STAND_IN[name], "{}"
+    found = _iterate(name, options, context.audit_rate, known, groups)
+    index = next(k for k, players in enumerate(groups) if position in players.columns)
+    return found.plays[index], found
+
+
+def _rule(context: ReportContext) -> tuple[str, str]:
+    return context.rule, json.dumps(dict(context.rule_options), sort_keys=True)
+
+
+def _factory(rule: str, options: str) -> Rule:
+    """Return the rule that labelers know, from its name and its options as JSON."""
+    chosen: dict[str, Any] = json.loads(options)
+    return simulated_rule(rule, chosen)
+
+
+def _groups(peers: tuple[Peer, ...], apart: bool) -> tuple[Players, ...]:
+    """Return the players among the peers; like ones choose alike, unless they have weights of their own (``apart``)."""
+    columns: dict[Any, list[int]] = {}
+    for column, peer in enumerate(peers):
+        if peer.objective is not None:
+            columns.setdefault((column, peer) if apart else peer, []).append(column)
+    return tuple(Players(tuple(members), str(peers[members[0]].objective)) for members in columns.values())
 
 
 @lru_cache(maxsize=512)
 def _search(
     rule: str, options: str, audit_rate: float, peers: tuple[Peer, ...], position: int, objective: str
 ) -> Misreport:
-    population = Population(
-        name="imagined",
-        groups=tuple(Group(kind="noisy", noise=peer.noise, scale=peer.scale) for peer in peers),
-        spread=SPREAD,
-    )
     campaigns = imagine_campaigns(peers, audit_rate, np.random.default_rng(SEED))
     searched, fresh = (
-        Seat(
-            rule=lambda n_labelers: make_aggregator(rule, n_labelers, **json.loads(options)),
-            population=population,
-            index=position,
-            campaigns=part,
-            objective=Objective(objective),
-            world="true",
-        )
+        Seat(_factory(rule, options), part, slice(position, position + 1), Objective(objective), "true")
         for part in (campaigns[:N_CAMPAIGNS], campaigns[N_CAMPAIGNS:])
     )
     lie = best_response(searched.payoffs, N_ROUNDS, SCALES)
     gain = fresh.payoffs(lie) - fresh.payoffs(TRUTH)
     return lie if gain.mean() > 2.0 * gain.std(ddof=1) / len(gain) ** 0.5 else TRUTH
+
+
+@lru_cache(maxsize=128)
+def _iterate(
+    rule: str, options: str, audit_rate: float, peers: tuple[Peer, ...], groups: tuple[Players, ...]
+) -> Equilibrium:
+    rng, resampling = np.random.default_rng(SEED).spawn(2)
+    campaigns = imagine_campaigns(peers, audit_rate, rng)
+    game = Game(_factory(rule, options), groups, SCALES, "true")
+    return find_equilibrium(game, campaigns[:N_CAMPAIGNS], campaigns[N_CAMPAIGNS:], resampling)
 
 
 def imagine_campaigns(peers: Sequence[Peer], audit_rate: float, rng: np.random.Generator) -> list[Campaign]:
@@ -91,19 +136,13 @@ def imagine_campaigns(peers: Sequence[Peer], audit_rate: float, rng: np.random.G
         audit_rate: chance that an outcome is revealed.
         rng: source of everything.
     """
-    n_campaigns = 2 * N_CAMPAIGNS
-    total = N_ROUNDS * n_campaigns
-    nature, *seats = rng.spawn(1 + len(peers))
-    truth = nature.normal(0.0, SPREAD, total)
-    outcomes = (nature.random(total) < sigmoid(truth)).astype(np.float64)
-    audited = nature.random(total) < audit_rate
-    beliefs = np.empty((total, len(peers)))
-    for column, (peer, seat) in enumerate(zip(peers, seats, strict=True)):
-        own = peer.gold * truth + peer.other * seat.normal(0.0, SPREAD, total)
-        beliefs[:, column] = calibrated_beliefs(own, peer.noise, seat)
-    nothing = np.zeros(total)
-    parts = (slice(k * N_ROUNDS, (k + 1) * N_ROUNDS) for k in range(n_campaigns))
-    return [
-        Campaign(outcomes[p], audited[p], nothing[p].astype(np.int64), beliefs[p], beliefs[p], nothing[p])
-        for p in parts
-    ]
+    first, *streams = rng.spawn(1 + len(peers))
+    nature = draw_nature(2 * N_CAMPAIGNS * N_ROUNDS, first, SPREAD, audit_rate)
+    beliefs = np.empty((len(nature.log_odds), len(peers)))
+    reports = np.empty_like(beliefs)
+    for column, (peer, stream) in enumerate(zip(peers, streams, strict=True)):
+        own = peer.gold * nature.log_odds + peer.other * stream.normal(0.0, SPREAD, len(nature.log_odds))
+        posterior = calibrated_beliefs(own, peer.noise, stream)
+        beliefs[:, column] = with_bias(posterior, peer.bias) if peer.bias else posterior
+        reports[:, column] = Misreport(peer.scale)(beliefs[:, column])
+    return nature.campaigns(N_ROUNDS, beliefs, reports, posteriors=beliefs)

@@ -7,11 +7,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import yaml
 from pydantic import BaseModel, ValidationError
 
 from truthful_rlhf.aggregation.names import unknown
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
+
+NOT_YAML = (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError)
+"""What PyYAML raises: its own errors, and whatever a bad date, number or key makes Python raise."""
 
 _short = reprlib.Repr()
 _short.maxlevel, _short.maxstring, _short.maxother = 2, 80, 80
@@ -33,6 +37,20 @@ class LocalPath:
 
     names: tuple[str, ...] = ()
     applies: Callable[[Any], bool] = lambda model: True
+
+
+class UniqueKeyLoader(yaml.SafeLoader):
+    """Refuse a key that is given twice, where plain YAML silently takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return the mapping; a ValueError names the line and the key that is given twice."""
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=deep)
+            if key in seen:
+                raise ValueError(f"line {key_node.start_mark.line + 1}: key {key!r} is given twice")
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
 
 
 def abridged(value: Any) -> str:

@@ -59,13 +59,16 @@ class Peer:
     """What is publicly known about how one labeler of the panel judges: a distribution, not its reports.
 
     The log-odds of its taste are ``gold`` times the true log-odds plus ``other`` times an independent feature of the
-    same spread; it sees them with ``noise`` and reports them times ``scale``.
+    same spread; it sees them with ``noise``, adds its ``bias`` and reports the log-odds of this belief times ``scale``.
+    One with an ``objective`` chooses its scale: it plays an equilibrium with all others that have one.
     """
 
     gold: float = 1.0
     other: float = 0.0
     noise: float = 1.5
     scale: float = 1.0
+    bias: float = 0.0
+    objective: str | None = None
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from truthful_rlhf.aggregation.base import FloatArray
 
@@ -35,3 +35,9 @@ class Pairs:
 
     def __len__(self) -> int:
         return len(self.pair_id)
+
+    def part(self, rows: slice) -> Pairs:
+        """Return the pairs of some rows."""
+        columns = ("pair_id", "prompt", "response_a", "response_b", "gold_a", "gold_b", "topic")
+        values = {name: getattr(self, name) for name in columns}
+        return replace(self, **{name: value[rows] for name, value in values.items() if value is not None})

@@ -40,6 +40,23 @@ class Member:
     peer: Peer = NOTHING_SPECIAL
 
 
+@dataclass(frozen=True)
+class Views:
+    """What the labelers of a panel hold of a batch of n pairs.
+
+    Attributes:
+        beliefs: that A is better, shape ``(n, N)``, NaN where a labeler does not judge.
+        impartial: what each expects of the outcomes, taste aside; its belief where it cannot tell, shape ``(n, N)``.
+    """
+
+    beliefs: FloatArray
+    impartial: FloatArray
+
+    def part(self, rows: slice) -> Views:
+        """Return the views of some of the pairs."""
+        return Views(self.beliefs[rows], self.impartial[rows])
+
+
 class Panel:
     """Labelers who judge the same pairs.
 
@@ -82,24 +99,46 @@ class Panel:
         """Return everybody's beliefs, shape ``(n, N)``, NaN where a labeler does not judge."""
         return np.column_stack([member.labeler.belief(pairs) for member in self.members])
 
+    @property
+    def peers(self) -> tuple[Peer, ...]:
+        """What is publicly known of every labeler."""
+        return tuple(member.peer for member in self.members)
+
+    def views(self, pairs: Pairs) -> Views:
+        """Return what everybody holds of a batch before anybody decides what to report."""
+        beliefs = self.beliefs(pairs)
+        impartial = beliefs.copy()
+        for position, member in enumerate(self.members):
+            expected = getattr(member.labeler, "impartial", None) if member.strategy.traits.uses_impartial else None
+            if expected is not None:
+                impartial[:, position] = expected(pairs)
+        return Views(beliefs, impartial)
+
     def report(self, pairs: Pairs, context: ReportContext) -> FloatArray:
         """Return everybody's reports, shape ``(n, N)``, NaN where a labeler does not judge."""
         if context.kappa is not None:
             pairs = replace(pairs, kappa=context.kappa)
-        beliefs = self.beliefs(pairs)
+        return self.report_views(self.views(pairs), pairs, context)
+
+    def report_views(self, views: Views, pairs: Pairs, context: ReportContext) -> FloatArray:
+        """Return what everybody makes of its view, shape ``(n, N)``, NaN where a labeler does not judge.
+
+        Args:
+            views: of these pairs.
+            pairs: the batch.
+            context: what is public about the campaign.
+        """
         blocs = np.array([member.bloc for member in self.members])
-        peers = tuple(member.peer for member in self.members)
-        reports = np.empty_like(beliefs)
+        reports = np.empty_like(views.beliefs)
         for position, member in enumerate(self.members):
-            own = beliefs[:, position]
-            impartial = getattr(member.labeler, "impartial", None) if member.strategy.traits.uses_impartial else None
+            own = views.beliefs[:, position]
             setting = Setting(
                 pairs=pairs,
                 context=context,
                 rng=batch_rng(member.seed, pairs),
-                allies=beliefs[:, blocs == member.bloc],
-                impartial=own if impartial is None else impartial(pairs),
-                peers=peers,
+                allies=views.beliefs[:, blocs == member.bloc],
+                impartial=views.impartial[:, position],
+                peers=self.peers,
                 position=position,
             )
             reports[:, position] = np.where(np.isnan(own), np.nan, member.strategy.report(own.copy(), setting))

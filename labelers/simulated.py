@@ -77,15 +77,32 @@ class SimulatedLabeler:
         """Return what it expects of the outcomes, taste and bias aside, shape ``(n,)``; needs gold rewards."""
         return self._posterior(true_log_odds(pairs), pairs)
 
+    def posterior(self, pairs: Pairs) -> FloatArray:
+        r"""Return what its view says of the outcomes, P(A is truly better | its view), shape ``(n,)``.
+
+        For a taste for gold alone: a view of w d with some noise is one of d with the noise divided by \|w\|, and of -d
+        where w < 0. It is calibrated for every persona; the belief is only where taste and truth are the same.
+
+        Raises:
+            ValueError: the persona has a taste for features of texts, through which nothing is known of the outcome.
+        """
+        if any(weight for name, weight in self.persona.taste.items() if name != GOLD):
+            raise ValueError(f"labeler {self.labeler_id!r}: only a view of the gold reward says something of outcomes")
+        weight = self.persona.taste.get(GOLD, 0.0)
+        if weight == 0.0:
+            return np.full(len(pairs), 0.5)
+        seen = self._posterior(np.sign(weight) * true_log_odds(pairs), pairs, 1.0 / abs(weight))
+        return seen if weight > 0.0 else 1.0 - seen
+
     def report(self, pairs: Pairs, context: ReportContext | None = None) -> FloatArray:
         """Return the beliefs: on its own it is truthful; a panel gives it a strategy."""
         return self.belief(pairs)
 
-    def _posterior(self, log_odds: FloatArray, pairs: Pairs) -> FloatArray:
+    def _posterior(self, log_odds: FloatArray, pairs: Pairs, factor: float = 1.0) -> FloatArray:
         """Return calibrated beliefs; on topics of its expertise, through less (or more) of the same noise."""
-        beliefs = calibrated_beliefs(log_odds, self.persona.noise, batch_rng(self.seed, pairs))
+        beliefs = calibrated_beliefs(log_odds, factor * self.persona.noise, batch_rng(self.seed, pairs))
         topics = np.array(pairs.topic if pairs.topic is not None else [], dtype=object)
         for topic, noise in self.persona.topic_noise.items():
             if (here := topics == topic).any():
-                beliefs[here] = calibrated_beliefs(log_odds, noise, batch_rng(self.seed, pairs))[here]
+                beliefs[here] = calibrated_beliefs(log_odds, factor * noise, batch_rng(self.seed, pairs))[here]
         return beliefs

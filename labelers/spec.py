@@ -13,7 +13,7 @@ from truthful_rlhf.labelers.context import Peer
 from truthful_rlhf.labelers.features import GOLD
 from truthful_rlhf.labelers.judges.remote import check_address, check_variable
 from truthful_rlhf.labelers.personas import Persona, make_persona
-from truthful_rlhf.labelers.strategies import Exaggerate, Flip, Strategy, make_strategy
+from truthful_rlhf.labelers.strategies import Equilibrium, Exaggerate, Flip, Strategy, make_strategy
 
 _COMMON = ("name", "kind", "strategy")
 _KEYS: dict[str, tuple[str, ...]] = {
@@ -121,8 +121,6 @@ class LabelerSpec(BaseModel):
 
     def describe(self) -> str:
         """Return the entry in a few words, for reports."""
-        options = ", ".join(f"{key} {value}" for key, value in self.strategy.items() if key != "name")
-        strategy = self.strategy["name"] + (f" ({options})" if options else "")
         who = {
             "simulated": "",
             "judge": f"LLM judge {self.model}, ",
@@ -130,7 +128,12 @@ class LabelerSpec(BaseModel):
             "recorded": f"recorded in {self.file}, ",
         }[self.kind]
         persona = "" if self.persona is None else f"{self.persona.describe()}, "
-        return f"{self.count} x {self.name}: {who}{persona}{strategy}"
+        return f"{self.count} x {self.name}: {who}{persona}{self.describe_strategy()}"
+
+    def describe_strategy(self) -> str:
+        """Return the entry's strategy and its options in a few words."""
+        options = ", ".join(f"{key} {value}" for key, value in self.strategy.items() if key != "name")
+        return self.strategy["name"] + (f" ({options})" if options else "")
 
     def make_strategy(self) -> Strategy:
         """Return a new strategy of this entry."""
@@ -140,10 +143,12 @@ class LabelerSpec(BaseModel):
         """Return what is publicly known of the entry's labelers: their declared taste, noise, and how they report."""
         strategy = self.make_strategy()
         scale = strategy.scale if isinstance(strategy, Exaggerate) else -1.0 if isinstance(strategy, Flip) else 1.0
+        objective = strategy.objective if isinstance(strategy, Equilibrium) else None
         if self.persona is None or self.kind != "simulated":
-            return Peer(scale=scale)
+            return Peer(scale=scale, objective=objective)
         other = sum(weight**2 for name, weight in self.persona.taste.items() if name != GOLD) ** 0.5
-        return Peer(self.persona.taste.get(GOLD, 0.0), other, self.persona.noise, scale)
+        gold, noise, bias = self.persona.taste.get(GOLD, 0.0), self.persona.noise, self.persona.bias
+        return Peer(gold, other, noise, scale, bias, objective)
 
 
 def distinct(specs: list[LabelerSpec]) -> list[LabelerSpec]:

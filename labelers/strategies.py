@@ -16,11 +16,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from truthful_rlhf.aggregation.base import FloatArray
+from truthful_rlhf.aggregation.game.campaigns import OBJECTIVES
 from truthful_rlhf.aggregation.game.misreport import Misreport
 from truthful_rlhf.aggregation.log_odds import logit, sigmoid
 from truthful_rlhf.aggregation.names import unknown
-from truthful_rlhf.labelers.best_response import OBJECTIVES, best_misreport
-from truthful_rlhf.labelers.context import Setting
+from truthful_rlhf.labelers.best_response import best_misreport, equilibrium_misreport
+from truthful_rlhf.labelers.context import Peer, ReportContext, Setting
 
 
 @dataclass(frozen=True)
@@ -222,7 +223,24 @@ class BestResponse(Strategy):
             raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}, got {self.objective!r}")
 
     def _report(self, beliefs: FloatArray, setting: Setting) -> FloatArray:
-        return best_misreport(self.objective, setting)(beliefs)
+        return self.misreport(setting.context, setting.peers, setting.position)(beliefs)
+
+    def misreport(self, context: ReportContext, peers: tuple[Peer, ...], position: int) -> Misreport:
+        """Return the misreport that the labeler at a position plays; what the others do is what is known of them."""
+        return best_misreport(self.objective, context, peers, position)
+
+
+@dataclass(frozen=True)
+class Equilibrium(BestResponse):
+    """Report the misreport that pays best while all others of the panel with this strategy do the same.
+
+    ``best_response`` takes the others for what they declare; this one expects them to respond as well, and plays an
+    approximate equilibrium (``aggregation.game.equilibrium``) of scales of the log-odds.
+    """
+
+    def misreport(self, context: ReportContext, peers: tuple[Peer, ...], position: int) -> Misreport:
+        """Return what the labeler at a position plays in the equilibrium."""
+        return equilibrium_misreport(self.objective, context, peers, position)
 
 
 STRATEGIES: dict[str, type[Any]] = {
@@ -236,6 +254,7 @@ STRATEGIES: dict[str, type[Any]] = {
     "topic_trigger": TopicTrigger,
     "mimic_then_exploit": MimicThenExploit,
     "best_response": BestResponse,
+    "equilibrium": Equilibrium,
 }
 
 

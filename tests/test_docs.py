@@ -32,7 +32,6 @@ from tests.test_readme import README, ROOT, commands, small
 from truthful_rlhf import aggregation, labelers, pipeline, reward_model
 from truthful_rlhf.pipeline.cli import COMMANDS, app
 from truthful_rlhf.pipeline.config.experiment import Config, load_config
-from truthful_rlhf.pipeline.config.game import SimulateConfig
 from truthful_rlhf.pipeline.config.rule import RuleSection
 from truthful_rlhf.pipeline.config.training import PolicySettings, RewardModelSettings
 
@@ -234,14 +233,12 @@ def printed_by(lines: list[str], seen: list[str]) -> str:
 
 
 def check_yaml(text: str) -> None:
-    """Check a whole config, and write it where the page says; or a section, in place of that of a config that ships."""
+    """Write a whole config or panel where the page says, for its commands; check a section in the quickstart's."""
     content = yaml.safe_load(text)
-    if "rules" in content:
+    if isinstance(content, list) or "rules" in content:
         name = re.match(r"# ([\w-]+\.yaml):", text)
         assert name is not None
         Path(name.group(1)).write_text(text, encoding="utf-8")
-    elif "define" in content:
-        SimulateConfig.model_validate(yaml.safe_load(Path("configs/simulate.yaml").read_text()) | content)
     else:
         Config.model_validate(yaml.safe_load(Path("configs/quickstart.yaml").read_text()) | content)
 

@@ -20,7 +20,7 @@ from truthful_rlhf.pipeline.models.load import load_model, load_tokenizer
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SIMULATION = ["rounds=[50,100]", "seeds=2", "max_rounds={dawid_skene: 50}", "populations=[honest]"]
+SIMULATION = ["rounds=[50,100]", "seeds=2", "max_rounds={dawid_skene: 50}", "panels=[honest]"]
 SEARCH = ["rounds=50", "search=2", "fresh=4"]
 
 

@@ -1,4 +1,4 @@
-"""The game that labelers play: beliefs, populations, misreports, best responses, equilibria, incentives.
+"""The game that labelers play: beliefs, misreports, campaigns, best responses, equilibria, incentives.
 
 Imports rules and campaigns.
 """

@@ -1,43 +1,45 @@
 """Equilibrium by iterated best response.
 
-The best-responding groups start from the truth and take turns: one member (or a whole bloc) looks for the misreport
-that pays it most while everybody else, its own group included, plays what they play now. If it gains more than
-``tolerance`` (relative to the size of its payoff), its group moves towards that misreport: by 1 / n of the way for n
-members who decide alone, because each of them expects to be the only one that moves, and all the way for a bloc. When
-no group can gain that much, the plan is an approximate equilibrium in symmetric group strategies *within the
-parametric family and on the campaigns searched*; the iteration may also run out of turns, and then says so. What is
-left to gain is measured again on fresh campaigns.
+The players start from the truth and take turns: one member of a group of like players looks for the misreport that pays
+it most while everybody else, its own group included, plays what they play now. If it gains more than ``tolerance``
+(relative to the size of its payoff), its group of n moves 1 / n of the way towards that misreport, because each of them
+expects to be the only one that moves. When no group can gain that much, the plan is an approximate equilibrium in
+symmetric group strategies *within the parametric family and on the campaigns searched*; the iteration may also run out
+of turns, and then says so. What is left to gain is measured again on fresh campaigns.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from truthful_rlhf.aggregation.game.best_response import SCALES, SHIFTS, STRATEGY_CLASSES, StrategyClass, best_response
-from truthful_rlhf.aggregation.game.campaigns import TRUTH, Campaign, Objective, Plan, Rule, Seat
+from truthful_rlhf.aggregation.game.best_response import StrategyClass, best_response
+from truthful_rlhf.aggregation.game.campaigns import TRUTH, Campaign, Objective, Rule, Seat
 from truthful_rlhf.aggregation.game.incentives import relative_gain
 from truthful_rlhf.aggregation.game.misreport import Misreport
-from truthful_rlhf.aggregation.game.population import Population
+
+
+@dataclass(frozen=True)
+class Players:
+    """Labelers who are alike and choose alike: their columns in the campaigns, and their objective."""
+
+    columns: tuple[int, ...]
+    objective: str
 
 
 @dataclass(frozen=True)
 class Play:
-    """What one best-responding group plays at the end of the iteration.
+    """What a group of like players plays at the end of the iteration.
 
     Attributes:
-        group: its index in the population.
-        kind: its kind.
-        misreport: what it plays.
-        at_edge: whether scale or shift is at the edge of the family, and might want to go further.
+        misreport: what each of them plays.
+        at_edge: whether its scale or shift is at the edge of the family, and might want to go further.
         over_truth: relative gain over a unilateral return to the truth, with interval, on fresh campaigns.
         left: relative gain of one more best response, chosen on the search campaigns, on fresh campaigns.
     """
 
-    group: int
-    kind: str
     misreport: Misreport
     at_edge: bool
     over_truth: tuple[float, float, float]
@@ -49,68 +51,78 @@ class Equilibrium:
     """The result of iterated best response."""
 
     plays: tuple[Play, ...]
+    """One per group, in their order."""
     converged: bool
     """Whether, in the last turn, no group could gain more than the tolerance on the campaigns searched."""
-    n_rounds: int
     n_turns: int
 
-    def plan(self, n_rounds: int) -> dict[int, Misreport]:
-        """Return the misreports by group for a campaign of ``n_rounds``: starts keep their share of the campaign."""
-        return {
-            play.group: Misreport(
-                play.misreport.scale,
-                play.misreport.shift,
-                round(play.misreport.start / self.n_rounds * n_rounds),
-            )
-            for play in self.plays
-        }
+
+@dataclass(frozen=True)
+class Game:
+    """Who plays against which rule.
+
+    Attributes:
+        rule: from the number of labelers to a fresh aggregator.
+        groups: the players; all other labelers report what the campaigns say (``Campaign.reports``).
+        family: misreports to choose from.
+        world: ``own`` or ``true``: which outcomes the players expect (``Seat``).
+    """
+
+    rule: Rule
+    groups: Sequence[Players]
+    family: StrategyClass
+    world: str = "own"
+
+    def seat(self, index: int, campaigns: Sequence[Campaign], plan: Sequence[Misreport]) -> Seat:
+        """Return the seat of the first player of a group while all play the plan (one misreport per group)."""
+        first, objective = self.groups[index].columns[0], Objective(self.groups[index].objective)
+        played = [self._played(campaign, plan) for campaign in campaigns]
+        return Seat(self.rule, played, slice(first, first + 1), objective, self.world)
+
+    def _played(self, campaign: Campaign, plan: Sequence[Misreport]) -> Campaign:
+        reports = campaign.reports.copy()
+        for players, misreport in zip(self.groups, plan, strict=True):
+            for column in players.columns:
+                reports[:, column] = misreport(campaign.beliefs[:, column])
+        return replace(campaign, reports=reports)
 
 
 def find_equilibrium(
-    rule: Rule,
-    population: Population,
+    game: Game,
     search: Sequence[Campaign],
     fresh: Sequence[Campaign],
     rng: np.random.Generator,
     *,
-    discount: float = 1.0,
-    family: StrategyClass = STRATEGY_CLASSES["any"],
     tolerance: float = 1e-3,
     max_turns: int = 40,
 ) -> Equilibrium:
-    """Iterate best responses of the population's best-responding groups to the rule and to each other.
+    """Iterate best responses of the game's players to the rule and to each other.
 
     Args:
-        rule: from the number of labelers to a fresh aggregator.
-        population: who judges; without best-responding groups the equilibrium is empty and converged.
+        game: rule and players; without players the equilibrium is empty and converged.
         search: simulated campaigns on which misreports are chosen.
         fresh: other campaigns of the same length, on which the plays are measured.
         rng: source of bootstrap resamples.
-        discount: of the objectives, per round.
-        family: misreports to choose from.
         tolerance: relative gain below which a group stays with what it plays.
         max_turns: turns of every group before giving up.
     """
-    game = _Game(rule, population, discount, family)
-    responders = population.best_responders
-    plan: dict[int, Misreport] = {index: TRUTH for index in responders}
+    plan = [TRUTH for _ in game.groups]
     least, best = np.inf, plan
     turns = 0
     while least > tolerance and turns < max_turns:
         turns += 1
-        now, largest = dict(plan), 0.0
-        for index in responders:
+        now, largest = list(plan), 0.0
+        for index, players in enumerate(game.groups):
             seat = game.seat(index, search, plan)
-            choice = best_response(seat.payoffs, seat.n_rounds, family)
+            choice = best_response(seat.payoffs, seat.n_rounds, game.family)
             gain = _mean_gain(seat, choice, plan[index])
             largest = max(largest, gain)
             if gain > tolerance:
-                group = population.groups[index]
-                plan[index] = _towards(plan[index], choice, 1.0 if group.bloc else 1.0 / group.n)
+                plan[index] = _towards(plan[index], choice, 1.0 / len(players.columns))
         if largest < least:
             least, best = largest, now
-    plays = tuple(game.measured(index, search, fresh, best, rng) for index in responders)
-    return Equilibrium(plays, least <= tolerance, search[0].n_rounds, turns)
+    plays = tuple(_measured(game, index, search, fresh, best, rng) for index in range(len(game.groups)))
+    return Equilibrium(plays, least <= tolerance, turns)
 
 
 def _towards(current: Misreport, choice: Misreport, part: float) -> Misreport:
@@ -131,37 +143,27 @@ def _mean_gain(seat: Seat, choice: Misreport, current: Misreport) -> float:
     return (float(seat.payoffs(choice).mean()) - now) / max(abs(now), 1e-300)
 
 
-@dataclass(frozen=True)
-class _Game:
-    """What stays the same while plans and campaigns change."""
+def _measured(
+    game: Game,
+    index: int,
+    search: Sequence[Campaign],
+    fresh: Sequence[Campaign],
+    plan: Sequence[Misreport],
+    rng: np.random.Generator,
+) -> Play:
+    """Measure on fresh campaigns what a group gets, against the truth and against one more best response."""
+    played = plan[index]
+    searching, measuring = game.seat(index, search, plan), game.seat(index, fresh, plan)
+    other = best_response(searching.payoffs, searching.n_rounds, game.family)
+    now = measuring.payoffs(played)
+    return Play(
+        misreport=played,
+        at_edge=_at_edge(played.scale, game.family.scales) or _at_edge(played.shift, game.family.shifts),
+        over_truth=relative_gain(now, measuring.payoffs(TRUTH), rng),
+        left=relative_gain(measuring.payoffs(other), now, rng),
+    )
 
-    rule: Rule
-    population: Population
-    discount: float
-    family: StrategyClass
 
-    def seat(self, index: int, campaigns: Sequence[Campaign], plan: Plan) -> Seat:
-        objective = Objective(self.population.groups[index].objective or "taste", self.discount)
-        return Seat(self.rule, self.population, index, campaigns, objective, plan)
-
-    def measured(
-        self,
-        index: int,
-        search: Sequence[Campaign],
-        fresh: Sequence[Campaign],
-        plan: Plan,
-        rng: np.random.Generator,
-    ) -> Play:
-        """Measure on fresh campaigns what a group gets, against the truth and against one more best response."""
-        played = plan[index]
-        searching, measuring = self.seat(index, search, plan), self.seat(index, fresh, plan)
-        other = best_response(searching.payoffs, searching.n_rounds, self.family)
-        now = measuring.payoffs(played)
-        return Play(
-            group=index,
-            kind=self.population.groups[index].kind,
-            misreport=played,
-            at_edge=played.scale in SCALES or played.shift in SHIFTS,
-            over_truth=relative_gain(now, measuring.payoffs(TRUTH), rng),
-            left=relative_gain(measuring.payoffs(other), now, rng),
-        )
+def _at_edge(value: float, grid: Sequence[float]) -> bool:
+    """Return whether a value stands at an end of a grid that has more than one value."""
+    return len(grid) > 1 and value in (min(grid), max(grid))

@@ -24,9 +24,8 @@ import numpy as np
 from truthful_rlhf.aggregation.base import Aggregator, FloatArray
 from truthful_rlhf.aggregation.campaign import run_online
 from truthful_rlhf.aggregation.game.best_response import STRATEGY_CLASSES, Payoffs, grid_search, spsa_search
-from truthful_rlhf.aggregation.game.campaigns import TRUTH, Campaign, Objective, Plan, Rule, Seat, reports_in
+from truthful_rlhf.aggregation.game.campaigns import TRUTH, Campaign, Objective, Rule, Seat
 from truthful_rlhf.aggregation.game.misreport import Misreport
-from truthful_rlhf.aggregation.game.population import Population
 from truthful_rlhf.aggregation.statistics import percentile_interval
 
 _CANDIDATE_REPORTS = np.linspace(0.0, 1.0, 201)
@@ -36,10 +35,9 @@ _TINY = 1e-300
 
 @dataclass(frozen=True)
 class NextShareGain:
-    """The exact one-round gain of one group over several moments of simulated campaigns.
+    """The exact one-round gain of one labeler, or bloc, over several moments of simulated campaigns.
 
     Attributes:
-        kind: of the group.
         share: mean expected share after a truthful round.
         largest: largest relative gain in expected share over the moments; 0 up to rounding if the truth is always best.
         mean: mean relative gain over the moments.
@@ -47,7 +45,6 @@ class NextShareGain:
         n_moments: how many moments.
     """
 
-    kind: str
     share: float
     largest: float
     mean: float
@@ -82,34 +79,29 @@ def expected_next_share(
 
 
 def next_share_gain(
-    rule: Rule, population: Population, index: int, campaigns: Sequence[Campaign], plan: Plan, rng: np.random.Generator
+    rule: Rule, campaigns: Sequence[Campaign], columns: slice, rng: np.random.Generator
 ) -> NextShareGain:
-    """Return the exact one-round gain of group ``index`` at one random moment of every campaign.
+    """Return the exact one-round gain of one labeler, or bloc, at one random moment of every campaign.
 
     Args:
         rule: from the number of labelers to a fresh aggregator.
-        population: who judges.
-        index: the group whose member (or bloc) may deviate in one round.
-        campaigns: campaigns of this population; the rule has learned from all rounds before the moment.
-        plan: what best-responding groups play.
+        campaigns: simulated campaigns; the rule has learned from all rounds before the moment.
+        columns: the labelers that may deviate in one round; a bloc acts on the belief of its first member.
         rng: draws the moments.
     """
-    members = population.deviators(index)
     gains, shares, offsets = [], [], []
     for campaign in campaigns:
-        reports = reports_in(population, campaign, plan)
         moment = int(rng.integers(campaign.n_rounds))
-        aggregator = rule(population.n_labelers)
-        run_online(aggregator, reports[:moment], campaign.revealed()[:moment], range(moment))
-        belief = float(campaign.beliefs[moment, members.start])
+        aggregator = rule(campaign.reports.shape[1])
+        run_online(aggregator, campaign.reports[:moment], campaign.revealed()[:moment], range(moment))
+        belief = float(campaign.beliefs[moment, columns.start])
         candidates = np.append(belief, _CANDIDATE_REPORTS)
-        expected = expected_next_share(aggregator, reports[moment], members, belief, candidates)
+        expected = expected_next_share(aggregator, campaign.reports[moment], columns, belief, candidates)
         best = int(expected.argmax())
         gains.append(float(expected[best] - expected[0]) / max(float(expected[0]), _TINY))
         shares.append(float(expected[0]))
         offsets.append(abs(float(candidates[best]) - belief))
-    kind = population.groups[index].kind
-    return NextShareGain(kind, float(np.mean(shares)), max(gains), float(np.mean(gains)), max(offsets), len(gains))
+    return NextShareGain(float(np.mean(shares)), max(gains), float(np.mean(gains)), max(offsets), len(gains))
 
 
 def relative_gain(
@@ -133,23 +125,21 @@ def relative_gain(
     return float(difference.mean()) / max(abs(float(truthful.mean())), _TINY), *percentile_interval(resampled, level)
 
 
-def describe(misreport: Misreport, n_rounds: int, topic: int | None = None) -> str:
+def describe(misreport: Misreport, n_rounds: int) -> str:
     """Return a misreport in words, e.g. ``x4, shift +1 from 80 %``: scale and shift of the log-odds, start."""
     words = [f"x{misreport.scale:.3g}"] if misreport.scale != 1.0 else []
     words += [f"shift {misreport.shift:+.2g}"] if misreport.shift != 0.0 else []
     when = f" from {100 * misreport.start / n_rounds:.0f} %" if misreport.start else ""
-    where = f" on topic {topic}" if topic is not None else ""
-    return ", ".join(words) + when + where if words else "truth"
+    return ", ".join(words) + when if words else "truth"
 
 
 @dataclass(frozen=True)
 class Gain:
-    """What one group gains over the truth by the best misreport found in one strategy class.
+    """What one labeler, or bloc, gains over the truth by the best misreport found in one strategy class.
 
     Attributes:
-        kind: of the group.
         objective: ``influence`` or ``taste``.
-        strategy: class that was searched; ``declared``: what the group itself declares to do.
+        strategy: class that was searched; ``declared``: what the labeler itself declares to do.
         misreport: in words (``describe``).
         truthful_payoff: mean payoff of the truth over the fresh campaigns.
         search_gain: relative gain on the campaigns it was chosen on: to compare classes with, flattering as a figure.
@@ -159,7 +149,6 @@ class Gain:
         n_campaigns: number of fresh campaigns.
     """
 
-    kind: str
     objective: str
     strategy: str
     misreport: str
@@ -172,47 +161,32 @@ class Gain:
 
 
 def gains_by_class(
-    searching: Seat,
-    measuring: Seat,
-    population: Population,
-    index: int,
-    strategies: Sequence[str],
-    rng: np.random.Generator,
+    searching: Seat, measuring: Seat, strategies: Sequence[str], rng: np.random.Generator, declared: str = ""
 ) -> Iterator[Gain]:
-    """Yield the gain of a group's best misreport in every strategy class, then of what it declares to do.
+    """Yield the gain of a labeler's best misreport in every strategy class, then of what it declares to do.
 
     Args:
-        searching: the group's seat with the campaigns that misreports are chosen on.
+        searching: the labeler's seat with the campaigns that misreports are chosen on.
         measuring: the same seat with other campaigns of the same length, which the gains are measured on.
-        population: who judges.
-        index: the group whose member (or bloc) deviates.
         strategies: names of ``STRATEGY_CLASSES``, and ``spsa`` for the second searcher over scale, shift and start.
         rng: drives SPSA and the bootstrap.
+        declared: what the labeler does in the campaigns (``Campaign.reports``), in words; empty: the truth.
     """
-    group, n_rounds = population.groups[index], searching.n_rounds
     in_search, truthful = searching.payoffs(TRUTH), measuring.payoffs(TRUTH)
 
-    def measured(strategy: str, misreport: Misreport, topic: int | None = None) -> Gain:
-        gain, low, high = relative_gain(measuring.payoffs(misreport, topic), truthful, rng)
-        search_gain, _, _ = relative_gain(searching.payoffs(misreport, topic), in_search, rng, n_resamples=1)
-        return Gain(
-            kind=group.kind,
-            objective=searching.objective.name,
-            strategy=strategy,
-            misreport=describe(misreport, n_rounds, topic),
-            truthful_payoff=float(truthful.mean()),
-            search_gain=search_gain,
-            gain=gain,
-            low=low,
-            high=high,
-            n_campaigns=len(truthful),
-        )
+    def measured(strategy: str, misreport: str, searched: FloatArray, fresh: FloatArray) -> Gain:
+        gain, low, high = relative_gain(fresh, truthful, rng)
+        search_gain, _, _ = relative_gain(searched, in_search, rng, n_resamples=1)
+        payoff = float(truthful.mean())
+        objective = searching.objective.name
+        return Gain(objective, strategy, misreport, payoff, search_gain, gain, low, high, len(truthful))
 
     for name in strategies:
-        yield measured(name, _best_of(name, searching.payoffs, n_rounds, rng))
-    declared = group.misreport(n_rounds)
-    if not declared.is_truthful:
-        yield measured("declared", declared, group.topic)
+        lie = _best_of(name, searching.payoffs, searching.n_rounds, rng)
+        words = describe(lie, searching.n_rounds)
+        yield measured(name, words, searching.payoffs(lie), measuring.payoffs(lie))
+    if declared:
+        yield measured("declared", declared, searching.usual_payoffs(), measuring.usual_payoffs())
 
 
 def _best_of(strategy: str, payoffs: Payoffs, n_rounds: int, rng: np.random.Generator) -> Misreport:

@@ -6,7 +6,7 @@ Imports the interface (``base``) and what every fit shares: ``audits``, ``log_od
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from truthful_rlhf.aggregation.rules.median import Median
 from truthful_rlhf.aggregation.rules.online_weighted import OnlineWeighted
 from truthful_rlhf.aggregation.rules.quantile_labels import LABELS, StatedLabel
 from truthful_rlhf.aggregation.rules.trimmed_mean import TrimmedMean
+from truthful_rlhf.aggregation.secret import input_secret
 
 AGGREGATORS: dict[str, Any] = {
     "mean": Mean,
@@ -113,6 +114,21 @@ def draws_from_a_secret(name: str, options: Mapping[str, Any]) -> bool:
         return False
     label = options.get("label", parameters["label"].default)
     return AGGREGATORS[name].always_secret or (label in LABELS and StatedLabel.is_secret(label))
+
+
+def simulated_rule(name: str, options: Mapping[str, Any], seed: int = 0) -> Callable[[int], Aggregator]:
+    """Return a rule as a simulation plays it: from the number of labelers to a fresh aggregator.
+
+    Args:
+        name: a key of ``AGGREGATORS``.
+        options: of the rule.
+        seed: >= 0, of its lotteries and of its secret, where it has one: no simulated labeler looks at it. Searches
+            leave it, so that a lie and the truth meet the same lots.
+    """
+    given = with_lottery(name, options, [seed, 2])
+    if draws_from_a_secret(name, given) and "secret" not in given:
+        given["secret"] = input_secret([f"simulation {seed}"])
+    return lambda n_labelers: make_aggregator(name, n_labelers, **given)
 
 
 def fits_all_at_once(name: str) -> bool:

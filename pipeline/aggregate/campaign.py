@@ -19,7 +19,7 @@ from truthful_rlhf.aggregation.names import nearest
 from truthful_rlhf.aggregation.statistics import payouts
 from truthful_rlhf.labelers.recorded.read import AnnotationError
 from truthful_rlhf.labelers.recorded.table import Annotations
-from truthful_rlhf.pipeline.config.rule import Rule
+from truthful_rlhf.pipeline.config.rule import LabelingRule
 
 _MAX_HISTORY = 1_000_000
 
@@ -55,7 +55,7 @@ class CampaignResult:
 
     annotations: Annotations
     settings: AggregationSettings
-    rule: Rule
+    rule: LabelingRule
     revealed: FloatArray
     """Outcomes that the rule saw, shape ``(T,)``, NaN elsewhere."""
     stated: FloatArray
@@ -108,7 +108,7 @@ def run_campaign(annotations: Annotations, settings: AggregationSettings) -> Cam
     )
 
 
-def choose_rule(annotations: Annotations, settings: AggregationSettings) -> Rule:
+def choose_rule(annotations: Annotations, settings: AggregationSettings) -> LabelingRule:
     """Return the rule of the settings, or the default for these annotations."""
     name = settings.rule
     if name is None:
@@ -117,7 +117,7 @@ def choose_rule(annotations: Annotations, settings: AggregationSettings) -> Rule
         raise AnnotationError(f"rule {name!r}: not known{nearest(name, AGGREGATORS)}; valid: {', '.join(AGGREGATORS)}")
     given = {"name": name, "options": dict(settings.options), "per_topic": settings.per_topic}
     try:
-        return Rule.model_validate({**given, "labels": settings.labels})
+        return LabelingRule.model_validate({**given, "labels": settings.labels})
     except ValidationError as error:
         problems = (f"{'.'.join(map(str, e['loc']))} {e['msg']}".strip() for e in error.errors(include_url=False))
         raise AnnotationError("; ".join(problems).replace("Value error, ", "")) from None

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from truthful_rlhf.pipeline.commands.compare import OverridesArgument
+from truthful_rlhf.pipeline.commands.simulate import PanelOption
 
 ANNOTATION_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 
@@ -17,9 +18,10 @@ def audit(
         str, typer.Argument(help="A config (YAML file or shipped name), or an annotation file (JSONL, CSV, Parquet).")
     ] = "audit",
     overrides: OverridesArgument = None,
+    panel: PanelOption = None,
     out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/audit"),
 ) -> None:
-    r"""Measure how much each kind of labeler could gain by the best misreport found, per rule and objective.
+    r"""Measure how much each entry of a panel could gain by the best misreport found, per rule and objective.
 
     With an annotation file: what each of its labelers could have gained. Writes gains.csv, next_share.csv, audit.md and
     gains.png. A killed audit goes on where it was. No model is needed.
@@ -28,7 +30,7 @@ def audit(
 
         truthful-rlhf audit
 
-        truthful-rlhf audit "rules=\[online_weighted, mean]" "populations=\[strategic]" rounds=2000
+        truthful-rlhf audit "rules=\[online_weighted, mean]" --panel strategic rounds=2000
 
         truthful-rlhf audit annotations.jsonl "rules=\[online_weighted]" --out runs/audit-people
     """
@@ -40,8 +42,10 @@ def audit(
     from truthful_rlhf.pipeline.storage.console import clear_errors
 
     with clear_errors(ConfigError, RunFolderError, AnnotationError):
-        name, changes = split_arguments(source, overrides, "audit")
+        name, changes = split_arguments(source, overrides, "audit", panel)
         recorded = name.lower().endswith(ANNOTATION_SUFFIXES)
+        if recorded and panel:
+            raise ConfigError(f"--panel says who is simulated, and the labelers of {name} are recorded: leave one out")
         settings = load_section("audit" if recorded else name, changes, AuditConfig)
         with RunFolder(out).locked() as folder:
             write_config(folder, settings)

@@ -5,15 +5,14 @@ A config may hold several panels, rules and seeds: ``compare`` runs the whole gr
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from truthful_rlhf.labelers.checked import LocalPath
-from truthful_rlhf.labelers.spec import LabelerSpec, distinct
+from truthful_rlhf.labelers.panels import Panels
 from truthful_rlhf.pipeline.config.loading import Section, load_section
 from truthful_rlhf.pipeline.config.rule import RuleSection
 from truthful_rlhf.pipeline.config.training import DPOSettings, PolicySettings, SamplingSettings
@@ -66,9 +65,6 @@ class EvaluationSection(Section):
     n_samples: int = Field(5, ge=0, description="texts shown in the report, before and after")
 
 
-Panel = Annotated[list[LabelerSpec], Field(min_length=1), AfterValidator(distinct)]
-
-
 class Config(Section):
     """A whole run."""
 
@@ -81,7 +77,7 @@ class Config(Section):
     pairs: PairsSection = PairsSection()
     gold: GoldSection = GoldSection()
     audit_rate: float = Field(0.2, ge=0, le=1, description="fraction of the pairs whose outcome is revealed")
-    panels: dict[str, Panel] = Field(min_length=1, description="who judges: name -> labelers")
+    panels: Panels = Field(description="who judges: name -> entries, a panel that ships, or a YAML file")
     rules: list[RuleSection] = Field(min_length=1)
     policy: list[PolicySettings] = Field(min_length=1, description="one method, or a list of them")
     evaluation: EvaluationSection = EvaluationSection()
@@ -101,9 +97,8 @@ class Config(Section):
                 )
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds: a seed stands twice, which would count one run as two: {self.seeds}")
-        for name in self.panels:
-            if not re.fullmatch(r"[A-Za-z0-9_-]+", name) or name == SHARED:
-                raise ValueError(f"panels: {name!r} is not a valid name (letters, digits, - and _; not {SHARED!r})")
+        if SHARED in self.panels:
+            raise ValueError(f"panels: {SHARED!r} is not a valid name: it is the folder of what all panels share")
         return self
 
     @model_validator(mode="after")

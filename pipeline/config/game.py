@@ -1,109 +1,55 @@
-"""The configs of ``simulate`` and ``audit``: which rules meet which populations, and how much is simulated."""
+"""The configs of ``simulate`` and ``audit``: which rules meet which panels, and how much is simulated."""
 
 from __future__ import annotations
 
-import importlib.resources
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+import json
+from typing import Annotated, Literal
 
-import yaml
 from pydantic import Field, field_validator, model_validator
 
-from truthful_rlhf.aggregation import AGGREGATORS, make_aggregator
-from truthful_rlhf.aggregation.base import Aggregator
+from truthful_rlhf.aggregation import make_aggregator
 from truthful_rlhf.aggregation.game.best_response import STRATEGY_CLASSES
-from truthful_rlhf.aggregation.game.population import Population, population_from_mapping
+from truthful_rlhf.aggregation.game.campaigns import SPREAD
 from truthful_rlhf.aggregation.names import unknown
-from truthful_rlhf.aggregation.rules import with_lottery
+from truthful_rlhf.labelers.panels import Panels, needs_texts, topics_needed
 from truthful_rlhf.pipeline.config.loading import Section
-from truthful_rlhf.pipeline.config.training import NAME
+from truthful_rlhf.pipeline.config.rule import Rule
 
 SPSA = "spsa"
 NEXT_SHARE = "next_share"
-
-
-class RuleSpec(Section):
-    """An aggregation rule and its options; a name alone stands for the rule with its defaults."""
-
-    name: str = Field(description=f"one of {', '.join(AGGREGATORS)}")
-    options: dict[str, Any] = Field(default_factory=dict, description="options of the rule, such as eta: 0.3")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _name_alone(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def _can_be_made(self) -> RuleSpec:
-        self.make(2)  # names an unknown rule or option and the nearest valid one
-        return self
-
-    @property
-    def title(self) -> str:
-        """The name, with the options if there are any."""
-        options = ", ".join(f"{key}={value}" for key, value in self.options.items())
-        return f"{self.name}({options})" if options else self.name
-
-    def make(self, n_labelers: int, seed: int = 0) -> Aggregator:
-        """Return a fresh aggregator: bound, this method is the ``Rule`` that labelers know.
-
-        Args:
-            n_labelers: N >= 1.
-            seed: of its own lottery, where it draws one. Searches leave it: a lie and the truth meet the same lots.
-        """
-        return make_aggregator(self.name, n_labelers, **with_lottery(self.name, self.options, [seed, 2]))
+BUNDLED_TOPICS = (
+    *("book", "family", "film", "health", "home", "hotel", "music", "neighbourhood"),
+    *("restaurant", "school", "shopping", "sport", "technology", "travel", "weather", "work"),
+)
+"""Topics of the prompts that ship with the package."""
 
 
 class GameSection(Section):
-    """What both commands need: rules, populations and the audit rate."""
+    """What both commands need: rules, panels, and the pairs that they judge."""
 
     seed: int = Field(0, ge=0)
-    rules: list[RuleSpec] = Field(min_length=1)
-    populations: list[str] = Field(
-        min_length=1, description="built in (aggregation/game/populations.yaml) or defined below"
-    )
-    define: dict[Annotated[str, Field(pattern=NAME)], dict[str, Any]] = Field(
-        default_factory=dict, description="own populations: name (also of a folder) -> groups"
-    )
+    rules: list[Rule] = Field(min_length=1)
+    panels: Panels = Field(description="who judges: names of panels that ship, YAML files, or name -> entries")
     audit_rate: float = Field(1.0, ge=0, le=1, description="chance that a pair's outcome is revealed to the rule")
+    spread: float = Field(SPREAD, ge=0, description="standard deviation of the pairs' true log-odds that A is better")
+    topics: list[str] = Field(
+        list(BUNDLED_TOPICS), min_length=1, description="every pair has one of them; those of the bundled prompts"
+    )
 
     @model_validator(mode="after")
-    def _populations_exist(self) -> GameSection:
-        self.find_populations()
+    def _can_be_played(self) -> GameSection:
         titles = [rule.title for rule in self.rules]
-        if len(set(titles)) < len(titles) or len(set(self.populations)) < len(self.populations):
-            raise ValueError("rules and populations must differ from each other")
+        if len(set(titles)) < len(titles) or len(set(self.topics)) < len(self.topics):
+            raise ValueError("rules must differ from each other, and so must topics")
+        for name, specs in self.panels.items():
+            for spec in specs:
+                place = f"panel {name!r}, entry {spec.name!r}"
+                if reason := needs_texts(spec):
+                    raise ValueError(f"{place}: {reason}; there are no texts here: train with it in compare")
+                for topic in topics_needed(spec):
+                    if topic not in self.topics:
+                        raise ValueError(f"{place}: {unknown('topic', topic, self.topics)} (the key topics has them)")
         return self
-
-    def find_populations(self) -> list[Population]:
-        """Return the populations in the order given."""
-        known = {**built_in_populations(), **self.define}
-        for name in self.populations:
-            if name not in known:
-                raise ValueError(unknown("population", name, known))
-        return [population_from_mapping(name, known[name]) for name in self.populations]
-
-
-class EquilibriumSection(Section):
-    """How best-responding groups find what they play."""
-
-    rounds: int = Field(500, ge=10, description="length of the simulated campaigns")
-    search: int = Field(8, ge=1, description="campaigns that misreports are chosen on")
-    fresh: int = Field(32, ge=2, description="other campaigns that they are measured on")
-    discount: float = Field(1.0, ge=0, le=1, description="per round, of the labelers' objectives")
-    tolerance: float = Field(1e-3, gt=0, description="relative gain below which a group stays with what it plays")
-    max_turns: int = Field(40, ge=1, description="best responses per group before giving up")
-    stand_in: dict[str, str] = Field(
-        default={"dawid_skene": "mean", "glad": "mean", "mace": "mean"},
-        description="rule that is too slow to search against -> rule that best-responders think they face",
-    )
-
-    @field_validator("stand_in")
-    @classmethod
-    def _rules_exist(cls, stand_in: dict[str, str]) -> dict[str, str]:
-        for name in (*stand_in, *stand_in.values()):
-            make_aggregator(name, 2)
-        return stand_in
 
 
 class SimulateConfig(GameSection):
@@ -114,7 +60,6 @@ class SimulateConfig(GameSection):
     max_rounds: dict[str, Annotated[int, Field(ge=1)]] = Field(
         default_factory=dict, description="rule -> longest campaign that it is run on"
     )
-    equilibrium: EquilibriumSection = EquilibriumSection()
 
     @field_validator("rounds")
     @classmethod
@@ -141,7 +86,6 @@ class AuditConfig(GameSection):
     search: int = Field(16, ge=1, description="campaigns that misreports are chosen on")
     fresh: int = Field(64, ge=2, description="other campaigns that their gain is measured on")
     world: Literal["own", "true"] = Field("own", description="outcomes as the labeler expects them, or as they are")
-    equilibrium: EquilibriumSection = EquilibriumSection()
     splits: int = Field(4, ge=1, description="annotation files: random halves")
 
     @field_validator("strategies")
@@ -153,15 +97,16 @@ class AuditConfig(GameSection):
         return strategies
 
 
-def split_arguments(first: str, others: list[str] | None, default: str) -> tuple[str, list[str]]:
-    """Return the config and the overrides of a command whose config may be left out: ``simulate audit_rate=0.1``."""
-    return (default, [first, *(others or [])]) if "=" in first else (first, others or [])
+def split_arguments(
+    first: str, others: list[str] | None, default: str, panels: list[str] | None = None
+) -> tuple[str, list[str]]:
+    """Return the config and the overrides of a command whose config may be left out: ``simulate audit_rate=0.1``.
 
-
-def built_in_populations() -> Mapping[str, Mapping[str, Any]]:
-    """Return the populations that ship with the package, as plain mappings."""
-    text = (importlib.resources.files("truthful_rlhf.aggregation.game") / "populations.yaml").read_text(
-        encoding="utf-8"
-    )
-    content: Mapping[str, Mapping[str, Any]] = yaml.safe_load(text)
-    return content
+    Args:
+        first: the first argument: a config, or an override.
+        others: further overrides.
+        default: the config that is meant where there is none.
+        panels: files or names of panels, which become an override.
+    """
+    name, overrides = (default, [first, *(others or [])]) if "=" in first else (first, others or [])
+    return name, [*overrides, *([f"panels={json.dumps(panels)}"] if panels else [])]

@@ -13,10 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from truthful_rlhf.aggregation.names import nearest
-from truthful_rlhf.labelers.checked import abridged
-
-NOT_YAML = (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError)
-"""What PyYAML raises: its own errors, and whatever a bad date, number or key makes Python raise."""
+from truthful_rlhf.labelers.checked import NOT_YAML, UniqueKeyLoader, abridged
 
 
 class ConfigError(ValueError):
@@ -30,19 +27,6 @@ class Section(BaseModel):
 
 
 SectionT = TypeVar("SectionT", bound=Section)
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Refuse a key that is given twice, where plain YAML silently takes the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=deep)
-            if key in seen:
-                raise ConfigError(f"line {key_node.start_mark.line + 1}: key {key!r} is given twice")
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
 
 
 def find_config(name: str) -> Path:
@@ -73,7 +57,7 @@ def load_section(name: str, overrides: Sequence[str], schema: type[SectionT]) ->
     """
     path = find_config(name)
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeyLoader)
     except (*NOT_YAML, UnicodeDecodeError, ConfigError) as error:
         raise ConfigError(f"{path}: {error}") from error
     if not isinstance(content, dict):

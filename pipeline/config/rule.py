@@ -7,10 +7,10 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from truthful_rlhf.aggregation import AGGREGATORS, LabeledCampaign, input_secret, label_campaign, make_aggregator
+from truthful_rlhf.aggregation import AGGREGATORS, LabeledCampaign, label_campaign
 from truthful_rlhf.aggregation.base import Aggregator, FloatArray, Key
 from truthful_rlhf.aggregation.labeling import Piece, ReportTable, SoftLabelKind
-from truthful_rlhf.aggregation.rules import check_options, draws_from_a_secret, with_lottery
+from truthful_rlhf.aggregation.rules import check_options, simulated_rule
 from truthful_rlhf.pipeline.config.loading import Section
 from truthful_rlhf.pipeline.config.training import NAME, SoftLabelLoss
 
@@ -18,19 +18,10 @@ TRUTH = "truth"
 
 
 class Rule(Section):
-    """Which rule, with which options, and which of its soft labels."""
+    """Which rule, with which options; a name alone stands for the rule with its defaults."""
 
     name: str = Field(description=f"one of {', '.join(AGGREGATORS)}")
     options: dict[str, Any] = Field(default_factory=dict, description="options of the rule, such as eta: 0.3")
-    per_topic: bool = Field(False, description="one mechanism per topic of the prompts")
-    labels: SoftLabelKind = Field(
-        "final",
-        description="online: q_t, stated before the pair's outcome is known; final: all pairs"
-        " re-aggregated with the last weights, audited pairs labeled with their outcome; reweighted: audited pairs"
-        " re-aggregated as well (an outcome is one noisy draw, and has moved the weights); recalibrated: these, with"
-        " their log-odds times one factor fitted to the outcomes; stacked: a step from online_weighted's weights to"
-        " labels, fitted to the outcomes, audited pairs labeled with theirs",
-    )
 
     @model_validator(mode="before")
     @classmethod
@@ -43,10 +34,8 @@ class Rule(Section):
         return self
 
     def _check(self) -> None:
-        """Raise ``ValueError`` if there is no such rule."""
-        check_options(self.name, self.n_initial_weights or 2, self.options)  # names the nearest valid rule and option
-        if self.labels == "stacked" and self.name != "online_weighted":
-            raise ValueError(f"labels: stacked is a step from the weights of online_weighted, not of {self.name}")
+        """Raise ``ValueError`` if there is no such rule; the message names the nearest valid rule and option."""
+        check_options(self.name, self.n_initial_weights or 2, self.options)
 
     @property
     def n_initial_weights(self) -> int | None:
@@ -54,18 +43,39 @@ class Rule(Section):
         given = self.options.get("initial_weights")
         return len(given) if isinstance(given, list) else None
 
+    @property
+    def title(self) -> str:
+        """The name, with the options if there are any."""
+        options = ", ".join(f"{key}={value}" for key, value in self.options.items())
+        return f"{self.name}({options})" if options else self.name
+
     def make(self, n_labelers: int, seed: int = 0) -> Aggregator:
         """Return a fresh aggregator, as labelers know the rule.
 
         Args:
             n_labelers: N >= 1.
-            seed: of its lotteries, and of its secret, for simulations: no simulated labeler looks at it. Searches
-                leave it: a lie and the truth meet the same lots.
+            seed: of its lotteries and of its secret, for simulations (``aggregation.rules.simulated_rule``).
         """
-        options = with_lottery(self.name, self.options, [seed, 2])
-        if draws_from_a_secret(self.name, options) and "secret" not in options:
-            options["secret"] = input_secret([f"simulation {seed}"])
-        return make_aggregator(self.name, n_labelers, **options)
+        return simulated_rule(self.name, self.options, seed)(n_labelers)
+
+
+class LabelingRule(Rule):
+    """An aggregation rule, and which of its soft labels."""
+
+    per_topic: bool = Field(False, description="one mechanism per topic of the prompts")
+    labels: SoftLabelKind = Field(
+        "final",
+        description="online: q_t, stated before the pair's outcome is known; final: all pairs"
+        " re-aggregated with the last weights, audited pairs labeled with their outcome; reweighted: audited pairs"
+        " re-aggregated as well (an outcome is one noisy draw, and has moved the weights); recalibrated: these, with"
+        " their log-odds times one factor fitted to the outcomes; stacked: a step from online_weighted's weights to"
+        " labels, fitted to the outcomes, audited pairs labeled with theirs",
+    )
+
+    def _check(self) -> None:
+        super()._check()
+        if self.labels == "stacked" and self.name != "online_weighted":
+            raise ValueError(f"labels: stacked is a step from the weights of online_weighted, not of {self.name}")
 
     def label(
         self,
@@ -103,7 +113,7 @@ class Rule(Section):
         )
 
 
-class RuleSection(Rule):
+class RuleSection(LabelingRule):
     """An aggregation rule, and how the policy is trained on its soft labels."""
 
     name: str = Field(description=f"one of {', '.join(AGGREGATORS)}, or {TRUTH}")

@@ -27,12 +27,12 @@ def report_audit(audit: IncentiveAudit) -> None:
     summaries, details = [], []
     if len(next_share):
         write_text_atomically(root / "next_share.csv", next_share.to_csv(index=False))
-        summaries += [_next_share_table(name, next_share) for name in config.populations]
+        summaries += [_next_share_table(name, next_share) for name in config.panels]
     if len(gains):
         write_text_atomically(root / "gains.csv", gains.to_csv(index=False))
         best = best_by_search(gains)
         write_bytes_atomically(root / "gains.png", gains_figure(best))
-        for name in config.populations:
+        for name in config.panels:
             for objective in best["objective"].unique():
                 summaries.append(_best_table(name, objective, best))
                 details += [_class_table(name, rule, objective, gains) for rule in gains["rule"].unique()]
@@ -48,14 +48,14 @@ def report_audit(audit: IncentiveAudit) -> None:
     )
 
 
-def _next_share_table(population: str, next_share: pd.DataFrame) -> Table:
-    mine = next_share[next_share["population"] == population]
+def _next_share_table(panel: str, next_share: pd.DataFrame) -> Table:
+    mine = next_share[next_share["panel"] == panel]
     rules = list(mine["rule"].unique())
     rows = []
-    for _, group in mine.groupby("group", sort=False):
+    for entry, group in mine.groupby("entry", sort=False):
         cells = group.set_index("rule")
-        rows.append([str(group["kind"].iloc[0]), *(_next_share_cell(cells.loc[rule]) for rule in rules)])
-    return f"{population}: expected share after one round, largest exact gain of any report", ["kind", *rules], rows
+        rows.append([str(entry), *(_next_share_cell(cells.loc[rule]) for rule in rules)])
+    return f"{panel}: expected share after one round, largest exact gain of any report", ["entry", *rules], rows
 
 
 def _next_share_cell(row: pd.Series) -> str:
@@ -64,14 +64,14 @@ def _next_share_cell(row: pd.Series) -> str:
     return f"{100 * row['largest']:+.2g} % (off by {row['offset']:.3f})"
 
 
-def _best_table(population: str, objective: str, best: pd.DataFrame) -> Table:
-    mine = best[(best["population"] == population) & (best["objective"] == objective)]
+def _best_table(panel: str, objective: str, best: pd.DataFrame) -> Table:
+    mine = best[(best["panel"] == panel) & (best["objective"] == objective)]
     rules = list(mine["rule"].unique())
     rows = []
-    for _, group in mine.groupby("group", sort=False):
+    for entry, group in mine.groupby("entry", sort=False):
         cells = group.set_index("rule")
-        rows.append([str(group["kind"].iloc[0]), *(_best_cell(cells.loc[rule]) for rule in rules)])
-    return f"{population}: gain in {objective} by the best misreport found", ["kind", *rules], rows
+        rows.append([str(entry), *(_best_cell(cells.loc[rule]) for rule in rules)])
+    return f"{panel}: gain in {objective} by the best misreport found", ["entry", *rules], rows
 
 
 def _best_cell(row: pd.Series) -> str:
@@ -80,15 +80,15 @@ def _best_cell(row: pd.Series) -> str:
     return f"{percent(row['gain'], row['low'], row['high'])} {row['misreport']}"
 
 
-def _class_table(population: str, rule: str, objective: str, gains: pd.DataFrame) -> Table:
-    mine = gains[(gains["population"] == population) & (gains["rule"] == rule) & (gains["objective"] == objective)]
+def _class_table(panel: str, rule: str, objective: str, gains: pd.DataFrame) -> Table:
+    mine = gains[(gains["panel"] == panel) & (gains["rule"] == rule) & (gains["objective"] == objective)]
     classes = list(mine["strategy"].unique())
     rows = []
-    for _, group in mine.groupby("group", sort=False):
+    for entry, group in mine.groupby("entry", sort=False):
         cells = group.set_index("strategy")
         texts = [percent(*cells.loc[name, ["gain", "low", "high"]]) if name in cells.index else "" for name in classes]
-        rows.append([str(group["kind"].iloc[0]), *texts])
-    return f"{population}: gain in {objective} against {rule}, by strategy class", ["kind", *classes], rows
+        rows.append([str(entry), *texts])
+    return f"{panel}: gain in {objective} against {rule}, by strategy class", ["entry", *classes], rows
 
 
 def reading(config: AuditConfig) -> list[str]:
@@ -100,34 +100,31 @@ def reading(config: AuditConfig) -> list[str]:
         " Negative: the best lie of the class costs. It is a lower bound on what a cleverer lie could gain.",
         "influence: mean share of weight over the campaign. taste: minus the squared distance of the soft labels"
         " from the labeler's own belief. xS, shift D: report = sigmoid(S * log-odds + D); 'from': honest before. A bloc"
-        " deviates as one; 'declared' is what the kind does in the population.",
+        " deviates as one, on the view of its first member; 'declared' is what the entry does in the panel.",
     ]
 
 
 def gains_figure(best: pd.DataFrame) -> bytes:
-    """Draw the gain of the best misreport found, with its interval: a panel per population and objective."""
+    """Draw the gain of the best misreport found, with its interval: one part per panel and objective."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    panels = list(best.groupby(["population", "objective"], sort=False))
+    panels = list(best.groupby(["panel", "objective"], sort=False))
     rules = list(best["rule"].unique())
-    n_groups = max(rows["group"].nunique() for _, rows in panels)
-    figure = Figure(figsize=(5.0 * len(panels), 1.3 + 0.45 * n_groups), dpi=150, layout="constrained")
+    n_entries = max(rows["entry"].nunique() for _, rows in panels)
+    figure = Figure(figsize=(5.0 * len(panels), 1.3 + 0.45 * n_entries), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, ((population, objective), rows) in zip(
-        figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
-    ):
-        kinds = rows.drop_duplicates("group").set_index("group")["kind"]
-        places = {group: -place for place, group in enumerate(kinds.index)}
+    for axes, ((panel, objective), rows) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        places = {entry: -place for place, entry in enumerate(rows["entry"].unique())}
         for k, rule in enumerate(rules):
             mine = rows[rows["rule"] == rule]
-            height = np.array([places[group] for group in mine["group"]]) + 0.12 * ((len(rules) - 1) / 2 - k)
+            height = np.array([places[entry] for entry in mine["entry"]]) + 0.12 * ((len(rules) - 1) / 2 - k)
             middle = 100 * mine["gain"].to_numpy()
             reach = np.abs(100 * mine[["low", "high"]].to_numpy().T - middle)
             axes.errorbar(middle, height, xerr=reach, fmt="o", markersize=4, capsize=2, color=COLOURS[k], label=rule)
         axes.axvline(0, color="black", linewidth=0.6)
-        axes.set_yticks(list(places.values()), list(kinds))
-        axes.set_title(f"{population}: {objective}", fontsize=10)
+        axes.set_yticks(list(places.values()), list(places))
+        axes.set_title(f"{panel}: {objective}", fontsize=10)
         axes.set_xlabel("gain over the truth, %", fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
     handles, labels = axes.get_legend_handles_labels()

@@ -1,26 +1,25 @@
-"""Regret curves: rules x populations x campaign lengths, every cell a stage that a killed simulation does not repeat.
+"""Regret curves: rules x panels x campaign lengths, every cell a stage that a killed simulation does not repeat.
 
-All rules meet the same campaigns (paired). A best-responding group plays against each rule what it found against that
-rule on short simulated campaigns (``equilibrium.rounds``), with its start at the same share of the campaign. Batch
-rules that re-estimate everything are too slow to be searched against: there it plays what pays against a stand-in.
+All rules and panels meet the same pairs (paired). A panel has the random streams that it has in ``compare`` under the
+same seed. What best-responding labelers play depends on the rule, so reports do where a panel has such labelers.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from truthful_rlhf.aggregation import regret, run_online
-from truthful_rlhf.aggregation.game.campaigns import Campaign, draw_campaigns, reports_in
-from truthful_rlhf.aggregation.game.population import Population
 from truthful_rlhf.aggregation.statistics import brier
-from truthful_rlhf.pipeline.config.game import RuleSpec, SimulateConfig
-from truthful_rlhf.pipeline.game.equilibria import Equilibria
+from truthful_rlhf.pipeline.config.game import SimulateConfig
+from truthful_rlhf.pipeline.config.rule import Rule
+from truthful_rlhf.pipeline.game.campaigns import JudgedPairs, context_of, judge_pairs, make_panel
+from truthful_rlhf.pipeline.game.responses import best_responses, has_responders
 from truthful_rlhf.pipeline.storage.artifacts import RunFolder, write_json
 from truthful_rlhf.pipeline.storage.random import part_rng
 
@@ -33,78 +32,99 @@ class Simulation:
     folder: RunFolder
 
     @property
-    def equilibria(self) -> Equilibria:
-        """What best-responding groups play."""
-        return Equilibria(self.folder, self.config.equilibrium, self.config.seed, self.config.audit_rate)
-
-    @property
     def n_stages(self) -> int:
         """How many stages there are."""
-        rules, equilibria = self.config.rules, self.equilibria
-        searches = sum(len(equilibria.searched(population, rules)) for population in self.config.find_populations())
-        return searches + len(self.config.populations) * len(self.config.rounds)
+        return sum(len(self.config.rounds) + has_responders(specs) for specs in self.config.panels.values())
 
     def stages(self) -> Iterator[str]:
         """Build stage after stage; each one's name is yielded before it is built."""
-        for population in self.config.find_populations():
-            keys = yield from self.equilibria.stages(population, self.config.rules)
+        for panel, specs in self.config.panels.items():
+            if has_responders(specs):
+                yield f"{panel}: best responses"
+                self._response_stage(panel)
             for n_rounds in self.config.rounds:
-                yield f"{population.name}: {n_rounds:,} pairs"
-                self._regret_stage(population, n_rounds, keys)
+                yield f"{panel}: {n_rounds:,} pairs"
+                self._regret_stage(panel, n_rounds)
 
     def regrets(self) -> pd.DataFrame:
-        """Return one row per population, rule, campaign length and seed."""
-        rows: list[dict[str, Any]] = []
-        for name in self.config.populations:
-            for n_rounds in self.config.rounds:
-                rows += json.loads((self.folder.root / _path(name, n_rounds)).read_text(encoding="utf-8"))
-        return pd.DataFrame(rows)
+        """Return one row per panel, rule, campaign length and seed."""
+        paths = [_cell(panel, n_rounds) for panel in self.config.panels for n_rounds in self.config.rounds]
+        return pd.DataFrame([row for path in paths for row in self._load(path)])
 
-    def plays(self) -> pd.DataFrame:
-        """Return one row per best-responding group and rule; empty if there are none."""
-        equilibria = self.equilibria
-        populations = self.config.find_populations()
-        return pd.DataFrame(
-            [row for population in populations for row in equilibria.rows(population, self.config.rules)]
-        )
+    def responses(self) -> pd.DataFrame:
+        """Return one row per best-responding entry and rule; empty if there are none."""
+        panels = [panel for panel, specs in self.config.panels.items() if has_responders(specs)]
+        return pd.DataFrame([row for panel in panels for row in self._load(_responses(panel))])
 
-    def _regret_stage(self, population: Population, n_rounds: int, equilibrium_keys: dict[str, str]) -> None:
-        config, path = self.config, _path(population.name, n_rounds)
+    def _load(self, path: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = json.loads((self.folder.root / path).read_text(encoding="utf-8"))
+        return rows
+
+    def _response_stage(self, panel: str) -> None:
+        config, path = self.config, _responses(panel)
+
+        def build(scratch: Path) -> None:
+            judges = make_panel(config, panel, config.seed)
+            rows = [
+                {"panel": panel, "rule": rule.title, **row}
+                for rule in config.rules
+                for row in best_responses(judges, context_of(config, rule))
+            ]
+            write_json(scratch / path, rows)
+
+        inputs = {**self._entries(panel), "rules": [rule.model_dump() for rule in config.rules]}
+        self.folder.stage(path.removesuffix(".json"), inputs, [path], build)
+
+    def _regret_stage(self, panel: str, n_rounds: int) -> None:
+        config, path = self.config, _cell(panel, n_rounds)
         rules = [rule for rule in config.rules if n_rounds <= config.max_rounds.get(rule.name, n_rounds)]
 
         def build(scratch: Path) -> None:
             rows = []
             for seed in range(config.seed, config.seed + config.seeds):
-                rng = part_rng(seed, f"campaign {population.name} {n_rounds}")
-                campaign = draw_campaigns(population, n_rounds, 1, rng, config.audit_rate)[0]
-                rows += [self._row(population, rule, seed, campaign) for rule in rules]
+                judged = judge_pairs(
+                    make_panel(config, panel, seed),
+                    n_rounds,
+                    1,
+                    part_rng(seed, f"campaign {n_rounds}"),
+                    spread=config.spread,
+                    topics=config.topics,
+                    audit_rate=config.audit_rate,
+                )
+                rows += [{"panel": panel, **self._row(rule, seed, judged)} for rule in rules]
             write_json(scratch / path, rows)
 
         inputs = {
-            "population": asdict(population),
-            "rules": [(rule.model_dump(), self.equilibria.faced(rule).title) for rule in rules],
-            "equilibria": equilibrium_keys,
+            **self._entries(panel),
+            "rules": [rule.model_dump() for rule in rules],
             "rounds": n_rounds,
             "seeds": [config.seed, config.seeds],
-            "audit_rate": config.audit_rate,
+            "pairs": [config.spread, *config.topics],
         }
         self.folder.stage(path.removesuffix(".json"), inputs, [path], build)
 
-    def _row(self, population: Population, rule: RuleSpec, seed: int, campaign: Campaign) -> dict[str, Any]:
-        plan = self.equilibria.plan(population, rule, campaign.n_rounds)
-        reports = reports_in(population, campaign, plan)
-        aggregator, keys = rule.make(population.n_labelers, seed), range(campaign.n_rounds)
-        run = run_online(aggregator, reports, campaign.revealed(), keys, keep_weights=False)
+    def _entries(self, panel: str) -> dict[str, Any]:
+        """Return what a panel's reports depend on, beside pairs and rules."""
+        specs = [spec.model_dump(mode="json") for spec in self.config.panels[panel]]
+        return {"panel": specs, "name": panel, "audit_rate": self.config.audit_rate}
+
+    def _row(self, rule: Rule, seed: int, judged: JudgedPairs) -> dict[str, Any]:
+        reports, outcomes = judged.reports(context_of(self.config, rule)), judged.nature.outcomes
+        aggregator, keys = rule.make(reports.shape[1], seed), range(len(reports))
+        run = run_online(aggregator, reports, judged.nature.revealed, keys, keep_weights=False)
         return {
-            "population": population.name,
             "rule": rule.title,
-            "rounds": campaign.n_rounds,
+            "rounds": len(reports),
             "seed": seed,
-            "n_labelers": population.n_labelers,
-            "regret": float(regret(run.soft_labels, reports, campaign.outcomes)[-1]),
-            "brier": brier(run.soft_labels, campaign.outcomes),
+            "n_labelers": reports.shape[1],
+            "regret": float(regret(run.soft_labels, reports, outcomes)[-1]),
+            "brier": brier(run.soft_labels, outcomes),
         }
 
 
-def _path(population: str, n_rounds: int) -> str:
-    return f"cells/{population}/{n_rounds}.json"
+def _cell(panel: str, n_rounds: int) -> str:
+    return f"cells/{panel}/{n_rounds}.json"
+
+
+def _responses(panel: str) -> str:
+    return f"best_responses/{panel}.json"

@@ -1,4 +1,4 @@
-"""What a simulation says: regret curves as a figure, and one table per population of how regret grows."""
+"""What a simulation says: regret curves as a figure, and one table per panel of how regret grows."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from truthful_rlhf.aggregation.game.population import Population
 from truthful_rlhf.aggregation.statistics import log_log_slope
+from truthful_rlhf.labelers.best_response import STAND_IN
 from truthful_rlhf.pipeline.game.simulation import Simulation
 from truthful_rlhf.pipeline.storage.artifacts import write_bytes_atomically, write_text_atomically
 from truthful_rlhf.pipeline.storage.console import console, print_table
@@ -32,23 +32,23 @@ def known_horizon_bound(n_rounds: float, n_labelers: int, audit_rate: float) -> 
 
 
 def growth(regrets: pd.DataFrame, audit_rate: float, seed: int) -> pd.DataFrame:
-    """Return one row per population and rule: regret at its greatest length and how it grew.
+    """Return one row per panel and rule: regret at its greatest length and how it grew.
 
     Columns: ``regret`` (mean over seeds at the greatest length run), ``per_1000`` pairs, ``bound`` at that length,
     ``worst_of_bound`` (largest regret / bound over all campaigns), ``slope, slope_low, slope_high`` of log regret on
     log T, NaN where regret is not positive at every length (better than the best labeler), and ``best``: lowest mean
-    regret of the population at the greatest length of all.
+    regret of the panel at the greatest length of all.
     """
     rows: list[dict[str, Any]] = []
-    for (population, rule), mine in regrets.groupby(["population", "rule"], sort=False):
+    for (panel, rule), mine in regrets.groupby(["panel", "rule"], sort=False):
         table = mine.pivot(index="seed", columns="rounds", values="regret")
         lengths = [int(length) for length in table.columns]
         longest = lengths[-1]
         bounds = [known_horizon_bound(length, int(mine["n_labelers"].iloc[0]), audit_rate) for length in lengths]
-        slope = _slope(table, part_rng(seed, f"slope {population} {rule}"))
+        slope = _slope(table, part_rng(seed, f"slope {panel} {rule}"))
         rows.append(
             {
-                "population": population,
+                "panel": panel,
                 "rule": rule,
                 "rounds": longest,
                 "seeds": len(table),
@@ -61,7 +61,7 @@ def growth(regrets: pd.DataFrame, audit_rate: float, seed: int) -> pd.DataFrame:
         )
     result = pd.DataFrame(rows)
     at_longest = result[result["rounds"] == regrets["rounds"].max()]
-    lowest = at_longest.groupby("population")["regret"].transform("min")
+    lowest = at_longest.groupby("panel")["regret"].transform("min")
     result["best"] = result.index.isin(at_longest.index[at_longest["regret"] == lowest])
     return result
 
@@ -74,38 +74,36 @@ def _slope(table: pd.DataFrame, rng: np.random.Generator) -> tuple[float, float,
 
 
 def report_simulation(simulation: Simulation) -> None:
-    """Write ``regret.csv, growth.csv, growth.md, equilibria.csv, regret.png``, and print the tables."""
+    """Write ``regret.csv, growth.csv, growth.md, best_responses.csv, regret.png``, and print the tables."""
     config, root = simulation.config, simulation.folder.root
-    regrets, plays = simulation.regrets(), simulation.plays()
+    regrets, responses = simulation.regrets(), simulation.responses()
     grown = growth(regrets, config.audit_rate, config.seed)
-    populations = config.find_populations()
     write_text_atomically(root / "regret.csv", regrets.to_csv(index=False))
     write_text_atomically(root / "growth.csv", grown.to_csv(index=False))
-    write_text_atomically(root / "equilibria.csv", plays.to_csv(index=False))
-    write_bytes_atomically(root / "regret.png", regret_figure(regrets, populations, config.audit_rate))
+    write_text_atomically(root / "best_responses.csv", responses.to_csv(index=False))
+    write_bytes_atomically(root / "regret.png", regret_figure(regrets, list(config.panels), config.audit_rate))
     pages = []
-    for population in populations:
-        columns, rows = _growth_table(population, regrets, grown)
-        print_table(f"{population.name}: {population.about}", columns, rows, n_text=1)
-        about = markdown_text(f"**{population.name}**: {population.about}")
+    for panel, specs in config.panels.items():
+        columns, rows = _growth_table(panel, regrets, grown)
+        who = "; ".join(spec.describe() for spec in specs)
+        print_table(f"{panel}: {who}", columns, rows, n_text=1)
+        about = markdown_text(f"**{panel}**: {who}")
         pages.append(f"{about}\n\n{markdown_table(columns, rows)}")
-    notes = [*_reading(simulation, grown), *_how_they_played(plays)]
+    notes = [*_reading(simulation, grown), *_how_they_respond(responses)]
     for note in notes:
         console.print(note, markup=False)
     write_text_atomically(root / "growth.md", "\n".join([*pages, *(f"- {note}" for note in notes)]) + "\n")
-    console.print(f"Written to {root}: regret.png, growth.md, regret.csv, growth.csv, equilibria.csv")
+    console.print(f"Written to {root}: regret.png, growth.md, regret.csv, growth.csv, best_responses.csv")
 
 
-def _growth_table(
-    population: Population, regrets: pd.DataFrame, grown: pd.DataFrame
-) -> tuple[list[str], list[list[str]]]:
+def _growth_table(panel: str, regrets: pd.DataFrame, grown: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     """Return mean regret by rule and length, and slope, as texts."""
-    mine = regrets[regrets["population"] == population.name]
+    mine = regrets[regrets["panel"] == panel]
     means = mine.pivot_table(index="rule", columns="rounds", values="regret", sort=False)
     lengths = sorted(means.columns)
     columns = ["rule", *(f"T = {length:,}" for length in lengths), "per 1,000 pairs", "slope [95 %]", "worst / bound"]
     rows = []
-    for row in grown[grown["population"] == population.name].to_dict("records"):
+    for row in grown[grown["panel"] == panel].to_dict("records"):
         regret = means.loc[row["rule"]].reindex(lengths)
         slope = "below 0"
         if not np.isnan(row["slope"]):
@@ -139,56 +137,61 @@ def _reading(simulation: Simulation, grown: pd.DataFrame) -> list[str]:
     return notes
 
 
-def _how_they_played(plays: pd.DataFrame) -> list[str]:
-    """Return a sentence per best-responding group and rule."""
+def _how_they_respond(responses: pd.DataFrame) -> list[str]:
+    """Return a sentence per best-responding entry and rule."""
     notes = []
-    for play in plays.to_dict("records"):
-        state = "equilibrium after" if play["converged"] else "NO equilibrium in"
-        edge = ", at the edge of the family" if play["at_edge"] else ""
+    for row in responses.to_dict("records"):
+        who = f"{row['panel']}, {row['entry']} against {row['rule']}"
+        note = f"{who}: x{row['scale']:.2f} in log-odds for {row['objective']}"
+        if pd.isna(row["left"]):
+            notes.append(f"{note} (best response to what the others declare).")
+            continue
+        state = "equilibrium after" if row["converged"] else "NO equilibrium in"
+        edge = ", at the edge of the family" if row["at_edge"] else ""
+        stand_in = STAND_IN.get(row["rule"].partition("(")[0])
+        instead = f", found against {stand_in}" if stand_in else ""
         notes.append(
-            f"{play['population']}, {play['kind']} against {play['rule']}: x{play['scale']:.2f}, {play['shift']:+.2f}"
-            f" in log-odds from {100 * play['start_share']:.0f} % of the campaign on ({state} {play['turns']}"
-            f" turns{edge}; over the truth {100 * play['over_truth']:+.1f} %, still to gain {100 * play['left']:+.1f}"
-            " %)."
+            f"{note} ({state} {row['turns']:.0f} turns{edge}{instead}; over the truth {100 * row['over_truth']:+.1f} %,"
+            f" still to gain {100 * row['left']:+.1f} %)."
         )
     return notes
 
 
-def regret_figure(regrets: pd.DataFrame, populations: Sequence[Population], audit_rate: float) -> bytes:
-    """Draw regret against the number of pairs: a panel per population, a line per rule (band: all seeds), the bound.
+def regret_figure(regrets: pd.DataFrame, panels: Sequence[str], audit_rate: float) -> bytes:
+    """Draw regret against the number of pairs: one part per panel, a line per rule (band: all seeds), the bound.
 
     Both axes are logarithmic, the vertical one linear between -10 and 10: below zero is better than the best labeler.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    n_columns = min(4, len(populations))
-    n_rows = -(-len(populations) // n_columns)
+    n_columns = min(4, len(panels))
+    n_rows = -(-len(panels) // n_columns)
     figure = Figure(figsize=(3.1 * n_columns + 0.6, 2.7 * n_rows + 0.7), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False).ravel()
+    parts = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False).ravel()
     colours = {rule: COLOURS[k % len(COLOURS)] for k, rule in enumerate(regrets["rule"].unique())}
     lengths = np.geomspace(regrets["rounds"].min(), regrets["rounds"].max(), 50)
-    for axes, population in zip(panels, populations, strict=False):
-        mine = regrets[regrets["population"] == population.name]
+    for axes, panel in zip(parts, panels, strict=False):
+        mine = regrets[regrets["panel"] == panel]
         for rule, rows in mine.groupby("rule", sort=False):
             by_length = rows.groupby("rounds")["regret"]
             low, middle, high = by_length.min(), by_length.mean(), by_length.max()
             axes.fill_between(middle.index, low, high, color=colours[rule], alpha=0.15, linewidth=0)
             axes.plot(middle.index, middle, marker="o", markersize=3, linewidth=1.5, color=colours[rule], label=rule)
-        bound = [known_horizon_bound(length, population.n_labelers, audit_rate) for length in lengths]
+        bound = [known_horizon_bound(length, int(mine["n_labelers"].iloc[0]), audit_rate) for length in lengths]
         axes.plot(lengths, bound, color="black", linestyle="--", linewidth=1, label="2 sqrt(T ln N / audit rate)")
         axes.axhline(0, color="black", linewidth=0.5)
         axes.set_xscale("log")
         axes.set_yscale("symlog", linthresh=10)
-        axes.set_title(population.name, fontsize=10)
+        axes.set_title(panel, fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
-    for axes in panels[len(populations) :]:
+    for axes in parts[len(panels) :]:
         axes.set_visible(False)
-    for axes in panels[: len(populations)][-n_columns:]:  # the lowest panel of each column
+    for axes in parts[: len(panels)][-n_columns:]:  # the lowest part of each column
         axes.tick_params(labelbottom=True)
     figure.supxlabel("pairs T", fontsize=10)
     figure.supylabel("regret against the best labeler", fontsize=10)
-    handles, labels = panels[0].get_legend_handles_labels()
+    handles, labels = parts[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=min(6, len(labels)), frameon=False, fontsize=9)
     return as_png(figure)

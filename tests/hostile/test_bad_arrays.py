@@ -23,8 +23,7 @@ from truthful_rlhf.aggregation import (
     regret,
     run_online,
 )
-from truthful_rlhf.aggregation.game.campaigns import Objective, draw_campaigns
-from truthful_rlhf.aggregation.game.population import Group, Population
+from truthful_rlhf.aggregation.game.campaigns import Objective, draw_nature
 from truthful_rlhf.aggregation.game.recorded_gains import gains_on_recorded
 from truthful_rlhf.aggregation.statistics import (
     accuracy,
@@ -108,7 +107,6 @@ def test_no_rule_takes_a_bad_round_or_option(name: str) -> None:
 
 LABELS = [0.5, 0.5, 0.5]
 RNG = np.random.default_rng(0)
-PANEL = Population("p", (Group("expert"),))
 
 CALLS: dict[str, tuple[Callable[[], Any], str]] = {
     "rule": (lambda: make_aggregator("onlin_weighted", 2), "did you mean 'online_weighted'"),
@@ -138,9 +136,9 @@ CALLS: dict[str, tuple[Callable[[], Any], str]] = {
     "step size of hedge": (lambda: make_aggregator("hedge", 2, eta=10**400), "eta must be a finite number > 0"),
     "objective": (lambda: Objective("tase"), "did you mean 'taste'"),
     "discount": (lambda: Objective("taste", NAN), "discount must be in [0, 1]"),
-    "campaigns": (lambda: draw_campaigns(PANEL, 0, 1, RNG), "at least one round"),
-    "audit rate": (lambda: draw_campaigns(PANEL, 1, 1, RNG, NAN), "audit_rate must be in [0, 1]"),
-    "spread": (lambda: Population("p", (Group("expert"),), spread=INF), "spread must be >= 0 and finite"),
+    "nature": (lambda: draw_nature(0, RNG), "at least one pair"),
+    "audit rate": (lambda: draw_nature(1, RNG, audit_rate=NAN), "audit_rate must be in [0, 1]"),
+    "spread": (lambda: draw_nature(1, RNG, spread=INF), "spread must be >= 0 and finite"),
     "recorded gains": (
         lambda: gains_on_recorded(REPORTS, OUTCOMES, AGGREGATORS["mean"], Objective("taste"), rng=RNG, labelers=[2]),
         "labeler 2 does not exist",

@@ -18,8 +18,8 @@ panels:
 rules: [mean]
 policy: {method: dpo}
 """
-SIMULATE = "{rounds: [100], rules: [mean], populations: [honest]}"
-AUDIT = "{rules: [mean], populations: [honest], objectives: [taste], strategies: [flip]}"
+SIMULATE = "{rounds: [100], rules: [mean], panels: [honest]}"
+AUDIT = "{rules: [mean], panels: [honest], objectives: [taste], strategies: [flip]}"
 
 # Whole files: (content, text of the message)
 FILES: list[tuple[bytes, str]] = [
@@ -210,21 +210,26 @@ GAME: list[tuple[str, str, str]] = [
     ("simulate", "seeds=0", "seeds"),
     ("simulate", "seed=-1", "seed"),
     ("simulate", "audit_rate=2", "audit_rate"),
-    ("simulate", "populations=[honset]", "did you mean 'honest'?"),
-    ("simulate", "populations=[]", "populations"),
-    ("simulate", "populations=[honest, honest]", "must differ"),
-    ("simulate", "populations=['../x']", "unknown population '../x'"),
+    ("simulate", "panels=[honset]", "did you mean 'honest'?"),
+    ("simulate", "panels=[]", "panels"),
+    ("simulate", "panels={}", "panels"),
+    ("simulate", "panels=5", "panels"),
+    ("simulate", "panels=[honest, honest]", "the panel 'honest' stands twice"),
+    ("simulate", "panels=['../x']", "unknown panel '../x'"),
+    ("simulate", "panels=['../x.yaml']", "panel file ../x.yaml does not exist"),
+    ("simulate", "panels=['.']", "unknown panel '.'"),
+    ("simulate", "spread=.nan", "spread"),
+    ("simulate", "spread=.inf", "spread"),
+    ("simulate", "topics=[]", "topics"),
+    ("simulate", "topics=[a, a]", "so must topics"),
     ("simulate", "rules=[mean, mean]", "must differ"),
     ("simulate", "rules=[truth]", "unknown rule 'truth'"),
-    ("simulate", "equilibrium.rounds=5", "equilibrium.rounds"),
-    ("simulate", "equilibrium.tolerance=.nan", "equilibrium.tolerance"),
-    ("simulate", "equilibrium.stand_in={glad: men}", "did you mean 'mean'?"),
-    ("simulate", "equilibrum.rounds=50", "did you mean 'equilibrium'?"),
-    ("simulate", "define={p: 5}", "define.p"),
-    ("simulate", "define={'../../p': {groups: [{kind: expert}]}}", "define.../../p"),
-    ("simulate", "define={'/tmp/p': {groups: [{kind: expert}]}}", "define./tmp/p"),
-    ("audit", "define={'<script>': {groups: [{kind: expert}]}}", "define.<script>"),
-    ("audit", "define={'$x_': {groups: [{kind: expert}]}}", "define.$x_"),
+    ("simulate", "panles=[honest]", "did you mean 'panels'?"),
+    ("simulate", "panels={p: 5}", "panels.p"),
+    ("simulate", "panels={'../../p': [expert]}", "'../../p' is not a valid name"),
+    ("simulate", "panels={'/tmp/p': [expert]}", "'/tmp/p' is not a valid name"),
+    ("audit", "panels={'<script>': [expert]}", "'<script>' is not a valid name"),
+    ("audit", "panels={'$x_': [expert]}", "'$x_' is not a valid name"),
     ("audit", "objectives=[tase]", "objectives"),
     ("audit", "strategies=[fip]", "did you mean 'flip'?"),
     ("audit", "world=theirs", "world"),
@@ -234,27 +239,18 @@ GAME: list[tuple[str, str, str]] = [
     ("audit", "splits=0", "splits"),
 ]
 
-# Populations: (definition, text of the message)
-POPULATIONS: list[tuple[str, str]] = [
-    ("{}", "'groups' must be a list of groups"),
-    ("{groups: []}", "population 'p' has no groups"),
-    ("{groups: [expert]}", "every group is a mapping with a 'kind'"),
-    ("{groups: [{kind: exprt}]}", "did you mean 'expert'?"),
-    ("{groups: [{kind: [expert]}]}", "group 1"),
-    ("{groups: [{kind: expert, n: 0}]}", "n must be >= 1"),
-    ("{groups: [{kind: expert, n: 1.5}]}", "n must be a whole number"),
-    ("{groups: [{kind: expert, noise: -1}]}", "noise must be >= 0"),
-    ("{groups: [{kind: expert, noise: .nan}]}", "noise must be >= 0"),
-    ("{groups: [{kind: expert, bias: .inf}]}", "bias must be finite"),
-    ("{groups: [{kind: expert, start: 2}]}", "start must be a share"),
-    ("{groups: [{kind: expert, topic: 1}]}", "set 'topics'"),
-    ("{groups: [{kind: expert, objective: tase}]}", "did you mean 'taste'?"),
-    ("{groups: [{kind: expert, nosie: 1}]}", "did you mean 'noise'?"),
-    ("{groups: [{kind: expert, 5: 1}]}", "unknown key"),
-    ("{groups: [{kind: expert}], spread: .nan}", "spread must be >= 0"),
-    ("{groups: [{kind: expert}], spread: .inf}", "spread"),
-    ("{groups: [{kind: expert}], topics: 0}", "topics must be >= 1"),
-    ("{groups: [{kind: expert}], about: [x]}", "about must be a text"),
+# Panels without texts: (entries, text of the message)
+CROWDS: list[tuple[str, str]] = [
+    ("[]", "panels.p"),
+    ("[exprt]", "did you mean 'expert'?"),
+    ("[{name: x, persona: [expert]}]", "panels.p.0.persona"),
+    ("[{name: x, persona: expert, count: 0}]", "panels.p.0.count"),
+    ("[{name: x, persona: {noise: .nan}}]", "noise"),
+    ("[{name: x, persona: {bias: .inf}}]", "bias"),
+    ("[{name: x, persona: expert, strategy: {name: equilibrium, objective: tase}}]", "objective must be one of"),
+    ("[{name: x, persona: expert, strategy: {name: topic_trigger, topic: filn}}]", "did you mean 'film'?"),
+    ("[{name: x, persona: {taste: {gold: 1, politeness: 0.1}}}]", "a taste for politeness, which only texts have"),
+    ("[{name: x, kind: recorded, file: f.csv}]", "kind 'recorded' reads texts or a file"),
 ]
 
 PROMPTS: list[tuple[bytes, str]] = [
@@ -336,10 +332,9 @@ def test_a_game(experiment: Sandbox, command: str, override: str, text: str) -> 
     assert not experiment.out.exists()
 
 
-@pytest.mark.parametrize(("definition", "text"), POPULATIONS)
-def test_a_population(experiment: Sandbox, definition: str, text: str) -> None:
-    overrides = [f"define={{p: {definition}}}", "populations=[p]"]
-    experiment.refuse(["simulate", "simulate.yaml", *overrides, "--out", "out"], "ConfigError", text)
+@pytest.mark.parametrize(("entries", "text"), CROWDS)
+def test_a_panel_without_texts(experiment: Sandbox, entries: str, text: str) -> None:
+    experiment.refuse(["simulate", "simulate.yaml", f"panels={{p: {entries}}}", "--out", "out"], "ConfigError", text)
 
 
 @pytest.mark.parametrize(("content", "text"), PROMPTS)

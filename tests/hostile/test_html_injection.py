@@ -132,8 +132,8 @@ def test_the_report_of_a_comparison(tmp_path: Path, tiny_model_folder: Path) -> 
 @needs_browser
 def test_the_markdown_of_simulate_and_audit(tmp_path: Path) -> None:
     """Markdown viewers pass HTML through: put into a page as it is, the text still runs nothing."""
-    define = json.dumps({"p": {"about": ALL, "groups": [{"kind": "expert", "n": 2}]}})
-    game = [f"define={define}", "populations=[p]", "rules=[mean]"]
+    panels = json.dumps({"p": [{"name": "x", "persona": {"name": ALL}}, "expert"]})
+    game = [f"panels={panels}", "rules=[mean]"]
     invoke("simulate", *game, "rounds=[20, 40]", "seeds=2", "--out", str(tmp_path / "simulate"))
     rows = good_rows(30, [f"{payload}|{k}\n" for k, payload in enumerate(PAYLOADS)])
     file = tmp_path / "votes.jsonl"

@@ -161,10 +161,7 @@ RUNS = st.fixed_dictionaries(
 GAMES = st.fixed_dictionaries(
     {
         "rules": st.lists(st.sampled_from(["mean", "hedge"]), min_size=1, unique=True),
-        "populations": st.just(["p"]),
-        "define": st.fixed_dictionaries(
-            {"p": st.fixed_dictionaries({"groups": st.just([{"kind": "expert", "n": 2}])}, optional={"about": TEXTS})}
-        ),
+        "panels": st.just(["honest"]) | st.dictionaries(st.sampled_from("pq"), st.just(["expert"]), min_size=1),
         "rounds": st.lists(st.integers(1, 1000), min_size=1, max_size=3),
     }
 )
@@ -208,7 +205,7 @@ def spoil(data: st.DataObject, content: Any) -> None:
 def test_spoilt_configs_are_valid_or_a_config_error(
     sandbox: Sandbox, content: dict[str, Any], data: st.DataObject
 ) -> None:
-    schema: Any = SimulateConfig if "populations" in content else Config
+    schema: Any = SimulateConfig if "rounds" in content else Config
     content = copy.deepcopy(content)
     spoil(data, content)
     text = yaml.safe_dump(content, allow_unicode=True).encode("utf-8", "surrogatepass")

@@ -7,25 +7,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from truthful_rlhf.labelers import Pairs, ReportContext
-from truthful_rlhf.labelers.best_response import N_CAMPAIGNS, best_misreport, imagine_campaigns
-from truthful_rlhf.labelers.context import Peer, Setting
+from truthful_rlhf.labelers import ReportContext
+from truthful_rlhf.labelers.best_response import (
+    N_CAMPAIGNS,
+    best_misreport,
+    equilibrium_misreport,
+    equilibrium_play,
+    imagine_campaigns,
+)
+from truthful_rlhf.labelers.context import Peer
 
 LIKES = (Peer(noise=1.0),) * 5
 
 
 def respond(objective: str, rule: str, peers: tuple[Peer, ...], position: int = 0, **options: Any) -> float:
     """Return the scale of the best misreport."""
-    setting = Setting(
-        pairs=Pairs([], [], [], []),
-        context=ReportContext(rule=rule, rule_options=options, audit_rate=1.0),
-        rng=np.random.default_rng(0),
-        allies=np.empty((0, 1)),
-        impartial=np.empty(0),
-        peers=peers,
-        position=position,
-    )
-    return best_misreport(objective, setting).scale
+    context = ReportContext(rule=rule, rule_options=options, audit_rate=1.0)
+    return best_misreport(objective, context, peers, position).scale
 
 
 def test_truthful_against_the_median_of_an_odd_panel() -> None:
@@ -80,3 +78,56 @@ def test_imagined_campaigns_are_as_publicly_known() -> None:
     confident = beliefs[:, 0] > 0.8
     assert outcomes[confident].mean() == pytest.approx(beliefs[confident, 0].mean(), abs=0.04)
     assert np.mean([c.audited.mean() for c in campaigns]) == pytest.approx(0.25, abs=0.03)
+
+
+STRATEGIC = Peer(noise=1.0, objective="taste")
+MEAN = ReportContext(rule="mean")
+
+
+def test_one_player_alone_plays_its_best_response() -> None:
+    """The others answer nothing, so the equilibrium is one best response, here chosen on the same campaigns."""
+    peers = (STRATEGIC, *LIKES[1:])
+    play, found = equilibrium_play("taste", MEAN, peers, 0)
+    assert found.converged
+    assert play.misreport.scale > 1.5
+    assert play.left[0] < 0.01
+
+
+def test_in_equilibrium_nobody_gains_and_all_exaggerate_more_than_against_truthful_others() -> None:
+    """Under the mean, q moves by 1/N per report: whoever expects exaggeration from the others answers with more."""
+    alone = best_misreport("taste", MEAN, (Peer(noise=1.0, gold=-1.0), *LIKES), 0)
+    peers = (Peer(noise=1.0, gold=-1.0, objective="taste"), *(STRATEGIC,) * 5)
+    play, found = equilibrium_play("taste", MEAN, peers, 0)
+    assert found.converged
+    assert max(other.left[1] for other in found.plays) < 0.02
+    assert play.misreport.scale >= alone.scale > 1.0
+
+
+def test_the_truth_is_the_equilibrium_against_the_median_of_an_odd_panel() -> None:
+    """Moulin 1980; the mean is the control."""
+    median = ReportContext(rule="median")
+    assert equilibrium_misreport("taste", median, (STRATEGIC,) * 5, 0).is_truthful
+    assert not equilibrium_misreport("taste", MEAN, (STRATEGIC,) * 5, 0).is_truthful
+
+
+def test_like_players_play_alike_unless_their_weights_differ() -> None:
+    peers = (STRATEGIC,) * 3
+    assert equilibrium_play("taste", MEAN, peers, 0)[0] == equilibrium_play("taste", MEAN, peers, 2)[0]
+    apart = ReportContext(rule="online_weighted", rule_options={"initial_weights": [0.8, 0.1, 0.1]})
+    _, found = equilibrium_play("taste", apart, peers, 0)
+    assert len(found.plays) == 3
+
+
+def test_a_slow_rule_has_a_stand_in() -> None:
+    peers = (STRATEGIC, *LIKES[1:])
+    slow = ReportContext(rule="dawid_skene")
+    assert equilibrium_misreport("taste", slow, peers, 0) == equilibrium_misreport("taste", MEAN, peers, 0)
+
+
+def test_imagined_bias_leans_to_the_first_response() -> None:
+    leaning, control = (
+        np.concatenate([c.beliefs for c in imagine_campaigns((Peer(bias=bias),), 1.0, np.random.default_rng(1))])
+        for bias in (1.0, 0.0)
+    )
+    odds = np.log(leaning / (1.0 - leaning)) - np.log(control / (1.0 - control))
+    np.testing.assert_allclose(odds, 1.0, atol=1e-9)

@@ -159,3 +159,27 @@ def test_no_pairs_and_pairs_without_gold() -> None:
     tasteful = SimulatedLabeler(Persona(taste={"length": 1.0}, noise=0.0), seed=0)
     short_long = Pairs(["p"], ["?"], ["one two three"], ["one"])
     assert tasteful.belief(short_long)[0] > 0.5
+
+
+@pytest.mark.parametrize("weight", [1.0, -1.0, 2.0, -0.3, 0.0])
+def test_what_a_view_says_of_the_outcome_is_calibrated_for_every_taste_for_gold(weight: float) -> None:
+    """P(A truly better | view) is calibrated where the belief is not (a control, but for the unbiased)."""
+    pairs = make_pairs(20_000)
+    labeler = SimulatedLabeler(Persona(taste={"gold": weight, "length": 0.0 if weight else 1.0}, noise=1.0), seed=1)
+    if weight == 0.0:
+        with pytest.raises(ValueError, match="only a view of the gold reward"):
+            labeler.posterior(pairs)
+        return
+    chances = sigmoid(true_log_odds(pairs))
+    assert worst_miscalibration(labeler.posterior(pairs), chances) < 4.0
+    assert (worst_miscalibration(labeler.belief(pairs), chances) > 4.0) == (weight != 1.0)
+
+
+def test_belief_and_posterior_come_from_one_view() -> None:
+    """A contrarian's view of -d says of the outcome exactly the opposite of what it likes."""
+    pairs = make_pairs(500)
+    same, opposite = (SimulatedLabeler(Persona(taste={"gold": weight}), seed=1) for weight in (1.0, -1.0))
+    np.testing.assert_allclose(same.posterior(pairs), same.belief(pairs), atol=1e-9)
+    np.testing.assert_allclose(opposite.posterior(pairs), 1.0 - opposite.belief(pairs), atol=1e-9)
+    leaning = SimulatedLabeler(Persona(bias=1.0), seed=1)
+    np.testing.assert_allclose(leaning.posterior(pairs), same.belief(pairs), atol=1e-9)

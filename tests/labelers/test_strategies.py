@@ -207,6 +207,21 @@ class TestBestResponse(StrategyContract):
         assert best_response._search.cache_info().misses == 2
 
 
+class TestEquilibrium(StrategyContract):
+    strategy = make_strategy("equilibrium")
+
+    def test_exaggerates_against_the_mean(self) -> None:
+        reports = self.report()
+        assert reports[0] > 0.95
+        assert reports[1] < 0.05
+
+    def test_is_truthful_against_the_median_of_players_alike(self) -> None:
+        """Negative control of the above: against the median of an odd panel the truth is an equilibrium."""
+        peers = tuple(Peer(noise=1.0, objective="taste") for _ in range(5))
+        context = ReportContext(rule="median")
+        np.testing.assert_array_equal(self.report(peers=peers, context=context), BELIEFS)
+
+
 def test_every_strategy_has_a_test() -> None:
     tested = {type(cls.strategy) for cls in StrategyContract.__subclasses__()}
     assert tested == set(STRATEGIES.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.aggregation.game.crowd import Judge, drawn
 from truthful_rlhf.aggregation import AGGREGATORS
 from truthful_rlhf.aggregation.game.best_response import (
     SCALES,
@@ -14,9 +15,8 @@ from truthful_rlhf.aggregation.game.best_response import (
     grid_search,
     spsa_search,
 )
-from truthful_rlhf.aggregation.game.campaigns import TRUTH, Objective, Seat, draw_campaigns
+from truthful_rlhf.aggregation.game.campaigns import TRUTH, Objective, Seat
 from truthful_rlhf.aggregation.game.misreport import Misreport
-from truthful_rlhf.aggregation.game.population import Group, Population
 
 N_ROUNDS = 100
 
@@ -79,9 +79,8 @@ def test_a_family_never_contains_the_truth() -> None:
 
 def test_both_searchers_exaggerate_against_the_mean_and_agree_on_what_it_gains() -> None:
     """Under the mean, moving q to one's own view p needs r = p + (N - 1)(p - mean of the others): an exaggeration."""
-    panel = Population("panel", (Group("expert", 1), Group("noisy", 3)))
-    campaigns = draw_campaigns(panel, N_ROUNDS, 16, np.random.default_rng(1))
-    seat = Seat(AGGREGATORS["mean"], panel, 0, campaigns, Objective("taste"))
+    campaigns = drawn((Judge(1.0), *(Judge(1.0),) * 3), N_ROUNDS, 16, seed=1)
+    seat = Seat(AGGREGATORS["mean"], campaigns, slice(0, 1), Objective("taste"))
     by_grid = best_response(seat.payoffs, N_ROUNDS)
     by_spsa = spsa_search(seat.payoffs, N_ROUNDS, np.random.default_rng(2), steps=100)
     gain_grid, gain_spsa = (float((seat.payoffs(m) - seat.payoffs(TRUTH)).mean()) for m in (by_grid, by_spsa))

@@ -1,4 +1,4 @@
-"""The game's definitions: what labelers believe, what they expect, what they report, and what they are paid."""
+"""The game's definitions: what nature draws, what labelers expect, and what they are paid."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from tests.aggregation.game.crowd import Judge, drawn
 from truthful_rlhf.aggregation import AGGREGATORS
 from truthful_rlhf.aggregation.campaign import OnlineRun
 from truthful_rlhf.aggregation.game.campaigns import (
@@ -15,22 +16,11 @@ from truthful_rlhf.aggregation.game.campaigns import (
     Objective,
     Seat,
     discount_factors,
-    draw_campaigns,
-    reports_in,
+    draw_nature,
 )
 from truthful_rlhf.aggregation.game.misreport import Misreport
-from truthful_rlhf.aggregation.game.population import Group, Population
 
-PANEL = Population(
-    "panel",
-    (
-        Group("expert", 2, noise=0.5),
-        Group("biased", 1, noise=1.0, bias=1.5),
-        Group("biased", 1, noise=1.0, bias=-1.5),
-        Group("colluding", 2, noise=1.0, bias=1.0, shift=2.0, bloc=True),
-    ),
-    topics=3,
-)
+PANEL = (Judge(0.5), Judge(0.5), Judge(1.0, bias=1.5), Judge(1.0, bias=-1.5))
 BINS = np.linspace(0.0, 1.0, 6)
 
 
@@ -47,16 +37,16 @@ def largest_miscalibration(beliefs: np.ndarray, outcomes: np.ndarray) -> float:
 
 @pytest.fixture(scope="module")
 def campaign() -> Campaign:
-    return draw_campaigns(PANEL, 40_000, 1, np.random.default_rng(7))[0]
+    return drawn(PANEL, 40_000, 1, seed=7)[0]
 
 
-@pytest.mark.parametrize("labeler", [0, 2, 3, 4])
+@pytest.mark.parametrize("labeler", [0, 2, 3])
 def test_a_labelers_own_world_agrees_with_its_belief(campaign: Campaign, labeler: int) -> None:
     """P(y = 1 | belief = p) = p in the world that the labeler expects: a belief that is not that is not a belief."""
     assert largest_miscalibration(campaign.beliefs[:, labeler], campaign.expected_by(labeler)) < 4.0
 
 
-@pytest.mark.parametrize("labeler", [2, 3, 4])
+@pytest.mark.parametrize("labeler", [2, 3])
 def test_control_the_true_world_contradicts_a_biased_belief(campaign: Campaign, labeler: int) -> None:
     assert largest_miscalibration(campaign.beliefs[:, labeler], campaign.outcomes) > 10.0
 
@@ -72,51 +62,40 @@ def test_a_biased_labelers_world_differs_only_where_it_must(campaign: Campaign) 
     assert changed == pytest.approx(least, abs=4 * np.sqrt(least / 40_000))
 
 
-def test_a_bloc_shares_one_view_and_others_do_not(campaign: Campaign) -> None:
-    np.testing.assert_array_equal(campaign.beliefs[:, 4], campaign.beliefs[:, 5])
-    assert (campaign.beliefs[:, 0] != campaign.beliefs[:, 1]).mean() > 0.99
-
-
-def test_another_group_does_not_shift_the_draws_of_the_rest() -> None:
-    more = Population("more", (*PANEL.groups, Group("noisy", 3)), topics=3)
-    small, large = (draw_campaigns(p, 50, 2, np.random.default_rng(1)) for p in (PANEL, more))
-    for a, b in zip(small, large, strict=True):
-        np.testing.assert_array_equal(a.outcomes, b.outcomes)
-        np.testing.assert_array_equal(a.beliefs, b.beliefs[:, :6])
-
-
 def test_audit_rate_reveals_that_share_of_the_outcomes() -> None:
-    campaign = draw_campaigns(PANEL, 20_000, 1, np.random.default_rng(2), audit_rate=0.1)[0]
-    revealed = campaign.revealed()
-    assert (~np.isnan(revealed)).mean() == pytest.approx(0.1, abs=0.01)
-    np.testing.assert_array_equal(revealed[campaign.audited], campaign.outcomes[campaign.audited])
+    nature = draw_nature(20_000, np.random.default_rng(2), audit_rate=0.1)
+    assert (~np.isnan(nature.revealed)).mean() == pytest.approx(0.1, abs=0.01)
+    np.testing.assert_array_equal(nature.revealed[nature.audited], nature.outcomes[nature.audited])
 
 
-@pytest.mark.parametrize("kwargs", [{"n_rounds": 0}, {"n_campaigns": 0}, {"audit_rate": 1.5}])
-def test_impossible_campaigns_are_refused(kwargs: dict[str, float]) -> None:
+def test_outcomes_follow_the_true_log_odds_of_the_given_spread() -> None:
+    """P(y = 1 | d) = sigmoid(d), within four standard errors in every bin; the control expects twice the log-odds."""
+    nature = draw_nature(100_000, np.random.default_rng(3), spread=2.0)
+    assert nature.log_odds.std() == pytest.approx(2.0, rel=0.02)
+    assert largest_miscalibration(1.0 / (1.0 + np.exp(-nature.log_odds)), nature.outcomes) < 4.0
+    assert largest_miscalibration(1.0 / (1.0 + np.exp(-2.0 * nature.log_odds)), nature.outcomes) > 10.0
+
+
+def test_the_audit_rate_changes_no_outcome() -> None:
+    few, all_of_them = (draw_nature(500, np.random.default_rng(4), audit_rate=rate) for rate in (0.1, 1.0))
+    np.testing.assert_array_equal(few.outcomes, all_of_them.outcomes)
+    np.testing.assert_array_equal(few.coupling, all_of_them.coupling)
+
+
+@pytest.mark.parametrize("wrong", [{"n": 0}, {"spread": -1.0}, {"spread": np.inf}, {"audit_rate": 1.5}])
+def test_impossible_draws_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"must be|at least"):
-        draw_campaigns(PANEL, **{"n_rounds": 5, "n_campaigns": 1, "rng": np.random.default_rng(0), **kwargs})  # type: ignore[arg-type]
+        draw_nature(**{"n": 5, "rng": np.random.default_rng(0), **wrong})  # type: ignore[arg-type]
 
 
-def test_groups_report_what_they_declare_and_best_responders_what_the_plan_says() -> None:
-    population = Population(
-        "p",
-        (
-            Group("sleeper", 1, scale=-1.0, start=0.5),
-            Group("topic_liar", 1, scale=-1.0, topic=1),
-            Group("best_responder", 1, objective="taste"),
-        ),
-        topics=2,
-    )
-    campaign = draw_campaigns(population, 100, 1, np.random.default_rng(3))[0]
-    beliefs = campaign.beliefs
-    reports = reports_in(population, campaign, {2: Misreport(scale=0.0)})
-    np.testing.assert_array_equal(reports[:50, 0], beliefs[:50, 0])
-    np.testing.assert_allclose(reports[50:, 0], 1.0 - beliefs[50:, 0])
-    np.testing.assert_array_equal(reports[campaign.topics == 0, 1], beliefs[campaign.topics == 0, 1])
-    np.testing.assert_allclose(reports[campaign.topics == 1, 1], 1.0 - beliefs[campaign.topics == 1, 1])
-    np.testing.assert_allclose(reports[:, 2], 0.5)
-    np.testing.assert_array_equal(reports_in(population, campaign, {})[:, 2], beliefs[:, 2])  # the truth by default
+def test_pairs_become_campaigns_in_their_order() -> None:
+    nature = draw_nature(6, np.random.default_rng(5))
+    matrix = np.arange(12.0).reshape(6, 2) / 12.0
+    first, second = nature.campaigns(3, matrix, 1.0 - matrix, matrix / 2.0)
+    np.testing.assert_array_equal(np.append(first.outcomes, second.outcomes), nature.outcomes)
+    np.testing.assert_array_equal(second.beliefs, matrix[3:])
+    np.testing.assert_array_equal(second.reports, 1.0 - matrix[3:])
+    np.testing.assert_array_equal(second.posteriors, matrix[3:] / 2.0)
 
 
 def test_discount_factors_sum_to_one_and_fade() -> None:
@@ -143,25 +122,43 @@ def test_objectives_by_hand() -> None:
 def test_unknown_objective_and_world_name_the_nearest() -> None:
     with pytest.raises(ValueError, match="did you mean 'influence'"):
         Objective("influense")
-    campaigns = draw_campaigns(PANEL, 10, 1, np.random.default_rng(0))
+    campaigns = drawn(PANEL, 10, 1)
     with pytest.raises(ValueError, match="did you mean 'true'"):
-        Seat(AGGREGATORS["mean"], PANEL, 0, campaigns, Objective("taste"), world="truth")
+        Seat(AGGREGATORS["mean"], campaigns, slice(0, 1), Objective("taste"), world="truth")
 
 
 def test_a_seat_forgets_the_misreports_it_tried() -> None:
-    campaigns = draw_campaigns(PANEL, 60, 3, np.random.default_rng(4))
-    seat = Seat(AGGREGATORS["online_weighted"], PANEL, 3, campaigns, Objective("influence"))
+    campaigns = drawn(PANEL, 60, 3)
+    reports = [campaign.reports.copy() for campaign in campaigns]
+    seat = Seat(AGGREGATORS["online_weighted"], campaigns, slice(2, 4), Objective("influence"))
     before = seat.payoffs(TRUTH)
     lying = seat.payoffs(Misreport(scale=-1.0))
     np.testing.assert_array_equal(seat.payoffs(TRUTH), before)
     assert (lying != before).all()
+    for campaign, untouched in zip(campaigns, reports, strict=True):
+        np.testing.assert_array_equal(campaign.reports, untouched)
+
+
+def test_a_seats_usual_payoff_is_that_of_the_reports_in_the_campaigns() -> None:
+    """Whoever usually flips is paid as if it flipped now; the truth pays it something else (control)."""
+    flipping = (Judge(0.5), Judge(0.5, misreport=Misreport(-1.0)))
+    seat = Seat(AGGREGATORS["online_weighted"], drawn(flipping, 60, 3), slice(1, 2), Objective("influence"))
+    np.testing.assert_allclose(seat.usual_payoffs(), seat.payoffs(Misreport(-1.0)), rtol=1e-12)
+    assert (seat.usual_payoffs() < seat.payoffs(TRUTH)).all()
+
+
+def test_a_bloc_deviates_as_one_on_the_view_of_its_first_member() -> None:
+    """Two of three under the mean, both state the first one's belief p: q = (2 p + r) / 3."""
+    campaigns = drawn(PANEL[:3], 40, 2)
+    payoffs = Seat(AGGREGATORS["mean"], campaigns, slice(0, 2), Objective("taste")).payoffs(TRUTH)
+    expected = [-np.mean(((c.reports[:, 2] - c.beliefs[:, 0]) / 3.0) ** 2) for c in campaigns]
+    np.testing.assert_allclose(payoffs, expected)
 
 
 def test_taste_under_the_mean_by_hand() -> None:
     """Two labelers, mean: q = (p + r) / 2, so the truthful loss of labeler 0 is the mean of ((r - p) / 2)^2."""
-    pair = Population("pair", (Group("expert"), Group("noisy")))
-    campaigns = draw_campaigns(pair, 50, 2, np.random.default_rng(5))
-    payoffs = Seat(AGGREGATORS["mean"], pair, 0, campaigns, Objective("taste")).payoffs(TRUTH)
+    campaigns = drawn((Judge(0.5), Judge(2.0)), 50, 2)
+    payoffs = Seat(AGGREGATORS["mean"], campaigns, slice(0, 1), Objective("taste")).payoffs(TRUTH)
     expected = [-np.mean(((c.beliefs[:, 1] - c.beliefs[:, 0]) / 2) ** 2) for c in campaigns]
     np.testing.assert_allclose(payoffs, expected)
 

@@ -5,26 +5,35 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.aggregation.game.crowd import Judge, drawn
 from truthful_rlhf.aggregation import AGGREGATORS
-from truthful_rlhf.aggregation.game.campaigns import draw_campaigns
-from truthful_rlhf.aggregation.game.equilibrium import Equilibrium, _mean_gain, _towards, find_equilibrium
-from truthful_rlhf.aggregation.game.misreport import Misreport
-from truthful_rlhf.aggregation.game.population import Group, Population
-
-STRATEGIC = Population(
-    "strategic", (Group("expert", 2, noise=0.5), Group("best_responder", 3, bias=1.0, objective="taste"))
+from truthful_rlhf.aggregation.game.best_response import STRATEGY_CLASSES
+from truthful_rlhf.aggregation.game.equilibrium import (
+    Equilibrium,
+    Game,
+    Players,
+    _at_edge,
+    _mean_gain,
+    _towards,
+    find_equilibrium,
 )
+from truthful_rlhf.aggregation.game.misreport import Misreport
+
+STRATEGIC = (Judge(0.5), Judge(0.5), *(Judge(1.0, bias=1.0),) * 3)
+THREE = (Players((2, 3, 4), "taste"),)
 
 
-def solved(rule: str, population: Population = STRATEGIC, **options: float) -> Equilibrium:
-    search, fresh = (draw_campaigns(population, 120, n, np.random.default_rng(s)) for n, s in ((4, 1), (16, 2)))
-    return find_equilibrium(AGGREGATORS[rule], population, search, fresh, np.random.default_rng(3), **options)  # type: ignore[arg-type]
+def solved(
+    rule: str, judges: tuple[Judge, ...] = STRATEGIC, groups: tuple[Players, ...] = THREE, **options: float
+) -> Equilibrium:
+    search, fresh = (drawn(judges, 120, n, seed) for n, seed in ((4, 1), (16, 2)))
+    game = Game(AGGREGATORS[rule], groups, STRATEGY_CLASSES["any"])
+    return find_equilibrium(game, search, fresh, np.random.default_rng(3), **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("rule", ["mean", "online_weighted"])
 def test_little_is_left_to_gain_at_the_end(rule: str) -> None:
     (play,) = solved(rule, max_turns=15).plays
-    assert (play.group, play.kind) == (1, "best_responder")
     assert not play.misreport.is_truthful
     assert play.left[0] < 0.03  # more than the tolerance: on campaigns that it was not chosen on
     first_turn = solved(rule, max_turns=1).plays[0]  # the truth: the search has measured it, and nothing else
@@ -49,23 +58,31 @@ def test_control_one_turn_is_not_called_an_equilibrium() -> None:
 
 
 def test_without_best_responders_there_is_nothing_to_solve() -> None:
-    honest = Population("honest", (Group("expert", 2),))
-    found = solved("mean", honest)
+    found = solved("mean", groups=())
     assert found.converged
-    assert found.plan(1000) == {}
+    assert found.plays == ()
 
 
 def test_influence_under_the_mean_cannot_be_gained() -> None:
-    panel = Population("panel", (Group("expert", 2), Group("best_responder", 1, objective="influence")))
-    found = solved("mean", panel)
+    found = solved("mean", STRATEGIC[:3], (Players((2,), "influence"),))
     assert found.converged
     assert found.plays[0].misreport.is_truthful
 
 
-def test_a_start_keeps_its_share_of_a_longer_campaign() -> None:
-    (play,) = solved("mean", max_turns=1).plays
-    late = type(play)(**{**vars(play), "misreport": Misreport(2.0, 0.5, start=60)})
-    assert Equilibrium((late,), True, 120, 1).plan(10_000) == {1: Misreport(2.0, 0.5, start=5000)}
+def test_all_of_a_group_play_what_its_plan_says_and_nobody_else_does() -> None:
+    (campaign,) = drawn(STRATEGIC, 30, 1)
+    game = Game(AGGREGATORS["mean"], (Players((1, 3), "taste"),), STRATEGY_CLASSES["any"])
+    played = game._played(campaign, [Misreport(-1.0)])
+    np.testing.assert_allclose(played.reports[:, [1, 3]], 1.0 - campaign.beliefs[:, [1, 3]])
+    np.testing.assert_array_equal(played.reports[:, [0, 2, 4]], campaign.reports[:, [0, 2, 4]])
+
+
+def test_the_edge_of_a_family() -> None:
+    """A parameter that is not searched (one value) has no edge."""
+    assert _at_edge(8.0, (-8.0, 1.0, 8.0))
+    assert _at_edge(-8.0, (-8.0, 1.0, 8.0))
+    assert not _at_edge(7.9, (-8.0, 1.0, 8.0))
+    assert not _at_edge(0.0, (0.0,))
 
 
 def test_a_part_of_the_way_by_hand() -> None:

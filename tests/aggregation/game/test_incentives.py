@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from tests.aggregation.game.crowd import Judge, drawn
 from truthful_rlhf.aggregation import AGGREGATORS
-from truthful_rlhf.aggregation.game.campaigns import TRUTH, Objective, Rule, Seat, draw_campaigns
+from truthful_rlhf.aggregation.game.campaigns import TRUTH, Objective, Rule, Seat
 from truthful_rlhf.aggregation.game.incentives import (
     describe,
     expected_next_share,
@@ -20,18 +21,12 @@ from truthful_rlhf.aggregation.game.incentives import (
     relative_gain,
 )
 from truthful_rlhf.aggregation.game.misreport import Misreport
-from truthful_rlhf.aggregation.game.population import Group, Population
 
 PROBABILITY = st.floats(0.0, 1.0)
 CANDIDATES = np.linspace(0.0, 1.0, 41)
-PANEL = Population(
-    "panel",
-    (
-        Group("expert", 2, noise=0.5),
-        Group("biased", 1, bias=1.5),
-        Group("colluding", 2, bias=1.0, shift=2.0, bloc=True),
-    ),
-)
+PUSHED = Misreport(shift=2.0)
+PANEL = (Judge(0.5), Judge(0.5), Judge(1.0, bias=1.5), *(Judge(1.0, bias=1.0, misreport=PUSHED),) * 2)
+EXPERT, BIASED, BLOC = slice(0, 1), slice(2, 3), slice(3, 5)
 
 
 def after_history(rule: Rule, history: np.ndarray, outcomes: np.ndarray):  # type: ignore[no-untyped-def]
@@ -129,28 +124,28 @@ def test_control_the_normalised_rules_reward_a_lie(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "is_exact"), [("online_weighted", True), ("linear_weighted", False), ("hedge", False)]
 )
-def test_next_share_audit_of_a_population(name: str, is_exact: bool) -> None:
-    campaigns = draw_campaigns(PANEL, 80, 6, np.random.default_rng(0))
+def test_next_share_audit_of_a_panel(name: str, is_exact: bool) -> None:
+    campaigns = drawn(PANEL, 80, 6)
     rule = partial(AGGREGATORS[name], eta=0.5)
-    for index in range(len(PANEL.groups)):
-        found = next_share_gain(rule, PANEL, index, campaigns, {}, np.random.default_rng(1))
+    for columns in (EXPERT, BIASED, BLOC):
+        found = next_share_gain(rule, campaigns, columns, np.random.default_rng(1))
         assert (found.largest < 1e-12) == is_exact
         assert found.mean <= found.largest
         assert 0.0 < found.share < 1.0
 
 
-def gains_of(rule: Rule, objective: str, index: int, strategies: tuple[str, ...], n_fresh: int = 24):  # type: ignore[no-untyped-def]
+def gains_of(  # type: ignore[no-untyped-def]
+    rule: Rule, objective: str, columns: slice, strategies: tuple[str, ...], declared: str = ""
+):
     searching, measuring = (
-        Seat(rule, PANEL, index, draw_campaigns(PANEL, 150, n, np.random.default_rng(seed)), Objective(objective))
-        for n, seed in ((6, 1), (n_fresh, 2))
+        Seat(rule, drawn(PANEL, 150, n, seed), columns, Objective(objective)) for n, seed in ((6, 1), (24, 2))
     )
-    return {
-        g.strategy: g for g in gains_by_class(searching, measuring, PANEL, index, strategies, np.random.default_rng(3))
-    }
+    found = gains_by_class(searching, measuring, strategies, np.random.default_rng(3), declared)
+    return {gain.strategy: gain for gain in found}
 
 
 def test_control_the_mean_rewards_exaggeration_for_taste() -> None:
-    gains = gains_of(AGGREGATORS["mean"], "taste", 0, ("scale", "flip", "spsa"))
+    gains = gains_of(AGGREGATORS["mean"], "taste", EXPERT, ("scale", "flip", "spsa"))
     assert gains["scale"].low > 0.02
     assert gains["spsa"].low > 0.02
     assert gains["flip"].high < 0.0
@@ -158,32 +153,32 @@ def test_control_the_mean_rewards_exaggeration_for_taste() -> None:
 
 
 def test_the_mean_pays_no_influence_for_anything() -> None:
-    for gain in gains_of(AGGREGATORS["mean"], "influence", 0, ("scale", "shift", "sleep")).values():
+    for gain in gains_of(AGGREGATORS["mean"], "influence", EXPERT, ("scale", "shift", "sleep")).values():
         assert (gain.gain, gain.low, gain.high) == (0.0, 0.0, 0.0)
 
 
 def test_under_online_weighted_lying_costs_influence() -> None:
-    gains = gains_of(AGGREGATORS["online_weighted"], "influence", 0, ("scale", "shift", "flip"))
+    gains = gains_of(AGGREGATORS["online_weighted"], "influence", EXPERT, ("scale", "shift", "flip"))
     assert gains["flip"].high < -0.3
     assert all(gain.low < 0.02 for gain in gains.values())
 
 
 def test_control_a_biased_labeler_that_is_paid_in_the_true_world_gains_by_unbiasing() -> None:
     """Why gains are measured in the labeler's own world: in the true one, correcting the bias would pass for a lie."""
-    campaigns = draw_campaigns(PANEL, 300, 12, np.random.default_rng(5))
+    campaigns = drawn(PANEL, 300, 12, seed=5)
     corrected = Misreport(shift=-1.5)
     gain = {}
     for world in ("own", "true"):
-        seat = Seat(AGGREGATORS["online_weighted"], PANEL, 1, campaigns, Objective("influence"), world=world)
+        seat = Seat(AGGREGATORS["online_weighted"], campaigns, BIASED, Objective("influence"), world=world)
         gain[world], _, _ = relative_gain(seat.payoffs(corrected), seat.payoffs(TRUTH), np.random.default_rng(0))
     assert gain["true"] > 0.2
     assert gain["own"] < -0.2
 
 
-def test_what_a_group_declares_is_audited_too() -> None:
-    gains = gains_of(AGGREGATORS["online_weighted"], "influence", 2, ("flip",))
+def test_what_a_bloc_declares_is_audited_too() -> None:
+    gains = gains_of(AGGREGATORS["online_weighted"], "influence", BLOC, ("flip",), declared="push (shift 2)")
     assert set(gains) == {"flip", "declared"}
-    assert gains["declared"].misreport == "shift +2"
+    assert gains["declared"].misreport == "push (shift 2)"
     assert gains["declared"].high < 0.0
 
 
@@ -216,10 +211,9 @@ def test_taste_values_in_sign_and_size() -> None:
     """
     found = {}
     for bias in (0.0, 0.85):
-        panel = Population("panel", (Group("expert", 1, noise=0.5, bias=bias), Group("noisy", 4, noise=0.5)))
-        campaigns = draw_campaigns(panel, 500, 60, np.random.default_rng(1))
+        campaigns = drawn((Judge(0.5, bias), *(Judge(0.5),) * 4), 500, 60, seed=1)
         for name in ("online_weighted", "mean"):
-            seat = Seat(AGGREGATORS[name], panel, 0, campaigns, Objective("taste"), world="true")
+            seat = Seat(AGGREGATORS[name], campaigns, EXPERT, Objective("taste"), world="true")
             truthful = seat.payoffs(TRUTH)
             for scale, start in [(1.25, 0), (1.5, 0), (2.0, 0), (4.0, 0), (2.0, 400)]:
                 lying = seat.payoffs(Misreport(scale, start=start))
@@ -236,4 +230,4 @@ def test_misreports_in_words() -> None:
     assert describe(TRUTH, 100) == "truth"
     assert describe(Misreport(start=50), 100) == "truth"
     assert describe(Misreport(4.0, 1.0, 80), 100) == "x4, shift +1 from 80 %"
-    assert describe(Misreport(-1.0), 100, topic=2) == "x-1 on topic 2"
+    assert describe(Misreport(-1.0), 100) == "x-1"

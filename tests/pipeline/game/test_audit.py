@@ -17,8 +17,8 @@ from truthful_rlhf.pipeline.game.incentive_audit import best_by_search
 
 SMALL = [
     "rules=[online_weighted, linear_weighted, mean]",
-    "populations=[trio]",
-    "define={trio: {groups: [{kind: expert, n: 3}, {kind: biased}, {kind: exaggerator}]}}",
+    "panels={trio: [{name: expert, count: 3, persona: {noise: 0.5}}, {name: leaning, persona: first_seen},"
+    " {name: loud, persona: expert, strategy: exaggerate}]}",
     "strategies=[scale, flip]",
     "rounds=120",
     "search=6",
@@ -43,7 +43,7 @@ def test_it_prints_and_writes_tables_and_figure(run: tuple[Path, Result]) -> Non
         assert text in result.output
     assert (folder / "gains.png").read_bytes().startswith(b"\x89PNG")
     gains = pd.read_csv(folder / "gains.csv")
-    assert len(gains) == 3 * 2 * (3 * 2 + 1)  # rules, objectives, groups x classes and what the exaggerator declares
+    assert len(gains) == 3 * 2 * (3 * 2 + 1)  # rules, objectives, entries x classes and what the loud declare
     assert "gain in taste against mean, by strategy class" in (folder / "audit.md").read_text(encoding="utf-8")
 
 
@@ -52,7 +52,7 @@ def test_exact_zero_for_the_mechanism_and_gains_for_the_controls(run: tuple[Path
     largest = pd.read_csv(folder / "next_share.csv").groupby("rule")["largest"].max()
     assert largest["online_weighted"] < 1e-12
     assert largest["linear_weighted"] > 1e-5
-    gains = pd.read_csv(folder / "gains.csv").set_index(["rule", "objective", "kind", "strategy"])
+    gains = pd.read_csv(folder / "gains.csv").set_index(["rule", "objective", "entry", "strategy"])
     assert gains.loc[("mean", "taste", "expert", "scale"), "low"] > 0.0
     assert gains.loc[("online_weighted", "influence", "expert", "flip"), "high"] < 0.0
     assert (gains["low"] <= gains["gain"]).all()
@@ -68,7 +68,7 @@ def test_it_goes_on_without_doing_anything_twice(run: tuple[Path, Result]) -> No
 
 def test_the_class_shown_is_chosen_where_it_was_searched() -> None:
     """The class with the greatest measured gain is not shown unless it looked best in the search."""
-    place = {"population": "p", "rule": "r", "group": 0, "objective": "taste"}
+    place = {"panel": "p", "rule": "r", "entry": "e", "objective": "taste"}
     gains = pd.DataFrame(
         [
             {**place, "strategy": "scale", "search_gain": 0.1, "gain": 0.0},
@@ -135,6 +135,7 @@ def test_without_outcomes_there_is_nothing_to_audit(annotations: Path, tmp_path:
         (["world=real"], "Input should be"),
         (["missing.jsonl"], "no such file"),
         (["fresh=1"], "greater than or equal to 2"),
+        (["people.jsonl", "--panel", "honest"], "the labelers of people.jsonl are recorded: leave one out"),
     ],
 )
 def test_mistakes_are_named_in_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:

@@ -20,9 +20,8 @@ SMALL = [
     "rounds=[100, 400]",
     "seeds=2",
     "rules=[mean, online_weighted]",
-    "populations=[biased_majority, pair]",
-    "define={pair: {about: a strategic pair, groups: [{kind: expert}, {kind: best_responder, n: 2}]}}",
-    "equilibrium={rounds: 60, search: 2, fresh: 4, max_turns: 3}",
+    "panels={biased_majority: biased_majority, pair: [expert, {name: rivals, count: 2, persona: first_seen,"
+    " strategy: equilibrium}]}",
 ]
 
 
@@ -39,20 +38,21 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
 def test_it_prints_and_writes_tables_figure_and_config(run: tuple[Path, Result]) -> None:
     folder, result = run
     assert result.exit_code == 0, result.output
-    for text in ("biased_majority", "a strategic pair", "T = 400", "slope", "best_responder against mean"):
+    for text in ("biased_majority", "2 x rivals", "T = 400", "slope", "pair, rivals against mean"):
         assert text in result.output
     assert (folder / "regret.png").read_bytes().startswith(b"\x89PNG")
     assert "online_weighted" in (folder / "growth.md").read_text(encoding="utf-8")
     assert "audit_rate: 1.0" in (folder / "config.yaml").read_text(encoding="utf-8")
     regrets = pd.read_csv(folder / "regret.csv")
-    assert len(regrets) == 2 * 2 * 2 * 2  # populations, rules, lengths, seeds
-    plays = pd.read_csv(folder / "equilibria.csv")
-    assert set(plays["rule"]) == {"mean", "online_weighted"}
-    assert not (plays["converged"] & (plays["turns"] > 3)).any()
+    assert len(regrets) == 2 * 2 * 2 * 2  # panels, rules, lengths, seeds
+    responses = pd.read_csv(folder / "best_responses.csv").set_index(["panel", "rule", "entry"])
+    assert set(responses.index) == {("pair", rule, "rivals") for rule in ("mean", "online_weighted")}
+    assert responses.loc[("pair", "mean", "rivals"), "scale"] > 1.0
+    assert responses["converged"].all()
 
 
 def test_the_mean_loses_to_a_biased_majority_and_the_mechanism_does_not(run: tuple[Path, Result]) -> None:
-    grown = pd.read_csv(run[0] / "growth.csv").set_index(["population", "rule"])
+    grown = pd.read_csv(run[0] / "growth.csv").set_index(["panel", "rule"])
     mean, online = (grown.loc[("biased_majority", rule)] for rule in ("mean", "online_weighted"))
     assert mean["slope"] > 0.8
     assert online["regret"] < 0.3 * mean["regret"]
@@ -92,7 +92,7 @@ def test_batch_rules_are_capped_and_the_output_says_so(tmp_path: Path) -> None:
         "seeds=1",
         "rules=[mean, dawid_skene]",
         "max_rounds={dawid_skene: 30}",
-        "populations=[honest]",
+        "panels=[honest]",
         "--out",
         str(tmp_path),
     )
@@ -110,11 +110,16 @@ def test_batch_rules_are_capped_and_the_output_says_so(tmp_path: Path) -> None:
         (["rules=[online_weighed]"], "did you mean 'online_weighted'"),
         (["rules=[{name: online_weighted, options: {etta: 1}}]"], "did you mean 'eta'"),
         (["rules=[mean, mean]"], "must differ"),
-        (["populations=[honnest]"], "did you mean 'honest'"),
-        (["define={x: {groups: [{kind: expert, nois: 1}]}}", "populations=[x]"], "did you mean 'noise'"),
+        (["panels=[honnest]"], "did you mean 'honest'"),
+        (["panels={x: [{name: y, persona: {nois: 1}}]}"], "did you mean 'noise'"),
+        (["panels={x: [verbose]}"], "panel 'x', entry 'verbose': its persona has a taste for length, which only texts"),
+        (["panels={x: [{name: j, kind: judge, model: m}]}"], "kind 'judge' reads texts or a file; there are no texts"),
+        (["panels=[topic_liars]", "topics=[films]"], "unknown topic 'film': did you mean 'films'?"),
+        (["populations=[honest]"], "unknown key; valid keys: audit_rate, max_rounds, panels"),
         (["rounds=[0]"], "must be >= 1"),
         (["max_rounds={dawid_sken: 5}"], "did you mean 'dawid_skene'"),
-        (["equilibrium={turns: 5}"], "unknown key"),
+        (["--panel", "honnest"], "did you mean 'honest'"),
+        (["--panel", "mine.yaml"], "panel file mine.yaml does not exist"),
         (["nothing.yaml"], "does not exist"),
     ],
 )
@@ -132,11 +137,11 @@ def test_help_has_examples() -> None:
 
 
 def curves(**by_rule: list[float]) -> pd.DataFrame:
-    """Return regrets of one population at T = 100, 1000, 10000, the same for two seeds but for 1 %."""
+    """Return regrets of one panel at T = 100, 1000, 10000, the same for two seeds but for 1 %."""
     lengths = (100, 1000, 10_000)
     return pd.DataFrame(
         {
-            "population": "p",
+            "panel": "p",
             "rule": rule,
             "rounds": n,
             "seed": seed,
