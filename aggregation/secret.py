@@ -8,12 +8,13 @@ draws, and who has it draws them again, on any machine. In a live campaign the s
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
 
-from truthful_rlhf.aggregation.base import FloatArray, Key
+from truthful_rlhf.aggregation.base import FloatArray
 
 _BLOCK = 64  # bytes in a block of SHA-256
 _LOST = "the secret is not saved with a rule: hand it over again with set_secret(secret)"
@@ -88,14 +89,14 @@ def _lost() -> Secret:
     return secret
 
 
-def input_secret(*parts: ArrayLike | Iterable[Key]) -> bytes:
+def input_secret(*parts: NDArray[Any] | Sequence[Any]) -> bytes:
     """Return the SHA-256 of a whole input: the secret of a recorded campaign, whose reports are all in.
 
     No labeler could know it beforehand, and the same input gives the same labels on any machine. Not for a live
     campaign: whoever reports last could try reports until it likes the draws.
 
     Args:
-        parts: arrays of numbers (NaN is one value, and -0 is 0) and lists of pair ids; their order counts.
+        parts: arrays of numbers (NaN is one value, and -0 is 0) and lists of ids, as strings; their order counts.
 
     Examples:
         >>> reports, outcomes = [[0.9, 0.2]], [float("nan")]
@@ -106,7 +107,7 @@ def input_secret(*parts: ArrayLike | Iterable[Key]) -> bytes:
     """
     whole = hashlib.sha256()
     for part in parts:
-        listed = np.asarray(part if isinstance(part, np.ndarray | list) else list(part))  # type: ignore[arg-type]
+        listed = np.asarray(part)
         if listed.dtype.kind in "fiub":
             numbers = np.where(np.isnan(listed.astype("<f8")), np.nan, listed.astype("<f8") + 0.0)
             whole.update(f"numbers {listed.shape}".encode() + numbers.astype("<f8").tobytes())

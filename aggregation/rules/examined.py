@@ -82,7 +82,7 @@ from truthful_rlhf.aggregation.base import FloatArray, Key, OnlineRun, check_out
 from truthful_rlhf.aggregation.rules.quantile_labels import Label, StatedLabel
 from truthful_rlhf.aggregation.secret import Secret
 
-_STEP = 4.0
+STEP = 4.0
 """c: the constant of the step."""
 _BLOCK_DRAWS = 1 << 20  # 8 MB of uniform numbers at a time
 _WORDS = 4  # numbers that Philox gives per count
@@ -101,8 +101,8 @@ def examined_regret_bound(n_labelers: int, n_updates: int, largest_loss: float =
         4.79
     """
     scale = n_labelers * math.log(n_labelers)
-    leading = (1.0 / _STEP + _STEP / 8.0 + _STEP * largest_loss) * math.sqrt(scale * n_updates)
-    return min(leading + 2.25 * math.ceil(_STEP**2 * scale / 16.0), float(n_updates))
+    leading = (1.0 / STEP + STEP / 8.0 + STEP * largest_loss) * math.sqrt(scale * n_updates)
+    return min(leading + 2.25 * math.ceil(STEP**2 * scale / 16.0), float(n_updates))
 
 
 class Examined:
