@@ -297,16 +297,6 @@ def test_learning_rules_find_the_good_labeler(name, campaign) -> None:  # type: 
     assert weights[2] > 0.9
 
 
-def test_the_lotteries_find_the_good_labeler() -> None:
-    rng = np.random.default_rng(5)
-    outcomes = (rng.random(4000) < 0.5).astype(np.float64)
-    reports = rng.random((4000, N))
-    reports[:, 2] = outcomes
-    aggregator = make_aggregator("examined", N)
-    run_online(aggregator, reports, outcomes)
-    assert aggregator.weights_[2] > 0.99
-
-
 @every_rule
 def test_final_labels_of_audited_pairs_are_their_outcomes(name, campaign) -> None:  # type: ignore[no-untyped-def]
     reports, outcomes = campaign

@@ -252,6 +252,16 @@ def test_examinations_go_by_chance_and_loss() -> None:
     assert (away.debts_[:, 1] == 0).all()
 
 
+def test_the_lotteries_find_the_good_labeler() -> None:
+    rng = np.random.default_rng(5)
+    outcomes = (rng.random(4000) < 0.5).astype(np.float64)
+    reports = rng.random((4000, 6))
+    reports[:, 2] = outcomes
+    aggregator = Examined(6, label="mean", secret=SECRET)
+    run_online(aggregator, reports, outcomes)
+    assert aggregator.weights_[2] > 0.99
+
+
 # --- replay, lotteries --------------------------------------------------------------------------------------------
 
 
