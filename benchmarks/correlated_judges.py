@@ -9,13 +9,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from truthful_rlhf.aggregation import label_campaign
 from truthful_rlhf.aggregation.statistics import accuracy
 
 ABOUT = "30 simulated correlated judges on 419 pairs, 10 % audited: accuracy on the other pairs, 20 panels"
 
 N_PAIRS, N_JUDGES, N_PANELS, AUDIT_RATE = 419, 30, 20, 0.1
-RULES = ("majority", "mean", "dawid_skene", "glad", "mace", "online_weighted")
+RULES = ("majority", "mean", "gold_vote", "logistic", "dawid_skene", "glad", "mace", "online_weighted")
 CLEAR, DISTRACTED = 4, 26
 """Judges who see the truth well and care little for the distraction, and judges the other way round."""
 

@@ -41,12 +41,12 @@ from tqdm import tqdm
 import aggregation
 from benchmarks.correlated_judges import panel as judges
 from benchmarks.real_annotations import DATA, FILES, load
-from truthful_rlhf.aggregation import AGGREGATORS, final_labels, make_aggregator, recalibrate, run_online
+from benchmarks.real_annotations import final as labels_after
+from truthful_rlhf.aggregation import AGGREGATORS, make_aggregator, recalibrate, run_online
 from truthful_rlhf.aggregation.audits import held_out_labels
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.aggregation.game.campaigns import draw_campaigns, reports_in
 from truthful_rlhf.aggregation.game.population import Population, population_from_mapping
-from truthful_rlhf.aggregation.rules.batch import BatchRule
 from truthful_rlhf.aggregation.rules.logistic import Logistic
 from truthful_rlhf.aggregation.stacking import stack_labels
 
@@ -136,14 +136,11 @@ def crowds() -> Iterator[tuple[str, int, list[Draw]]]:
 
 def final(rule: str, reports: FloatArray, revealed: FloatArray) -> FloatArray:
     """Return a rule's labels after it has seen all revealed outcomes; only those of unaudited pairs are measured."""
-    aggregator = make_aggregator(rule, reports.shape[1])
-    if isinstance(aggregator, BatchRule):
-        return aggregator.fit(reports, revealed)
-    if isinstance(aggregator, Logistic):  # the state of its online run, without the refit at every audit
-        aggregator.fit(reports, revealed)
-    else:
-        run_online(aggregator, reports, revealed, keep_weights=False)
-    return final_labels(aggregator, reports, np.full(len(reports), np.nan))
+    if rule != "logistic":
+        return labels_after(rule, reports, revealed)
+    aggregator = Logistic(reports.shape[1])  # the state of its online run, without the refit at every audit
+    aggregator.fit(reports, revealed)
+    return aggregator.predict_many(reports)
 
 
 def stacked(reports: FloatArray, revealed: FloatArray) -> FloatArray:
@@ -271,7 +268,7 @@ def targets(table: pd.DataFrame) -> pd.DataFrame:
     for k, (where, group) in enumerate(peers.groupby(CELL, sort=False)):
         row = dict(zip(CELL, where, strict=True)) if isinstance(where, tuple) else {}
         for measure, limit in TARGETS.items():
-            worst = group.iloc[int(group[f"{measure}: bound"].argmax())]
+            worst = group.iloc[int(group[f"{measure}: bound"].to_numpy().argmax())]
             row[f"{measure}: worst peer"] = worst["rule, label"]
             row[f"{measure}: loss (bound)"] = f"{worst[f'{measure}: loss']:+.3f} ({worst[f'{measure}: bound']:+.3f})"
             row[f"{measure}: target"] = verdict(worst[f"{measure}: loss"], worst[f"{measure}: bound"], limit)

@@ -9,7 +9,8 @@ and state the opposite elsewhere.
 *heard*: share of 100 such panels in which the alarm sounds (target: at least 95 %); *false alarms*: share of honest
 panels in which it does (target: at most 2 %); *cannot tell*: share of twenty honest panels with that answer.
 
-The last columns are for those in whom it sounds: accuracy of labels on unaudited pairs of the leaked panels (twenty).
+The last columns are for those in whom it sounds: accuracy of labels on the unaudited pairs of leaked panels (twenty; up
+to thirty labelers).
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ AUDITS = ((144, 29, "uniform"), (144, 29, "planned"), (500, 50, "uniform"), (500
 FEW = ((144, 4, "uniform"), (144, 7, "uniform"), (144, 14, "uniform"), (500, 25, "uniform"))
 N_LEAKED, N_HONEST, N_HONEST_FEW, N_LABELLED = 100, 1000, 100, 20
 N_REDRAWS = 299
+MOST_LABELLED = 30
 LABELS = ("mean", "median", "majority", "dawid_skene", "logistic", "online_weighted")
 
 
@@ -113,7 +115,8 @@ def rows() -> Iterator[dict[str, Any]]:
             row["false alarms"] = float(np.mean([status == "alarm" for status, _ in pairs]))
             row["honest panels"] = n_honest
             row["cannot tell"] = float(np.mean([status == "cannot tell" for status, _ in pairs[:N_LABELLED]]))
-            yield row | (label_accuracies(n_labelers, participation, case) if case[2] == "uniform" else {})
+            labelled = case in AUDITS and case[2] == "uniform" and n_labelers <= MOST_LABELLED
+            yield row | (label_accuracies(n_labelers, participation, case) if labelled else {})
 
 
 def run() -> pd.DataFrame:
