@@ -257,6 +257,7 @@ def run() -> pd.DataFrame:
 # --- tables ---------------------------------------------------------------------------------------------------------
 
 CELL = ["panel", "pairs", "audited"]
+SHOWN = ("mean", "majority", "gold_vote", "logistic", "dawid_skene", FINAL, "online_weighted, recalibrated", OURS)
 
 
 def targets(table: pd.DataFrame) -> pd.DataFrame:
@@ -277,6 +278,14 @@ def targets(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def overview(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per cell, with accuracy and log loss of the labels that the documentation shows."""
+    table = table.assign(text=[f"{a:.3f} {q:.3f}" for a, q in zip(table["accuracy"], table["log loss"], strict=True)])
+    wide = table.pivot(index=CELL, columns="rule, label", values="text")
+    order = list(dict.fromkeys(table[CELL].itertuples(index=False, name=None)))
+    return wide.reindex(order)[list(SHOWN)].reset_index()
+
+
 def verdict(loss: float, bound: float, limit: float) -> str:
     """Return whether a target is met, missed, or not shown: the loss is within the limit, its bound is not."""
     return "met" if bound <= limit else "not shown" if loss <= limit else "missed"
@@ -292,15 +301,15 @@ def holm(p_values: FloatArray, level: float = 0.05) -> NDArray[np.bool_]:
 
 
 def main(path: str) -> None:
-    """Print the tables of the documentation from the benchmark's CSV."""
+    """Print the tables of the documentation, and what recalibration does to the log loss, from the benchmark's CSV."""
     from benchmarks.__main__ import markdown
 
     table = pd.read_csv(path)
-    for measure in TARGETS:
-        wide = table.pivot(index="rule, label", columns=CELL, values=measure)
-        wide = wide[[*dict.fromkeys(map(tuple, table[CELL].to_numpy().tolist()))]].T.reset_index()
-        print(f"\n{measure}\n\n{markdown(wide.round(3))}")
-    print(f"\n{markdown(targets(table))}")
+    print(f"{markdown(overview(table))}\n\n{markdown(targets(table))}")
+    wide = table.pivot(index=CELL, columns="rule, label", values="log loss")
+    for rule, before in (("mean", "mean"), ("online_weighted", FINAL)):
+        change = (wide[f"{rule}, recalibrated"] - wide[before]).groupby("panel").mean().round(3)
+        print(f"\n{rule}, recalibrated: change of the log loss by panel {change.to_dict()}")
 
 
 if __name__ == "__main__":
