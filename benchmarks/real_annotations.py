@@ -14,9 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from truthful_rlhf.aggregation import final_labels, make_aggregator, run_online
-from truthful_rlhf.aggregation.base import FloatArray
-from truthful_rlhf.aggregation.rules.batch import BatchRule
 from truthful_rlhf.aggregation.statistics import accuracy, brier
 
 ABOUT = "majority, mean, Dawid-Skene and online_weighted on debates and MT-Bench, unaudited pairs, 20 random orders"
@@ -36,15 +33,6 @@ def load(path: Path) -> tuple[Any, Any]:
     reports = table.groupby(["pair_id", "labeler_id"])["report"].last().unstack("labeler_id")
     outcomes = table.groupby("pair_id")["outcome"].first().reindex(reports.index)
     return reports.to_numpy(dtype=np.float64), outcomes.to_numpy(dtype=np.float64)
-
-
-def final(rule: str, reports: FloatArray, revealed: FloatArray) -> FloatArray:
-    """Return a rule's labels of all pairs after it has seen the revealed outcomes."""
-    aggregator = make_aggregator(rule, reports.shape[1])
-    if isinstance(aggregator, BatchRule):
-        return aggregator.fit(reports, revealed)
-    run_online(aggregator, reports, revealed, keep_weights=False)
-    return final_labels(aggregator, reports, np.full_like(revealed, np.nan))
 
 
 def one_order(reports: Any, outcomes: Any, rate: float, rng: np.random.Generator) -> dict[str, tuple[float, float]]:
