@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from truthful_rlhf.aggregation import label_campaign
 from truthful_rlhf.aggregation.statistics import accuracy
 
 ABOUT = "30 simulated correlated judges on 419 pairs, 10 % audited: accuracy on the other pairs, 20 panels"

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from truthful_rlhf.aggregation import label_campaign
 from truthful_rlhf.aggregation.statistics import accuracy, brier
 
 ABOUT = "majority, mean, Dawid-Skene and online_weighted on debates and MT-Bench, unaudited pairs, 20 random orders"

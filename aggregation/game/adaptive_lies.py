@@ -1,7 +1,7 @@
 """Optimal adaptive lies in small games, by dynamic programming: what a liar can gain who reconsiders every round.
 
-``aggregation.game.incentives`` searches named classes of misreports in large simulated campaigns: a lower bound. Here the
-game is small and the best strategy is found exactly, up to grids: two labelers, T rounds, every pair audited. In each
+``aggregation.game.incentives`` searches named classes of misreports in large simulated campaigns: a lower bound. Here
+the game is small and the best strategy is found exactly, up to grids: two labelers, T rounds, every pair audited. In each
 round labeler 0 learns its belief b, drawn anew; the outcome is 1 with probability b, in its own view; the other
 reports as it does given the outcome. Labeler 0 may choose every report knowing all that happened, so its state is its
 weight (one number for two labelers) and the round; for the policy objective also the sum of label - belief so far.
@@ -17,8 +17,8 @@ The value function stands on a grid of weights and is interpolated between, by c
 linearly where labels have kinks (``quantile``) or jump (``median``, whose grid is split at 1/2); the error is stated
 by solving again on half of the grid. The ``examined`` rule needs no grid: the difference of two whole debts is a whole
 number. It is solved for one lottery, which is enough for the payoffs that are means over lotteries
-(``aggregation.rules.examined``); the policy objective is none, so its figure there is the gain against a rule with a single
-lottery. A gain is what *this* grid of reports reaches.
+(``aggregation.rules.examined``); the policy objective is none, so its figure there is the gain against a rule with a
+single lottery. A gain is what *this* grid of reports reaches.
 """
 
 from __future__ import annotations
@@ -114,8 +114,8 @@ def best_adaptive_lie(
         objective: a name of ``OBJECTIVES``.
         game: the beliefs and the other labeler.
         label: of ``online_weighted``, one of ``LABELS``; None: the rule's own.
-        eta: step size of the multiplicative rules, or "auto": the schedule of ``aggregation.rules.step_size`` (``hedge``
-            takes a number). Not read by the others.
+        eta: step size of the multiplicative rules, or "auto": the schedule of ``aggregation.rules.step_size``
+            (``hedge`` takes a number). Not read by the others.
         grid: number of intervals of the grid of weights, even, >= 8; halved once to state the error. The policy
             objective takes 30 or so: its state has a second dimension.
         n_reports: number of reports on [0, 1] to choose from, beside the beliefs and ten reports near to each. The
