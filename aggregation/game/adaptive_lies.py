@@ -1,8 +1,8 @@
 """Optimal adaptive lies in small games, by dynamic programming: what a liar can gain who reconsiders every round.
 
 ``aggregation.game.incentives`` searches named classes of misreports in large simulated campaigns: a lower bound. Here
-the game is small and the best strategy is found exactly, up to grids: two labelers, T rounds, every pair audited. In each
-round labeler 0 learns its belief b, drawn anew; the outcome is 1 with probability b, in its own view; the other
+the game is small and the best strategy is found exactly, up to grids: two labelers, T rounds, every pair audited. In
+each round labeler 0 learns its belief b, drawn anew; the outcome is 1 with probability b, in its own view; the other
 reports as it does given the outcome. Labeler 0 may choose every report knowing all that happened, so its state is its
 weight (one number for two labelers) and the round; for the policy objective also the sum of label - belief so far.
 
