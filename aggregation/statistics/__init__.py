@@ -21,6 +21,7 @@ from truthful_rlhf.aggregation.statistics.intervals import (
     wilson_interval,
 )
 from truthful_rlhf.aggregation.statistics.payouts import payouts
+from truthful_rlhf.aggregation.statistics.ratios import ratio_interval
 from truthful_rlhf.aggregation.statistics.reliability import (
     Reliability,
     calibration_error,
@@ -53,6 +54,7 @@ __all__ = [
     "mean_squared_error",
     "payouts",
     "percentile_interval",
+    "ratio_interval",
     "reliability",
     "wilson_interval",
 ]
