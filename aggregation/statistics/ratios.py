@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from truthful_rlhf.aggregation.base import FloatArray
+from truthful_rlhf.aggregation.base import BoolArray, FloatArray
 from truthful_rlhf.aggregation.statistics.intervals import percentile_interval
 
 
@@ -60,7 +60,7 @@ def ratio_interval(
 
 def _in_fieller_set(
     tried: FloatArray, ratios: FloatArray, top: FloatArray, bottom: FloatArray, tail: float
-) -> NDArray[np.bool_]:
+) -> BoolArray:
     """Return whether at least a share ``tail`` of top - r * bottom is <= 0 and as much >= 0, for every r tried."""
     rising, falling = np.sort(ratios[bottom > 0]), np.sort(ratios[bottom < 0])
     none = top[bottom == 0]
@@ -68,5 +68,5 @@ def _in_fieller_set(
     above = len(rising) - np.searchsorted(rising, tried, "left") + np.searchsorted(falling, tried, "right")
     below, above = below + (none <= 0).sum(), above + (none >= 0).sum()
     smallest = tail * len(top)
-    kept: NDArray[np.bool_] = (below >= smallest) & (above >= smallest)
+    kept: BoolArray = (below >= smallest) & (above >= smallest)
     return kept
