@@ -106,7 +106,7 @@ def input_secret(*parts: ArrayLike | Iterable[Key]) -> bytes:
     """
     whole = hashlib.sha256()
     for part in parts:
-        listed = part if isinstance(part, np.ndarray) else np.array(part if isinstance(part, list) else list(part))
+        listed = np.asarray(part if isinstance(part, np.ndarray | list) else list(part))  # type: ignore[arg-type]
         if listed.dtype.kind in "fiub":
             numbers = np.where(np.isnan(listed.astype("<f8")), np.nan, listed.astype("<f8") + 0.0)
             whole.update(f"numbers {listed.shape}".encode() + numbers.astype("<f8").tobytes())

@@ -271,7 +271,7 @@ def targets(table: pd.DataFrame) -> pd.DataFrame:
     for k, (where, group) in enumerate(peers.groupby(CELL, sort=False)):
         row = dict(zip(CELL, where, strict=True)) if isinstance(where, tuple) else {}
         for measure, limit in TARGETS.items():
-            worst = group.loc[group[f"{measure}: bound"].idxmax()]
+            worst = group.iloc[int(group[f"{measure}: bound"].argmax())]
             row[f"{measure}: worst peer"] = worst["rule, label"]
             row[f"{measure}: loss (bound)"] = f"{worst[f'{measure}: loss']:+.3f} ({worst[f'{measure}: bound']:+.3f})"
             row[f"{measure}: target"] = verdict(worst[f"{measure}: loss"], worst[f"{measure}: bound"], limit)

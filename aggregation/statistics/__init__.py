@@ -18,10 +18,10 @@ from truthful_rlhf.aggregation.statistics.intervals import (
     effective_size,
     mean_interval,
     percentile_interval,
+    ratio_interval,
     wilson_interval,
 )
 from truthful_rlhf.aggregation.statistics.payouts import payouts
-from truthful_rlhf.aggregation.statistics.ratios import ratio_interval
 from truthful_rlhf.aggregation.statistics.reliability import (
     Reliability,
     calibration_error,
