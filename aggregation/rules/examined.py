@@ -213,7 +213,7 @@ class Examined:
 
         Returns soft labels, the weights before each round, those after the last, and the number of updates so far.
         """
-        from truthful_rlhf.aggregation.rules.examined_kernels import examined_rounds
+        from truthful_rlhf.aggregation.rules.compiled.examined import examined_rounds
 
         soft_labels = np.empty(0 if points is None else len(reports))
         history = np.empty(reports.shape if keep_weights else (0, self.n_labelers))
