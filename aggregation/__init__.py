@@ -1,6 +1,11 @@
 """How reports become one probability: rules, the online mechanism, the game, incentives and statistics.
 
 Imports numpy only; no rule knows where its reports came from or what its soft labels will train.
+
+Known elsewhere as: crowd-sourced label aggregation, truth inference, forecast aggregation, prediction with expert
+advice. A *rule* (aggregator) is an expert-advice algorithm or an opinion pool; a *soft label* a preference
+probability; a *report* a forecast; an *audited pair* a gold question, honeypot or control; how a rule pays accuracy
+is a proper scoring rule, and the game a wagering mechanism.
 """
 
 from __future__ import annotations

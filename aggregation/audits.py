@@ -14,14 +14,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from truthful_rlhf.aggregation.base import FloatArray
+from truthful_rlhf.aggregation.base import FloatArray, IntArray
 
 N_FOLDS = 10
 
 
-def audit_folds(outcomes: FloatArray) -> NDArray[np.int64]:
+def audit_folds(outcomes: FloatArray) -> IntArray:
     """Return the fold of every audited pair, shape ``(T,)``: the k-th audited pair is in fold k mod 10.
 
     With fewer than ten audited pairs every one is a fold of its own. Pairs without an outcome have fold -1.

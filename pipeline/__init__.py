@@ -1,4 +1,7 @@
-"""The stages that join the parts: command line, generation, policy training, evaluation and report."""
+"""The stages that join the parts: command line, generation, policy training, evaluation and report.
+
+Known elsewhere as: RLHF, preference optimisation, alignment; the *alignment gap* is a regret of the policy.
+"""
 
 from __future__ import annotations
 

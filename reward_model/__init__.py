@@ -1,4 +1,8 @@
-"""From soft labels to a reward: gold rewards, the reward-model trainer and its calibration."""
+"""From soft labels to a reward: gold rewards, the reward-model trainer and its calibration.
+
+Known elsewhere as: a *reward model* is a preference model or Bradley-Terry model; a *gold reward* the true utility or
+gold reward model of over-optimisation studies.
+"""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ PAGES = sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
 WITH_CODE = [page for page in PAGES if "```" in (DOCS / page).read_text(encoding="utf-8")]
 PUBLIC = {
     aggregation: ("AGGREGATORS", "OnlineWeighted", "run_online", "regret"),
-    labelers: ("LABELERS", "STRATEGIES", "Panel", "JudgeLabeler", "RecordedLabeler"),
+    labelers: ("LABELERS", "STRATEGIES", "Panel", "LocalJudge", "RecordedLabeler"),
     reward_model: ("SoftRewardTrainer",),
     pipeline: ("SoftDPOTrainer",),
 }

@@ -31,7 +31,7 @@ def test_pieces_give_the_table_of_the_whole(config: Path, run: Path, capsys: pyt
     for _ in range(2):
         main(["collect", str(config), str(other), str(csv)])
     assert len(pd.read_csv(csv)) == 2 * len(whole)
-    table = pd.DataFrame(summary(pd.read_csv(csv)))
+    table = pd.DataFrame([row.record() for row in summary(pd.read_csv(csv))])
     assert table[["panel", "rule"]].equals(whole[["panel", "rule"]])
     for name in ("gold", "gold_se", "kl", "win_rate", "label_accuracy", "brier", "gap"):
         assert table[name].tolist() == pytest.approx(whole[name].tolist(), abs=1e-4, nan_ok=True), name

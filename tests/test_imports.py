@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+import truthful_rlhf
+
 ROOT = Path(__file__).resolve().parents[1]
 FORBIDDEN = {
     "aggregation": {"labelers", "reward_model", "pipeline", "torch", "transformers", "trl"},
@@ -193,3 +195,34 @@ def test_importing_aggregation_costs_well_under_a_second_beside_numpy() -> None:
     )
     seconds = min(float(str(in_a_fresh_process(code)["seconds"])) for _ in range(3))
     assert seconds < 0.3
+
+
+SHORT_ROAD = "import truthful_rlhf as t; found = {name: str(getattr(t, name)) for name in t.__all__}; "
+
+
+def test_the_short_road_leads_to_every_name_it_lists() -> None:
+    found = in_a_fresh_process(f"{SHORT_ROAD}import json; print(json.dumps(found))")
+    wanted = {
+        "SoftDPOTrainer",
+        "SoftRewardTrainer",
+        "aggregate_table",
+        "label_campaign",
+        "run_online",
+        "OnlineWeighted",
+    }
+    assert wanted <= set(found)
+    assert set(found) == set(truthful_rlhf._HOME)
+    with pytest.raises(AttributeError, match="no attribute 'shortcut'"):
+        _ = truthful_rlhf.shortcut
+
+
+def test_the_short_road_loads_nothing_heavy_before_it_is_taken() -> None:
+    loaded = in_a_fresh_process("import sys, json, truthful_rlhf; print(json.dumps(dict.fromkeys(sys.modules)))")
+    assert not {"numpy", *HEAVY} & set(loaded)
+
+
+def test_packages_say_what_they_are_called_elsewhere() -> None:
+    """So that a search for the words of a neighbouring field finds the package."""
+    for package in (*FORBIDDEN, "pipeline", "truthful_rlhf"):
+        docstring = ast.get_docstring(ast.parse((ROOT / package / "__init__.py").read_text("utf-8"))) or ""
+        assert "Known elsewhere as: " in docstring, package

@@ -90,11 +90,12 @@ import pipeline, aggregation, labelers.mine
 assert pipeline.MINE == aggregation.MINE == labelers.mine.MINE == "the user's"
 import truthful_rlhf, sys
 assert not {"torch", "pandas", "numba", "pipeline.storage"} & set(sys.modules), "import truthful_rlhf is light"
-from truthful_rlhf import OnlineWeighted, aggregate_table, run_online
+from truthful_rlhf import OnlineWeighted, aggregate_table, label_campaign, run_online
 from truthful_rlhf.labelers import Panel
 rows = [{"pair_id": "p", "labeler_id": name, "report": r, "outcome": 1} for name, r in (("ann", 0.9), ("bob", 0.4))]
 assert list(aggregate_table(rows).weights["labeler_id"]) == ["ann", "bob"]
 assert run_online(OnlineWeighted(2, eta=0.5), [[0.9, 0.2]], [1]).soft_labels.round(2).tolist() == [0.55]
+assert label_campaign([[0.9, 0.2]], [1], rule="mean").stated.round(2).tolist() == [0.55]
 import truthful_rlhf.pipeline.cli
 print(truthful_rlhf.__file__)
 """

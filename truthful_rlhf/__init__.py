@@ -2,7 +2,11 @@
 
 The short road is loaded when it is first asked for, so that ``import truthful_rlhf`` alone loads nothing heavy:
 
-    from truthful_rlhf import OnlineWeighted, SoftDPOTrainer, aggregate_table, run_online
+    from truthful_rlhf import OnlineWeighted, SoftDPOTrainer, aggregate_table, label_campaign, run_online
+
+Known elsewhere as: a *labeler* is an annotator, rater, expert or forecaster; its *report* a forecast; an *audited pair*
+a gold question, honeypot or control; a *soft label* a preference probability; a *rule* (aggregator) an algorithm for
+prediction with expert advice; how a labeler earns weight is a proper scoring rule.
 """
 
 from __future__ import annotations
@@ -11,13 +15,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from truthful_rlhf.aggregation import AGGREGATORS, OnlineWeighted, make_aggregator, regret, run_online
+    from truthful_rlhf.aggregation import (
+        AGGREGATORS,
+        OnlineWeighted,
+        label_campaign,
+        make_aggregator,
+        regret,
+        run_online,
+    )
     from truthful_rlhf.pipeline import SoftDPOTrainer
     from truthful_rlhf.pipeline.aggregate import aggregate_table
     from truthful_rlhf.reward_model import SoftRewardTrainer
 
 _HOME = {
-    **dict.fromkeys(("AGGREGATORS", "OnlineWeighted", "make_aggregator", "regret", "run_online"), "aggregation"),
+    **dict.fromkeys(("AGGREGATORS", "OnlineWeighted", "label_campaign"), "aggregation"),
+    **dict.fromkeys(("make_aggregator", "regret", "run_online"), "aggregation"),
     "SoftRewardTrainer": "reward_model",
     "SoftDPOTrainer": "pipeline",
     "aggregate_table": "pipeline.aggregate",
@@ -29,6 +41,7 @@ __all__ = [
     "SoftDPOTrainer",
     "SoftRewardTrainer",
     "aggregate_table",
+    "label_campaign",
     "make_aggregator",
     "regret",
     "run_online",

@@ -1,6 +1,9 @@
 """One file per rule from reports to a soft label, and what the rules share; ``AGGREGATORS`` names them all.
 
 Imports the interface (``base``) and what every fit shares: ``audits``, ``log_odds``, ``map_logistic``, ``secret``.
+
+Known elsewhere as: expert-advice algorithms (Hedge, weighted majority), opinion pools, truth-inference models
+(Dawid-Skene, GLAD, MACE), wagering mechanisms.
 """
 
 from __future__ import annotations

@@ -76,9 +76,17 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from truthful_rlhf.aggregation.base import FloatArray, Key, OnlineRun, check_outcome, check_range, check_round, uniform
+from truthful_rlhf.aggregation.base import (
+    FloatArray,
+    IntArray,
+    Key,
+    OnlineRun,
+    check_outcome,
+    check_range,
+    check_round,
+    uniform,
+)
 from truthful_rlhf.aggregation.rules.quantile_labels import Label, StatedLabel
 from truthful_rlhf.aggregation.secret import Secret
 
@@ -155,7 +163,7 @@ class Examined:
         self.lotteries = lotteries
         self._label = StatedLabel(label, secret)
         self._secret = Secret(secret)
-        self.debts_: NDArray[np.int64] = np.zeros((lotteries, n_labelers), dtype=np.int64)
+        self.debts_: IntArray = np.zeros((lotteries, n_labelers), dtype=np.int64)
         self.n_updates_ = 0
 
     def set_secret(self, secret: bytes) -> None:
@@ -199,13 +207,13 @@ class Examined:
         outcomes: FloatArray,
         points: FloatArray | None,
         keep_weights: bool,
-        debts: NDArray[np.int64],
+        debts: IntArray,
     ) -> tuple[FloatArray, FloatArray, FloatArray, int]:
         """Run rounds block by block and change ``debts``; without ``points`` no label is stated.
 
         Returns soft labels, the weights before each round, those after the last, and the number of updates so far.
         """
-        from truthful_rlhf.aggregation.rules.examined_kernels import examined_rounds
+        from truthful_rlhf.aggregation.rules.compiled.examined import examined_rounds
 
         soft_labels = np.empty(0 if points is None else len(reports))
         history = np.empty(reports.shape if keep_weights else (0, self.n_labelers))

@@ -48,6 +48,6 @@ class Hedge(MultiplicativeRule):
         soft_labels: FloatArray,
         history: FloatArray,
     ) -> tuple[int, int]:
-        from truthful_rlhf.aggregation.rules.kernels import exponential_updates
+        from truthful_rlhf.aggregation.rules.compiled.updates import exponential_updates
 
         return exponential_updates(reports, outcomes, weights, float(self.eta), self.n_updates_, soft_labels, history)

@@ -122,7 +122,7 @@ class OnlineWeighted(MultiplicativeRule):
         soft_labels: FloatArray,
         history: FloatArray,
     ) -> tuple[int, int]:
-        from truthful_rlhf.aggregation.rules.kernels import centred_updates
+        from truthful_rlhf.aggregation.rules.compiled.updates import centred_updates
 
         etas, shares = self._schedule.steps(self.n_updates_, len(outcomes))
         state = weights, self._initial, self.n_updates_

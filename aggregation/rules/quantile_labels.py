@@ -23,7 +23,7 @@ function of one report r_i it is therefore a clamp med(a, r_i, b) with a <= b fr
 report p, the peak, gives p itself or the end nearest to it, and every other report gives a label that is not between p
 and that end. This holds for every u, so also in expectation over u. The weighted mean has no such clamp: labeler i
 moves it by w_i per unit, and who sees the label off its peak exaggerates. (The coalitions are compared in whole
-numbers, ``aggregation.rules.quantile_kernels``: no rounding, no dependence on the order of the reports.)
+numbers, ``aggregation.rules.compiled.quantiles``: no rounding, no dependence on the order of the reports.)
 
 **Weights do not see the label**, so what is proved of the next weight holds as it stands, and adds up: a labeler that
 cares for its next weight and for this round's label, and whose taste is its belief, reports its belief.
@@ -135,7 +135,7 @@ def weighted_quantiles(reports: FloatArray, weights: FloatArray, points: FloatAr
         >>> weighted_quantiles(np.array([[0.1, 0.4, 0.9]] * 3), np.array([0.3, 0.4, 0.3]), np.array([0.2, 0.5, 0.9]))
         array([0.1, 0.4, 0.9])
     """
-    from truthful_rlhf.aggregation.rules.quantile_kernels import quantile_labels
+    from truthful_rlhf.aggregation.rules.compiled.quantiles import quantile_labels
 
     soft_labels = np.empty(len(reports))
     quantile_labels(np.ascontiguousarray(reports), weights, points, soft_labels)

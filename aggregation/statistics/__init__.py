@@ -9,6 +9,9 @@ simulation or an experiment knows, is called *mean squared error*.
 Weights: where outcomes were observed with unequal chances, give every observation the weight 1 / chance (inverse
 probability weighting). A weighted mean is then sum w x / sum w (Hajek's estimator), which estimates the mean over all
 pairs and not only over those that were likely to be observed. Without weights every observation counts the same.
+
+Known elsewhere as: a *Brier score* is a quadratic score or squared loss; *calibration error* is ECE; *alpha* is
+inter-annotator or inter-rater agreement.
 """
 
 from truthful_rlhf.aggregation.statistics.agreement import krippendorff_alpha

@@ -31,7 +31,7 @@ Encoded = tuple[tuple[int, ...], int, int]
 """A prompt's tokens, and the two answer tokens as they continue it."""
 
 
-class JudgeLabeler:
+class LocalJudge:
     """An LLM judge with a persona.
 
     Its belief is the softmax over the logits of the two answer letters as they are tokenised in context, averaged over

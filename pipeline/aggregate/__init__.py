@@ -3,13 +3,15 @@
 In a notebook, from a pandas table to a trained policy:
 
     from datasets import Dataset
-    from truthful_rlhf.pipeline import SoftDPOTrainer
-    from truthful_rlhf.pipeline.aggregate import aggregate_table
+    from truthful_rlhf import SoftDPOTrainer, aggregate_table
 
     result = aggregate_table(table, columns={"labeler_id": "annotator", "outcome": "expert"})
     result.soft_labels                      # DataFrame: prompt, chosen, rejected, soft_label, ...
     result.weights                          # DataFrame: labeler_id, weight, heaviest first
     SoftDPOTrainer(model, train_dataset=result.to_trl(), ...).train()
+
+Known elsewhere as: annotation quality control, label aggregation, annotator reports. An *audited pair* is a gold
+question, honeypot, control or test question.
 """
 
 from __future__ import annotations

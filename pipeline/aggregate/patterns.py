@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special, stats
 
-from truthful_rlhf.aggregation.base import FloatArray, IntArray
+from truthful_rlhf.aggregation.base import BoolArray, FloatArray, IntArray
+from truthful_rlhf.aggregation.statistics import hits
 from truthful_rlhf.labelers.recorded.table import Annotations
 
 _LEVEL = 0.01
@@ -83,7 +83,7 @@ class _Reports:
     report: FloatArray
     others: FloatArray
     outcome: FloatArray
-    swapped: NDArray[np.bool_]
+    swapped: BoolArray
 
     def as_shown(self, values: FloatArray) -> FloatArray:
         """Return probabilities that the response shown *first* is better."""
@@ -102,7 +102,7 @@ class _Reports:
 
 def _refuted(report: FloatArray, others: FloatArray, outcome: FloatArray) -> bool:
     both = ~np.isnan(outcome) & ~np.isnan(others)
-    own, theirs = (np.where(q == 0.5, 0.5, (q > 0.5) == (outcome > 0.5))[both].sum() for q in (report, others))
+    own, theirs = (hits(q[both], outcome[both]).sum() for q in (report, others))
     return bool(own > theirs)
 
 

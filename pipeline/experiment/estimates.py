@@ -29,11 +29,16 @@ def win_rate(gold: FloatArray, gold_base: FloatArray) -> FloatArray:
     return result
 
 
-def alignment_gap(truth: float, rule: float, base: float) -> dict[str, float | None]:
+def alignment_gap(truth: float, rule: float, base: float) -> tuple[float, float | None]:
     """Return the alignment gap J(truth) - J(rule), raw and divided by what training on the truth gained.
 
     0: nothing lost; 1: everything lost; above 1: worse than not training. The normalised gap is None (unknown) where
     training on the truth gained nothing, because then nothing could be lost.
+
+    Args:
+        truth: J(truth), the mean gold reward of the policy trained on the true preferences.
+        rule: J(rule), that of the policy trained on the labels of a panel and rule.
+        base: J(base), that of the policy before training.
     """
     gained = truth - base
-    return {"gap": truth - rule, "normalised_gap": (truth - rule) / gained if gained > 0 else None}
+    return truth - rule, (truth - rule) / gained if gained > 0 else None

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from truthful_rlhf.aggregation import regret
+from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.aggregation.rules.step_size import regret_bound
 from truthful_rlhf.pipeline.config.rule import RuleSection
-
-FloatArray = NDArray[np.float64]
 
 
 def campaign_matrix(reports: pd.DataFrame, n_rounds: int) -> tuple[FloatArray, FloatArray]:

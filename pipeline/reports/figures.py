@@ -9,6 +9,7 @@ import numpy as np
 
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.aggregation.statistics.intervals import Z
+from truthful_rlhf.pipeline.reports.rows import GapRow
 from truthful_rlhf.pipeline.storage.figures import COLOURS, as_png, new_figure
 
 if TYPE_CHECKING:
@@ -48,62 +49,68 @@ def lines(panels: Mapping[str, Mapping[str, Points]], xlabel: str, whole_numbers
     return as_png(figure)
 
 
-def gold_by_condition(rows: Sequence[Mapping[str, Any]]) -> bytes:
+def gold_by_condition(rows: Sequence[GapRow]) -> bytes:
     """Draw the gold reward of every condition with 95 % bars; the base policy and the truth are the two lines."""
-    spans = [(row["gold"] - Z * row["gold_se"], row["gold"] + Z * row["gold_se"]) for row in rows]
-    references = [row["gold"] for row in rows if row["rule"] in ("base", "truth")]
-    return _forest(rows, "gold", spans, references, "gold reward on held-out prompts (mean, 95 % interval)")
+    gold = [row.measures.gold for row in rows]
+    spans = [(e.mean - Z * e.standard_error, e.mean + Z * e.standard_error) for e in gold]
+    references = [row.measures.gold.mean for row in rows if row.is_reference]
+    means = [e.mean for e in gold]
+    return _forest(rows, means, spans, references, "gold reward on held-out prompts (mean, 95 % interval)")
 
 
-def gap_forest(rows: Sequence[Mapping[str, Any]]) -> bytes:
+def gap_forest(rows: Sequence[GapRow]) -> bytes:
     """Draw the normalised alignment gap of every panel and rule with its 95 % interval.
 
     Args:
-        rows: of rules, with ``panel, rule, normalised_gap, normalised_gap_interval``; the interval may be None, and so
-            may an end of it, which then has no bound.
+        rows: of rules, whose normalised gap is known; its interval may be None, and so may an end of it, which then
+            has no bound.
     """
     label = "normalised alignment gap (0: nothing lost, 1: all that training gained)"
-    return _forest(rows, "normalised_gap", [row["normalised_gap_interval"] for row in rows], [0.0, 1.0], label)
+    gaps, spans = [row.gap.known() for row in rows], [row.gap.normalised_interval for row in rows]
+    return _forest(rows, gaps, spans, [0.0, 1.0], label)
 
 
 def _forest(
-    rows: Sequence[Mapping[str, Any]], key: str, spans: Sequence[Points | None], references: Sequence[float], label: str
+    rows: Sequence[GapRow],
+    values: Sequence[float],
+    spans: Sequence[tuple[float | None, float | None] | None],
+    references: Sequence[float],
+    label: str,
 ) -> bytes:
     """Draw a point and its interval per row, first row on top; panels are set apart by colour, base and truth grey."""
     crowded = len(rows) > 12
     figure, axes = new_figure(width=9.0 if crowded else 7.0, height=1.1 + (0.26 if crowded else 0.38) * len(rows))
-    panels = list(dict.fromkeys(row["panel"] for row in rows if row["rule"] not in ("base", "truth")))
-    for position, (row, span) in enumerate(zip(rows, spans, strict=True)):
-        reference = row["rule"] in ("base", "truth")
-        colour = COLOURS[6] if reference else COLOURS[panels.index(row["panel"]) % 6]
+    panels = list(dict.fromkeys(row.panel for row in rows if not row.is_reference))
+    for position, (row, value, span) in enumerate(zip(rows, values, spans, strict=True)):
+        colour = COLOURS[6] if row.is_reference else COLOURS[panels.index(row.panel) % 6]
         if span is not None:
-            ends = [row[key] if end is None else end for end in span]
+            ends = [value if end is None else end for end in span]
             axes.plot(ends, [position, position], color=colour, linewidth=1.6)
-        axes.plot(row[key], position, "o", color=colour)
+        axes.plot(value, position, "o", color=colour)
     for level in references:
         axes.axvline(level, color=COLOURS[6], linestyle=":", linewidth=1)
-    for position, (row, span) in enumerate(zip(rows, spans, strict=True)):
+    for position, (value, span) in enumerate(zip(values, spans, strict=True)):
         for end, edge in zip(span or (), axes.get_xlim(), strict=False):
             if end is None:  # no bound: an arrow to the edge of what all the others need
-                axes.annotate("", (edge, position), (row[key], position), arrowprops={"arrowstyle": "->"})
+                axes.annotate("", (edge, position), (value, position), arrowprops={"arrowstyle": "->"})
     axes.set_yticks(range(len(rows)), _names(rows))
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlabel(label)
     return as_png(figure)
 
 
-def gap_heat_map(rows: Sequence[Mapping[str, Any]]) -> bytes:
+def gap_heat_map(rows: Sequence[GapRow]) -> bytes:
     """Draw the normalised alignment gap as a grid of panels (and methods) and rules.
 
     Args:
-        rows: of rules, with ``panel, rule, method, normalised_gap`` (may be None: left white).
+        rows: of rules; where the normalised gap is None the cell is left white.
     """
-    lines = _names(rows, ("panel", "method"))
-    names, rules = list(dict.fromkeys(lines)), list(dict.fromkeys(row["rule"] for row in rows))
+    lines = _names(rows, with_rule=False)
+    names, rules = list(dict.fromkeys(lines)), list(dict.fromkeys(row.rule for row in rows))
     grid = np.full((len(names), len(rules)), np.nan)
     for name, row in zip(lines, rows, strict=True):
-        if row["normalised_gap"] is not None:
-            grid[names.index(name), rules.index(row["rule"])] = row["normalised_gap"]
+        if row.gap.normalised is not None:
+            grid[names.index(name), rules.index(row.rule)] = row.gap.normalised
     figure, axes = new_figure(width=2.2 + 1.1 * len(rules), height=1.6 + 0.5 * len(names))
     image = axes.imshow(grid, cmap="cividis", vmin=0.0, vmax=1.2, aspect="auto")
     for (row_index, column), value in np.ndenumerate(grid):
@@ -117,42 +124,45 @@ def gap_heat_map(rows: Sequence[Mapping[str, Any]]) -> bytes:
     return as_png(figure)
 
 
-def _names(rows: Sequence[Mapping[str, Any]], keys: Sequence[str] = ("panel", "method", "rule")) -> list[str]:
-    """Return a name per row from the keys that tell rows apart; what a row shares with all others is left out."""
-    varying = [key for key in keys if key == "rule" or len({row[key] for row in rows} - {"shared", None}) > 1]
-    return [
-        ": ".join(str(row[key]) for key in varying if row[key] not in ("shared", None)) or str(row["rule"])
-        for row in rows
-    ]
+def _names(rows: Sequence[GapRow], with_rule: bool = True) -> list[str]:
+    """Return a name per row from what tells rows apart: panel and method only where there are several, then the rule.
+
+    Without the rule, a row of which nothing else is left is named by its rule all the same.
+    """
+    several_panels = len({row.panel for row in rows if not row.is_reference}) > 1
+    several_methods = len({row.method for row in rows} - {None}) > 1
+    names = []
+    for row in rows:
+        panel = row.panel if several_panels and not row.is_reference else None
+        parts = (panel, row.method if several_methods else None, row.rule if with_rule else None)
+        names.append(": ".join(part for part in parts if part is not None) or row.rule)
+    return names
 
 
-def kl_frontier(rows: Sequence[Mapping[str, Any]]) -> bytes:
+def kl_frontier(rows: Sequence[GapRow]) -> bytes:
     """Draw gold reward against the square root of the KL: a colour per rule, a marker per panel (and method).
 
     Args:
-        rows: with ``panel, rule, method, gold, kl``; the base policy first, joined with the truth by dotted lines.
+        rows: the base policy first, joined with the truth by dotted lines.
     """
     figure, axes = new_figure(width=8.0, height=4.4)
-    rules = list(dict.fromkeys(row["rule"] for row in rows if row["panel"] != "shared"))
-    judged = [row for row in rows if row["panel"] != "shared"]
-    settings = list(dict.fromkeys((row["panel"], row["method"]) for row in judged))
+    judged = [row for row in rows if not row.is_reference]
+    rules = list(dict.fromkeys(row.rule for row in judged))
+    crowds = list(dict.fromkeys((row.panel, row.method) for row in judged))
     markers = "osD^vP*X<>hp"
-    for row in rows:
-        if row["panel"] == "shared":
-            axes.plot(np.sqrt(row["kl"]), row["gold"], "o", color="black", markersize=8, fillstyle="none")
-            axes.annotate(
-                _names([row])[0], (np.sqrt(row["kl"]), row["gold"]), xytext=(6, 5), textcoords="offset points"
-            )
-            ends = [(rows[0]["kl"], rows[0]["gold"]), (row["kl"], row["gold"])]
-            axes.plot(*zip(*((np.sqrt(kl), gold) for kl, gold in ends), strict=True), ":", color="black", linewidth=1)
+    points = [(np.sqrt(row.measures.kl.mean), row.measures.gold.mean) for row in rows]
+    for row, point in zip(rows, points, strict=True):
+        if row.is_reference:
+            axes.plot(*point, "o", color="black", markersize=8, fillstyle="none")
+            axes.annotate(_names([row])[0], point, xytext=(6, 5), textcoords="offset points")
+            axes.plot(*zip(points[0], point, strict=True), ":", color="black", linewidth=1)
             continue
-        marker = markers[settings.index((row["panel"], row["method"])) % len(markers)]
-        colour = COLOURS[rules.index(row["rule"]) % len(COLOURS)]
-        axes.plot(np.sqrt(row["kl"]), row["gold"], marker, color=colour, alpha=0.85)
+        marker = markers[crowds.index((row.panel, row.method)) % len(markers)]
+        axes.plot(*point, marker, color=COLOURS[rules.index(row.rule) % len(COLOURS)], alpha=0.85)
     for rule in rules:
         axes.plot([], [], "o", color=COLOURS[rules.index(rule) % len(COLOURS)], label=rule)
-    if len(settings) > 1:
-        for k, name in enumerate(dict.fromkeys(_names(judged, ("panel", "method")))):
+    if len(crowds) > 1:
+        for k, name in enumerate(dict.fromkeys(_names(judged, with_rule=False))):
             axes.plot([], [], markers[k % len(markers)], color=COLOURS[6], fillstyle="none", label=name)
     axes.set(xlabel="square root of KL to the base policy (nats)", ylabel="gold reward on held-out prompts")
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from truthful_rlhf.pipeline.config.experiment import SHARED
+from truthful_rlhf.pipeline.experiment.estimates import Estimate
+from truthful_rlhf.pipeline.reports.rows import GapRow, Measures
 from truthful_rlhf.pipeline.storage.markdown import markdown_table
 
 
-def results_csv(rows: list[dict[str, Any]]) -> str:
+def results_csv(rows: Sequence[GapRow]) -> str:
     """Return the summary as CSV, with all measures at full precision."""
-    return str(pd.DataFrame(rows).to_csv(index=False))
+    return str(pd.DataFrame([row.record() for row in rows]).to_csv(index=False))
 
 
 COLUMNS = {
@@ -45,34 +46,37 @@ MECHANISM_COLUMNS = (
 )
 
 
-def columns(rows: list[dict[str, Any]]) -> list[str]:
+def columns(rows: Sequence[GapRow]) -> list[str]:
     """Return the names of the columns that the table of these rows needs: without the panel or method if it has one."""
-    varying = {name: len({row[name] for row in rows} - {SHARED, None}) > 1 for name in ("panel", "method")}
+    varying = {
+        "panel": len({row.panel for row in rows if not row.is_reference}) > 1,
+        "method": len({row.method for row in rows} - {None}) > 1,
+    }
     return [name for name in COLUMNS if varying.get(name, True)]
 
 
-def terminal_table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+def terminal_table(rows: Sequence[GapRow]) -> tuple[list[str], list[list[str]]]:
     """Return headers and cells of what fits eighty columns."""
     shown = [name for name in columns(rows) if name in IN_THE_TERMINAL]
     return [COLUMNS[name] for name in shown], [cells(row, shown) for row in rows]
 
 
-def cells(row: dict[str, Any], shown: Sequence[str]) -> list[str]:
+def cells(row: GapRow, shown: Sequence[str]) -> list[str]:
     """Return a summary row as the texts of some of the columns ``COLUMNS``."""
-    interval = row["normalised_gap_interval"]
-    bounds = "" if interval is None else f" {interval_text(*interval)}"
+    measures, gap = row.measures, row.gap
+    bounds = "" if gap.normalised_interval is None else f" {interval_text(*gap.normalised_interval)}"
     texts = {
-        "panel": "–" if row["panel"] == SHARED else row["panel"],
-        "rule": row["rule"],
-        "method": row["method"] or "–",
-        "label_accuracy_unaudited": _number(row, "label_accuracy_unaudited"),
-        "brier": _number(row, "brier"),
-        "gold": _with_error(row, "gold"),
-        "gap": _number(row, "gap"),
-        "normalised_gap": _number(row, "normalised_gap", 2) + bounds,
-        "win_rate": _with_error(row, "win_rate", 2),
-        "kl": _number(row, "kl", 2),
-        "n_tokens": _number(row, "n_tokens", 1),
+        "panel": "–" if row.is_reference else row.panel,
+        "rule": row.rule,
+        "method": row.method or "–",
+        "label_accuracy_unaudited": _mean(measures.label_accuracy_unaudited),
+        "brier": _mean(measures.brier),
+        "gold": _with_error(measures.gold),
+        "gap": _number(gap.raw),
+        "normalised_gap": _number(gap.normalised, 2) + bounds,
+        "win_rate": _with_error(measures.win_rate, 2),
+        "kl": _mean(measures.kl, 2),
+        "n_tokens": _mean(measures.n_tokens, 1),
     }
     return [texts[name] for name in shown]
 
@@ -86,32 +90,37 @@ def interval_text(low: float | None, high: float | None) -> str:
     return ("(-∞" if low is None else f"[{low:.2f}") + ", " + ("∞)" if high is None else f"{high:.2f}]")
 
 
-def _number(row: dict[str, Any], name: str, digits: int = 3) -> str:
-    return "–" if row[name] is None else f"{row[name]:.{digits}f}"
+def _number(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
 
 
-def _with_error(row: dict[str, Any], name: str, digits: int = 3) -> str:
-    error = row[f"{name}_se"] if row[name] is not None else None
-    return _number(row, name, digits) + ("" if error is None else f" ± {error:.{digits}f}")
+def _mean(estimate: Estimate | None, digits: int = 3) -> str:
+    return _number(None if estimate is None else estimate.mean, digits)
 
 
-def mechanism_table(rows: list[dict[str, Any]]) -> list[list[str]]:
+def _with_error(estimate: Estimate | None, digits: int = 3) -> str:
+    known = estimate is not None and not np.isnan(estimate.standard_error)
+    return _mean(estimate, digits) + (f" ± {estimate.standard_error:.{digits}f}" if estimate and known else "")
+
+
+def mechanism_table(rows: Sequence[GapRow]) -> list[list[str]]:
     """Return cells under ``MECHANISM_COLUMNS``: what each rule made of its labelers, one row per panel and rule."""
-    first: dict[tuple[str, str], dict[str, Any]] = {}
+    first: dict[tuple[str, str], Measures] = {}
     for row in rows:
-        if row["panel"] != SHARED:
-            first.setdefault((row["panel"], row["rule"]), row)
+        if not row.is_reference:
+            first.setdefault((row.panel, row.rule), row.measures)
     return [
         [
-            *(row["panel"], row["rule"]),
-            *(_with_error(row, name) for name in ("label_accuracy_unaudited", "brier")),
-            *(_with_error(row, "regret", 1), _with_error(row, "best_weight", 2), _with_error(row, "minority_loss")),
+            *(panel, rule),
+            *(_with_error(measures.label_accuracy_unaudited), _with_error(measures.brier)),
+            *(_with_error(measures.regret, 1), _with_error(measures.best_weight, 2)),
+            _with_error(measures.minority_loss),
         ]
-        for row in first.values()
+        for (panel, rule), measures in first.items()
     ]
 
 
-def markdown_tables(rows: list[dict[str, Any]]) -> str:
+def markdown_tables(rows: Sequence[GapRow]) -> str:
     """Return the summary as two Markdown tables: the policies, and what each rule made of its labelers."""
     shown = columns(rows)
     n_text = sum(name in TEXTS for name in shown)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from truthful_rlhf.pipeline.reports.gap_table import (
     results_csv,
 )
 from truthful_rlhf.pipeline.reports.methods import campaign_outcomes, method_section
+from truthful_rlhf.pipeline.reports.rows import AlignmentGap, GapRow
 from truthful_rlhf.pipeline.reports.summary import read_labels
 from truthful_rlhf.pipeline.storage.artifacts import write_bytes_atomically, write_json, write_text_atomically
 from truthful_rlhf.pipeline.storage.html import render
@@ -40,7 +42,7 @@ _CAPTIONS = {
 }
 
 
-def write_report(experiment: Experiment, rows: list[dict[str, Any]], command: str) -> Path:
+def write_report(experiment: Experiment, rows: Sequence[GapRow], command: str) -> Path:
     """Write ``report.html``, ``figures/*.png``, ``results.csv``, ``results.md`` and ``evaluation.json``."""
     folder = experiment.folder.root
     seed = experiment.config.seeds[0]
@@ -62,7 +64,7 @@ def write_report(experiment: Experiment, rows: list[dict[str, Any]], command: st
         findings=findings(rows),
         columns=[COLUMNS[name] for name in columns(rows)],
         n_text=sum(name in TEXTS for name in columns(rows)),
-        table=[{"cells": cells(row, columns(rows)), "reference": row["panel"] == SHARED} for row in rows],
+        table=[{"cells": cells(row, columns(rows)), "reference": row.is_reference} for row in rows],
         mechanism_columns=MECHANISM_COLUMNS,
         mechanism=mechanism_table(rows),
         interval_over=over,
@@ -79,56 +81,56 @@ def write_report(experiment: Experiment, rows: list[dict[str, Any]], command: st
         write_bytes_atomically(folder / "figures" / f"{name}.png", image)
     write_text_atomically(folder / "results.csv", results_csv(rows))
     write_text_atomically(folder / "results.md", markdown_tables(rows))
-    write_json(folder / "evaluation.json", rows)
+    write_json(folder / "evaluation.json", [row.record() for row in rows])
     write_text_atomically(folder / "report.html", page)
     return folder / "report.html"
 
 
-def _overview(rows: list[dict[str, Any]]) -> dict[str, bytes]:
+def _overview(rows: Sequence[GapRow]) -> dict[str, bytes]:
     """Draw what concerns all panels together; the names are those of ``_CAPTIONS``."""
-    gaps = [row for row in rows if row["panel"] != SHARED and row["normalised_gap"] is not None]
+    gaps = [row for row in rows if not row.is_reference and row.gap.normalised is not None]
     images = {}
-    if len({(row["panel"], row["method"]) for row in gaps}) > 1:
+    if len({(row.panel, row.method) for row in gaps}) > 1:
         images["gap_grid"] = figures.gap_heat_map(gaps)
     if gaps:
         images["gaps"] = figures.gap_forest(gaps)
     return {**images, "gold_reward": figures.gold_by_condition(rows), "kl_frontier": figures.kl_frontier(rows)}
 
 
-def findings(rows: list[dict[str, Any]]) -> list[str]:
+def findings(rows: Sequence[GapRow]) -> list[str]:
     """Return what was lost, in sentences, from the table alone: one per rule, or one per panel where there are many."""
-    base, truths = rows[0], {row["method"]: row for row in rows if row["rule"] == TRUTH}
-    panels = list(dict.fromkeys(row["panel"] for row in rows if row["panel"] != SHARED))
+    base, truths = rows[0], {row.method: row for row in rows if row.rule == TRUTH}
+    panels = list(dict.fromkeys(row.panel for row in rows if not row.is_reference))
     sentences = []
     for method, truth in truths.items():
         by = f" with {method}" if len(truths) > 1 else ""
-        moved = f"Training on the true preferences{by} moved the gold reward from {base['gold']:.3f} to"
-        sentences.append(f"{moved} {truth['gold']:.3f}.")
-        if truth["normalised_gap"] is None:
+        moved = f"Training on the true preferences{by} moved the gold reward from {base.measures.gold.mean:.3f} to"
+        sentences.append(f"{moved} {truth.measures.gold.mean:.3f}.")
+        if truth.gap.normalised is None:
             sentences.append("That is no gain, so nothing could be lost and the normalised gap is unknown.")
             continue
         for panel in panels:
-            judged = [row for row in rows if row["method"] == method and row["panel"] == panel]
+            judged = [row for row in rows if row.method == method and row.panel == panel]
             sentences += [_panel_finding(panel, judged)] if len(panels) > 1 else map(_finding, judged)
     return sentences
 
 
-def _finding(row: dict[str, Any]) -> str:
-    return f"The labels of {row['rule']} {_loss(row)}."
+def _finding(row: GapRow) -> str:
+    return f"The labels of {row.rule} {_loss(row.gap)}."
 
 
-def _panel_finding(panel: str, rows: list[dict[str, Any]]) -> str:
+def _panel_finding(panel: str, rows: Sequence[GapRow]) -> str:
     """Return the two ends of a panel's rules; whether they differ is what the intervals of the table say."""
-    ordered = sorted(rows, key=lambda row: row["normalised_gap"])
-    sentence = f"With the panel {panel}, the labels of {ordered[0]['rule']} {_loss(ordered[0])}"
-    return f"{sentence}; those of {ordered[-1]['rule']} {_loss(ordered[-1])}." if len(rows) > 1 else f"{sentence}."
+    ordered = sorted(rows, key=lambda row: row.gap.known())
+    best, worst = ordered[0], ordered[-1]
+    sentence = f"With the panel {panel}, the labels of {best.rule} {_loss(best.gap)}"
+    return f"{sentence}; those of {worst.rule} {_loss(worst.gap)}." if len(rows) > 1 else f"{sentence}."
 
 
-def _loss(row: dict[str, Any]) -> str:
-    gap, interval = row["normalised_gap"], row["normalised_gap_interval"]
-    surely_worse = interval is not None and interval[0] is not None and interval[0] > 1
-    worse = ", which is worse than not training" if surely_worse else ""
-    return f"{'lost' if gap >= 0 else 'gained'} {abs(gap):.0%} of that{worse}"
+def _loss(gap: AlignmentGap) -> str:
+    low = None if gap.normalised_interval is None else gap.normalised_interval[0]
+    worse = ", which is worse than not training" if low is not None and low > 1 else ""
+    return f"{'lost' if gap.known() >= 0 else 'gained'} {abs(gap.known()):.0%} of that{worse}"
 
 
 def _setting(experiment: Experiment) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,14 @@ from truthful_rlhf.pipeline.config.rule import TRUTH
 from truthful_rlhf.pipeline.experiment.conditions import Condition
 from truthful_rlhf.pipeline.experiment.context import Experiment
 from truthful_rlhf.pipeline.experiment.estimates import Estimate, alignment_gap
-from truthful_rlhf.pipeline.experiment.grid import Group, groups
+from truthful_rlhf.pipeline.experiment.grid import groups
+from truthful_rlhf.pipeline.reports.rows import FIELDS, LABEL_MEASURES, AlignmentGap, GapRow, Measures
 from truthful_rlhf.pipeline.storage.tables import read_table
 
-LABEL_MEASURES = ("label_accuracy", "label_accuracy_unaudited", "brier", "regret", "best_weight", "minority_loss")
-MEASURES = (*LABEL_MEASURES, "gold", "win_rate", "kl", "n_tokens")
 _RESAMPLES = 2000
 
 
-def summarise_grid(experiment: Experiment) -> list[dict[str, Any]]:
+def summarise_grid(experiment: Experiment) -> list[GapRow]:
     """Return one row per panel, rule and method, averaged over seeds, with the alignment gap and its interval.
 
     The gap is that to the truth under the same method. The base policy stands first, without a method; its gap is that
@@ -34,13 +34,13 @@ def summarise_grid(experiment: Experiment) -> list[dict[str, Any]]:
     truths = {group.method: values for group, values in zip(all_groups, gold, strict=True) if group.title == TRUTH}
     truths[None] = truths[all_groups[1].method]
     return [
-        {
-            "panel": group.panel,
-            "rule": group.title,
-            "method": group.method,
-            **_means(experiment, group),
-            **gap_with_interval(truths[group.method], values, base),
-        }
+        GapRow(
+            panel=group.panel,
+            rule=group.title,
+            method=group.method,
+            measures=mean_over_seeds([measures_of(experiment, condition) for condition in group.conditions]),
+            gap=gap_with_interval(truths[group.method], values, base),
+        )
         for group, values in zip(all_groups, gold, strict=True)
     ]
 
@@ -56,29 +56,27 @@ def _mean(by_seed: list[FloatArray]) -> float:
     return float(np.mean([values.mean() for values in by_seed]))
 
 
-def _means(experiment: Experiment, group: Group) -> dict[str, float | None]:
-    return mean_over_seeds([measures_of(experiment, condition) for condition in group.conditions])
-
-
-def mean_over_seeds(by_seed: list[dict[str, Estimate]]) -> dict[str, float | None]:
+def mean_over_seeds(by_seed: Sequence[Measures]) -> Measures:
     """Return the mean of every measure and its standard error, over seeds or, for one seed, its own."""
-    means: dict[str, float | None] = {}
-    for name in dict.fromkeys(name for measures in by_seed for name in measures):
-        estimates = [measures[name] for measures in by_seed if name in measures]  # a seed may have nothing to measure
-        values, one = np.array([estimate.mean for estimate in estimates]), estimates[0].standard_error
-        error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else one
-        means |= {name: float(values.mean()), f"{name}_se": None if np.isnan(error) else error}
-    return {**dict.fromkeys(MEASURES), **means}
+    known = [measures.known() for measures in by_seed]
+    estimates = {name: [measures[name] for measures in known if name in measures] for name in FIELDS}
+    return Measures(**{name: _over_seeds(of_name) for name, of_name in estimates.items() if of_name})
 
 
-def measures_of(experiment: Experiment, condition: Condition) -> dict[str, Estimate]:
+def _over_seeds(estimates: Sequence[Estimate]) -> Estimate:
+    values = np.array([estimate.mean for estimate in estimates])
+    one = estimates[0].standard_error
+    return Estimate(float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else one)
+
+
+def measures_of(experiment: Experiment, condition: Condition) -> Measures:
     """Return what was measured of one condition; the base policy has no labels and no win rate."""
     measures = {name: Estimate(**e) for name, e in read_json(experiment, condition, "evaluation.json").items()}
     if condition.rule is not None:
         labels = read_labels(experiment, condition)
         known = {name: labels[name] for name in LABEL_MEASURES if labels[name] is not None}
         measures |= {name: Estimate(value, float("nan")) for name, value in known.items()}
-    return measures
+    return Measures(**measures)
 
 
 def read_json(experiment: Experiment, condition: Condition, name: str) -> dict[str, Any]:
@@ -96,7 +94,7 @@ def _json(path: Path) -> dict[str, Any]:
     return content
 
 
-def gap_with_interval(truth: list[FloatArray], rule: list[FloatArray], base: list[FloatArray]) -> dict[str, Any]:
+def gap_with_interval(truth: list[FloatArray], rule: list[FloatArray], base: list[FloatArray]) -> AlignmentGap:
     """Return the raw and the normalised alignment gap with 95 % intervals.
 
     The interval is a paired bootstrap: seeds are resampled, then held-out prompts within each seed, the same ones for
@@ -111,11 +109,12 @@ def gap_with_interval(truth: list[FloatArray], rule: list[FloatArray], base: lis
     """
     draws = resampled_means([truth, rule, base])
     gaps, gained = draws[:, 0] - draws[:, 1], draws[:, 0] - draws[:, 2]
-    gap = alignment_gap(_mean(truth), _mean(rule), _mean(base))
-    normalised, interval = gap["normalised_gap"], None
+    raw, normalised = alignment_gap(_mean(truth), _mean(rule), _mean(base))
+    ends = None
     if normalised is not None:
-        interval = [end if np.isfinite(end) else None for end in ratio_interval(gaps, gained, normalised)]
-    return {**gap, "gap_interval": list(percentile_interval(gaps)), "normalised_gap_interval": interval}
+        low, high = ratio_interval(gaps, gained, normalised)
+        ends = (low if np.isfinite(low) else None, high if np.isfinite(high) else None)
+    return AlignmentGap(raw, normalised, percentile_interval(gaps), ends)
 
 
 def resampled_means(groups: list[list[FloatArray]]) -> FloatArray:

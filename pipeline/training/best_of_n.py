@@ -12,10 +12,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy.special import gammaln
 
-from truthful_rlhf.aggregation.base import FloatArray
+from truthful_rlhf.aggregation.base import FloatArray, IntArray
 
 
 def best_of_n_kl(n: int) -> float:
@@ -55,7 +54,7 @@ def expected_of_best(rewards: FloatArray, values: FloatArray, n: int) -> FloatAr
     return result
 
 
-def _log_choose(n: NDArray[np.int64], k: int) -> FloatArray:
+def _log_choose(n: IntArray, k: int) -> FloatArray:
     result: FloatArray = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
     return result
 

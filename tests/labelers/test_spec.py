@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from truthful_rlhf.labelers import (
     LABELERS,
-    JudgeLabeler,
     LabelerSpec,
+    LocalJudge,
     Pairs,
     Panel,
     RecordedLabeler,
@@ -94,7 +94,7 @@ def test_the_resolved_config_holds_the_whole_persona_but_never_a_key(monkeypatch
 def test_every_kind_makes_its_class() -> None:
     assert set(LABELERS) == {"simulated", "judge", "remote_judge", "recorded"}
     (judge,) = labelers_of(name="llm", kind="judge", model="folder", persona="verbose", batch_size=2)
-    assert isinstance(judge, JudgeLabeler)
+    assert isinstance(judge, LocalJudge)
     assert (judge.model, judge.batch_size, judge.labeler_id) == ("folder", 2, "llm")
     assert "longer" in judge.persona
     first, second = labelers_of(**REMOTE, count=2, votes=3, api_key_env="KEY", price_in=1.0, price_out=2.0)

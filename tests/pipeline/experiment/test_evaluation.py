@@ -23,12 +23,12 @@ def test_win_rate_counts_ties_half() -> None:
 
 
 def test_gap_is_zero_for_the_truth_one_for_the_base_and_above_one_below_it() -> None:
-    assert alignment_gap(0.5, 0.5, 0.2)["normalised_gap"] == 0.0
-    assert alignment_gap(0.5, 0.2, 0.2)["normalised_gap"] == pytest.approx(1.0)
-    worse = alignment_gap(0.5, 0.1, 0.2)["normalised_gap"]
+    assert alignment_gap(0.5, 0.5, 0.2)[1] == 0.0
+    assert alignment_gap(0.5, 0.2, 0.2)[1] == pytest.approx(1.0)
+    worse = alignment_gap(0.5, 0.1, 0.2)[1]
     assert worse is not None
     assert worse > 1.0
-    assert alignment_gap(0.1, 0.1, 0.2)["normalised_gap"] is None
+    assert alignment_gap(0.1, 0.1, 0.2)[1] is None
 
 
 def kl_by_definition(policy: Any, base: Any, prompt_ids: list[int], response: Response) -> float:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.pipeline.reports.made_up import made_up_row
 from truthful_rlhf.pipeline.reports import figures
 from truthful_rlhf.pipeline.reports.gap_table import cells, results_csv
 from truthful_rlhf.pipeline.reports.page import findings
@@ -34,11 +36,13 @@ def test_a_few_resamples_without_a_gain_do_not_take_the_interval_away() -> None:
     truth, rule, base = policies(gain=0.5)
     assert 0 < resamples_without_a_gain(truth, rule, base) < 50  # of 2,000
     gap = gap_with_interval(truth, rule, base)
-    low, high = gap["normalised_gap_interval"]
-    assert low < gap["normalised_gap"] < high
+    low, high = gap.normalised_interval or (None, None)
+    assert low is not None
+    assert high is not None
+    assert low < gap.known() < high
     assert high < 5
-    assert gap_with_interval(truth, truth, base)["normalised_gap_interval"] == [0.0, 0.0]  # the truth lost nothing
-    assert gap_with_interval(truth, base, base)["normalised_gap_interval"] == [1.0, 1.0]
+    assert gap_with_interval(truth, truth, base).normalised_interval == (0.0, 0.0)  # the truth lost nothing
+    assert gap_with_interval(truth, base, base).normalised_interval == (1.0, 1.0)
 
 
 def test_a_gain_that_may_be_none_leaves_the_gap_unbounded_and_says_so() -> None:
@@ -46,28 +50,29 @@ def test_a_gain_that_may_be_none_leaves_the_gap_unbounded_and_says_so() -> None:
     worse = [base[0] - 2.0]
     assert resamples_without_a_gain(truth, worse, base) > 50
     gap = gap_with_interval(truth, worse, base)
-    low, high = gap["normalised_gap_interval"]
+    low, high = gap.normalised_interval or (None, 0.0)
     assert high is None
-    assert 1 < low < gap["normalised_gap"]
-    shown = dict.fromkeys(["gold", "gold_se", "win_rate", "win_rate_se", "kl", "n_tokens", "brier"])
-    shown |= {"label_accuracy_unaudited": None}
-    row = {"panel": "p", "rule": "mean", "method": "dpo", **shown, **gap}
-    assert cells(row, ["normalised_gap"]) == [f"{gap['normalised_gap']:.2f} [{low:.2f}, ∞)"]
-    assert json.loads(json.dumps(row, allow_nan=False)) == row
+    assert low is not None
+    assert 1 < low < gap.known()
+    row = replace(made_up_row("p", "mean"), gap=gap)
+    assert cells(row, ["normalised_gap"]) == [f"{gap.normalised:.2f} [{low:.2f}, ∞)"]
+    record = row.record()
+    assert json.loads(json.dumps(record, allow_nan=False)) == record
+    assert record["normalised_gap_interval"] == [low, None]
     assert "None" in results_csv([row])
-    references = [{**row, "panel": "shared", "rule": name, "gold": 0.0} for name in ("base", "truth")]
+    references = [replace(row, panel="shared", rule=name) for name in ("base", "truth")]
     assert "worse than not training" in findings([*references, row])[-1]
-    assert figures.gap_forest([row]) != figures.gap_forest([{**row, "normalised_gap_interval": [low, 99.0]}])
+    assert figures.gap_forest([row]) != figures.gap_forest([made_up_row("p", "mean", gap.normalised, (low, 99.0))])
 
 
 def test_nothing_is_claimed_where_nothing_is_known() -> None:
     truth, rule, base = policies(gain=0.01)
     gap = gap_with_interval(truth, rule, base)
-    assert gap["normalised_gap"] is not None
-    assert gap["normalised_gap_interval"] == [None, None]
+    assert gap.normalised is not None
+    assert gap.normalised_interval == (None, None)
     lost = gap_with_interval(base, rule, truth)  # training on "the truth" lost something
-    assert lost["normalised_gap"] is None
-    assert lost["normalised_gap_interval"] is None
+    assert lost.normalised is None
+    assert lost.normalised_interval is None
 
 
 @pytest.mark.parametrize("gain", [2.0, 5.0])
@@ -76,5 +81,5 @@ def test_a_clear_gain_has_the_percentile_interval_of_the_ratios(gain: float) -> 
     assert resamples_without_a_gain(truth, rule, base) == 0
     draws = resampled_means([truth, rule, base])
     ratios = (draws[:, 0] - draws[:, 1]) / (draws[:, 0] - draws[:, 2])
-    expected = np.quantile(ratios, [0.025, 0.975]).tolist()
-    assert gap_with_interval(truth, rule, base)["normalised_gap_interval"] == expected
+    expected = tuple(np.quantile(ratios, [0.025, 0.975]))
+    assert gap_with_interval(truth, rule, base).normalised_interval == expected

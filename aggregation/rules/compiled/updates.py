@@ -12,8 +12,8 @@ import math
 from numba import njit
 
 from truthful_rlhf.aggregation.base import FloatArray
+from truthful_rlhf.aggregation.rules.compiled.quantiles import scratch, weighted_quantile
 from truthful_rlhf.aggregation.rules.multiplicative import ROUNDS_PER_SUM, SMALLEST_WEIGHT
-from truthful_rlhf.aggregation.rules.quantile_kernels import scratch, weighted_quantile
 
 # Sums may be reordered (SIMD), but NaN keeps its meaning: the flags leave out "nnan" and "ninf".
 _REORDERED = {"reassoc", "contract", "nsz", "arcp"}

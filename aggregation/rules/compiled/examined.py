@@ -10,12 +10,9 @@ import math
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
-from truthful_rlhf.aggregation.base import FloatArray
-from truthful_rlhf.aggregation.rules.quantile_kernels import scratch, weighted_quantile
-
-IntArray = NDArray[np.int64]
+from truthful_rlhf.aggregation.base import FloatArray, IntArray
+from truthful_rlhf.aggregation.rules.compiled.quantiles import scratch, weighted_quantile
 
 _TOO_SMALL = 1e-250
 """Below this the chances of those present are computed anew, from the best of *them*: exp may have given 0."""

@@ -12,11 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
-from truthful_rlhf.aggregation.base import FloatArray
-
-IntArray = NDArray[np.int64]
+from truthful_rlhf.aggregation.base import FloatArray, IntArray
 
 _UNITS = 2.0**50
 _ROUNDING = 2.0**52
