@@ -36,7 +36,7 @@ VOTES: dict[str, float] = {
     **dict.fromkeys(("a", "model_a", "response_a", "left", "true"), 1.0),
     **dict.fromkeys(("b", "model_b", "response_b", "right", "false"), 0.0),
     **dict.fromkeys(("tie", "both", "equal", "draw", "same", "tie (bothbad)", "tie (inconsistent)"), 0.5),
-    **dict.fromkeys(("both_bad", "both bad", "bothbad", "tied", "[[c]]"), 0.5),
+    **dict.fromkeys(("both_bad", "both bad", "bothbad", "tied"), 0.5),
     **dict.fromkeys(("", "nan", "null", "none", "na", "n/a", "skip", "abstain"), NAN),
 }
 """Words that stand for a report, in lower case; the last group means "did not judge"."""
@@ -126,6 +126,8 @@ def word_report(text: str) -> float | None:
     word = text.strip().lower()
     if word in VOTES:
         return VOTES[word]
+    if word == "[[c]]":  # a tie in the prompts of MT-Bench and Chatbot Arena
+        return 0.5
     word = re.sub(r"[\s_-]+", " ", word.removeprefix("[[").removesuffix("]]")).strip()
     if word in VOTES and word:
         return VOTES[word]
@@ -166,7 +168,7 @@ class Codebook:
         self.given_text = {_key(code): code for code in given or {}}
         self._numbers_are_given = any(isinstance(key, float) for key in self.given)
         self._seen: dict[Any, Code] = {}
-        self.codes: dict[str, Code] = {}
+        self.codes: dict[Any, Code] = {}
         self.other_numbers: Code | None = None
         self.used: set[Any] = set()
 
@@ -187,13 +189,14 @@ class Codebook:
 
     def _new(self, value: Any, row: int) -> Code:
         text, report, problem, number = self._decode(value)
-        code = self.codes.get(text)
+        key = (text, report) if isinstance(value, Understood) else text  # "x chosen" may mean A here and B there
+        code = self.codes.get(key)
         if code is None:
             if number is not None and len(self.codes) >= _MOST_NUMBERS and not problem:
                 return self._other(report)
             if problem and sum(bool(c.problem) for c in self.codes.values()) >= _MOST_UNKNOWN:
                 raise ValueError(problem)
-            code = self.codes[text] = Code(text, report, 0, row, problem, number)
+            code = self.codes[key] = Code(text, report, 0, row, problem, number)
         if value == value:  # NaN is never found again
             with contextlib.suppress(TypeError):
                 self._seen[value] = code

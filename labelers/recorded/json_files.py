@@ -98,11 +98,10 @@ def table_rows(value: Record) -> list[Any] | None:
     columns, data = value.get("columns"), value.get("data")
     if isinstance(columns, list) and isinstance(data, list) and all(isinstance(row, list) for row in data):
         return [dict(zip(map(str, columns), row, strict=False)) for row in data]
-    tables = [v for v in value.values() if isinstance(v, list) and v and all(isinstance(row, dict) for row in v)]
-    if len(tables) == 1 and not any(isinstance(v, list | dict) and v is not tables[0] for v in value.values()):
-        wide = [key for key, v in value.items() if v is tables[0]]
-        if len(value) == 1 or wide[0] in ("data", "rows", "records", "items", "results"):
-            return tables[0]
+    for key, table in value.items():
+        is_table = isinstance(table, list) and table and all(isinstance(row, dict) for row in table)
+        if is_table and (len(value) == 1 or key in ("data", "rows", "records", "items", "results")):
+            return list(table)
     if len(value) > 1 and all(isinstance(column, dict) and column for column in value.values()):
         keys = [list(column) for column in value.values()]
         if all(k == keys[0] for k in keys) and all(k.isdigit() for k in keys[0]):

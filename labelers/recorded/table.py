@@ -153,8 +153,11 @@ class _Reader:
             return FORMATS[name].make(sample, options)
         except ValueError as error:
             raise AnnotationError(f"{self.name}: row 1: {error}") from None
-        except (TypeError, AttributeError, IndexError, KeyError) as error:
-            raise AnnotationError(f"{self.name}: row 1: not a {name} record ({error!r})") from None
+        except KeyError as error:
+            key = str(error.args[0])
+            raise AnnotationError(f"{self.name}: row 1: no {key!r}{nearest(key, sample.keys)}") from None
+        except (TypeError, AttributeError, IndexError) as error:
+            raise AnnotationError(f"{self.name}: row 1: not a {name} record ({error})") from None
 
     def _need_a_pair(self, sample: Sample) -> None:
         columns = [self._column(role) for role in ("pair_id", "response_a")]

@@ -20,6 +20,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from truthful_rlhf.aggregation import AGGREGATORS, make_aggregator
 from truthful_rlhf.aggregation.campaign import SoftLabelKind
 from truthful_rlhf.labelers.checked import abridged
+from truthful_rlhf.labelers.recorded.options import ReadOptions
 from truthful_rlhf.labelers.spec import LabelerSpec, distinct
 from truthful_rlhf.pipeline.config.training import NAME, DPOSettings, PolicySettings, SoftLabelLoss
 from truthful_rlhf.pipeline.models.generate import SamplingSettings
@@ -65,6 +66,7 @@ class PairsSection(Section):
     file: Path | None = Field(
         None, description="an annotation file: its pairs are trained on, its outcomes are the truth where it has them"
     )
+    read: ReadOptions = Field(ReadOptions(), description="how to read the file, such as {votes: {1: A, 2: B}}")
 
 
 class GoldSection(Section):

@@ -120,7 +120,7 @@ class Experiment:
 
         def build(scratch: Path) -> None:
             if self.config.pairs.file is not None:
-                write_table(scratch / output, recorded_pairs(self.config.pairs.file, self.gold))
+                write_table(scratch / output, recorded_pairs(self.config.pairs.file, self.gold, self.config.pairs.read))
                 return
             prompts, _ = self.prompts(seed)
             n = self.config.pairs.responses_per_prompt

@@ -39,6 +39,7 @@ def is_crowdkit(sample: Sample, options: ReadOptions) -> bool:
 def make_battles(sample: Sample, options: ReadOptions) -> Importer:
     """Return the importer of MT-Bench and Chatbot Arena votes: the pair is the question, the turn and the models."""
     columns = Columns(options.columns)
+    _need(sample, "model_a", "model_b")
     key = "question_id" if sample.has("question_id") else "id" if sample.has("id") else None
     _need_ids(sample, options, key)
     report = options.columns.get("report", "winner")
@@ -66,6 +67,12 @@ def make_battles(sample: Sample, options: ReadOptions) -> Importer:
     known = {"question_id", "turn", "model_a", "model_b", "winner", "judge", "conversation_a", "conversation_b"}
     used = known | ({key} if key else set()) | {"outcome", "round", "topic"} | set(options.columns.values())
     return Importer("mtbench", rows, report, columns, options.columns.get("outcome", "outcome"), used)
+
+
+def _need(sample: Sample, *keys: str) -> None:
+    for key in keys:
+        if not sample.has(key):
+            raise KeyError(key)
 
 
 def _need_ids(sample: Sample, options: ReadOptions, key: str | None) -> None:

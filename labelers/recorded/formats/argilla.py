@@ -26,6 +26,11 @@ from truthful_rlhf.labelers.recorded.formats.base import (
 )
 from truthful_rlhf.labelers.recorded.options import ReadOptions
 
+_NO_STATUS = (
+    "these records do not say which responses are drafts or discarded, so all of them count; records exported with "
+    "flatten=True do say it"
+)
+
 Answers = list[dict[str, Any]]
 """``user_id``, ``value`` and ``status`` of each response to one question."""
 
@@ -49,6 +54,8 @@ def make(sample: Sample, options: ReadOptions) -> Importer:
     """Return the importer of Argilla's records; nested and flat ones may not be mixed."""
     columns = Columns(options.columns)
     nested = sample.has("fields", "responses")
+    if not matches(sample, options):
+        raise TypeError("neither fields and responses nor QUESTION.responses.users")
     answers_of = _nested_answers if nested else _flat_answers
 
     def rows(record: Record) -> Iterator[Row]:
@@ -56,7 +63,18 @@ def make(sample: Sample, options: ReadOptions) -> Importer:
         metadata = _metadata(record)
         yield from _rows(record, fields, answers_of(record, columns), columns, (metadata, record))
 
-    return Importer("argilla", rows, options.columns.get("report", "the question"), columns)
+    notes = [_NO_STATUS] if nested and not _has_status(sample) else []
+    return Importer("argilla", rows, options.columns.get("report", "the question"), columns, notes=notes)
+
+
+def _has_status(sample: Sample) -> bool:
+    """Return whether the responses say if they are submitted, drafts or discarded."""
+    for responses in sample.values("responses"):
+        groups = responses.values() if isinstance(responses, dict) else [responses]
+        for answers in groups:
+            if isinstance(answers, list) and any(isinstance(a, dict) and "status" in a for a in answers):
+                return True
+    return False
 
 
 def make_hub_1(sample: Sample, options: ReadOptions) -> Importer:

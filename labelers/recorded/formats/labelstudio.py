@@ -45,6 +45,8 @@ def make(sample: Sample, options: ReadOptions) -> Importer:
     """Return the importer of the JSON export."""
     columns = Columns(options.columns)
     kind = _preferred_type(sample, options.columns.get("report"))
+    if kind == "choices" and len(naming := _controls_that_name_a_response(sample, columns)) == 1:
+        kind, columns.names["report"] = None, naming.pop()
 
     def rows(record: Record) -> Iterator[Row]:
         data, annotations = record["data"], record["annotations"]
@@ -76,6 +78,18 @@ def make(sample: Sample, options: ReadOptions) -> Importer:
     return Importer("labelstudio", rows, options.columns.get("report", f"the {kind or 'preference'} control"), columns)
 
 
+def _controls_that_name_a_response(sample: Sample, columns: Columns) -> set[str]:
+    """Return the choices controls whose choices are the names of the response fields."""
+    found = set()
+    for record in sample.records:
+        _, names = field_names(record["data"], columns)
+        for annotation in record["annotations"]:
+            for result in annotation.get("result") or []:
+                if _names_a_response(result, names):
+                    found.add(str(result.get("from_name")))
+    return found
+
+
 def _preferred_type(sample: Sample, chosen: str | None) -> str | None:
     """Return which type of control holds the preference in these tasks."""
     if chosen is not None:
@@ -98,13 +112,16 @@ def _answer(annotation: dict[str, Any], kind: str | None, columns: Columns, name
         raise TypeError("result is no list")
     for result in results:
         if kind is None or result.get("type") == kind or _names_a_response(result, names):
+            if not isinstance(result.get("value") or {}, dict):
+                raise TypeError("a result without a value")
             controls.setdefault(str(result.get("from_name", result.get("type"))), result.get("value") or {})
     name = single_name(controls, columns, "control")
     return None if name is None else controls[name]
 
 
 def _names_a_response(result: dict[str, Any], names: list[str]) -> bool:
-    choices = (result.get("value") or {}).get("choices") if result.get("type") == "choices" else None
+    value = result.get("value")
+    choices = value.get("choices") if isinstance(value, dict) and result.get("type") == "choices" else None
     return bool(choices) and choices[0] in names
 
 
@@ -180,7 +197,8 @@ def make_min(sample: Sample, options: ReadOptions) -> Importer:
                 record.get("updated_at"),
             )
 
-    return Importer("labelstudio_min", rows, chosen, columns)
+    note = "this export does not say which annotations are ground truth or were skipped; the JSON export does"
+    return Importer("labelstudio_min", rows, chosen, columns, notes=[note])
 
 
 def _control(sample: Sample) -> str:
@@ -206,7 +224,7 @@ def _kind_of(value: Any, names: list[str]) -> str | None:
         return "pairwise"
     if isinstance(first, dict) and _ranking(first) is not None:
         return "ranker"
-    if isinstance(first, str) and (first in names or word_report(first) is not None):
+    if isinstance(first, str) and (first in names or word_report(first) in (0.0, 0.5, 1.0)):
         return "choices"
     return None
 
