@@ -119,12 +119,27 @@ class _Reader:
         self.seen.update(dict.fromkeys(sample.keys))
         self._find_columns(sample)
         importer = self._importer(sample)
+        if (found := self._by_column(sample, importer)) is not None:
+            return self._finished(*found, sample)
         books = self._books(importer)
         builder = Builder(self.name, self.options.pairs_by_text, *books, self._column("labeler_id"))
         for batch in itertools.chain([first], batches):
             self.seen.update(dict.fromkeys(str(key) for _, record in batch for key in record))
             self._add(builder, self._kept(batch), importer)
         return self._finished(builder.parts(), importer, books, sample)
+
+    def _by_column(
+        self, sample: Sample, importer: Importer
+    ) -> tuple[Parts, Importer, tuple[Codebook, Codebook]] | None:
+        """Return what a plain table says, read by column, if it is one."""
+        if not importer.plain or self.options.only or self.options.pairs_by_text:
+            return None
+        from truthful_rlhf.labelers.recorded.columnar import read_parts
+
+        books = self._books(importer)
+        names = {role: self._column(role) for role in ROLES}
+        parts = read_parts(self.source, names, importer.used or set(), list(sample.keys), books)
+        return None if parts is None else (parts, importer, books)
 
     def _column(self, role: str) -> str:
         return self.options.columns.get(role, role)

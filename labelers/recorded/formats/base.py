@@ -112,6 +112,8 @@ class Importer:
     maps: bool = True
     """Whether `columns` keeps track of what was found."""
     notes: list[str] = field(default_factory=list)
+    plain: bool = False
+    """Whether every record is one report whose parts are the mapped columns, so that it can be read by column."""
 
 
 class Format(NamedTuple):

@@ -53,7 +53,8 @@ def make(sample: Sample, options: ReadOptions) -> Importer:
         rows = _with_one_hot(rows, options.one_hot)
         report = "/".join(options.one_hot.values())
     outcome = options.columns.get("outcome", "outcome")
-    return Importer("long", rows, report, Columns(options.columns), outcome, used, maps=False)
+    plain = not options.one_hot and not nested and "*" not in report
+    return Importer("long", rows, report, Columns(options.columns), outcome, used, maps=False, plain=plain)
 
 
 def _flat_rows(names: list[str]) -> Callable[[Record], Iterable[Row]]:

@@ -1,7 +1,8 @@
 """Exports of annotation tools; Label Studio's and Argilla's were written by their own software.
 
-See `make_tool_fixtures`: three people judged three pairs: A, A, B; B, B; A, B. On the first pair user 3 changed a vote for A
-into one for B, and two ground truths say A; on the second user 3 skipped (Label Studio) or left a draft for A (Argilla).
+See `make_tool_fixtures`: three people judged three pairs: A, A, B; B, B; A, B. On the first pair user 3 changed a
+vote for A into one for B, and two ground truths say A; on the second user 3 skipped (Label Studio) or left a draft
+for A (Argilla).
 """
 
 from __future__ import annotations
