@@ -14,7 +14,16 @@ from pathlib import Path
 
 import pandas as pd
 
-BENCHMARKS = ("aggregation", "memory", "real_annotations", "correlated_judges", "attacks", "audit_rates", "training")
+BENCHMARKS = (
+    "aggregation",
+    "memory",
+    "real_annotations",
+    "correlated_judges",
+    "attacks",
+    "audit_rates",
+    "training",
+    "reading",
+)
 
 
 def main() -> None:

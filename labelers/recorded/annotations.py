@@ -61,12 +61,46 @@ class Annotations:
         """Round of each report, shape ``(R,)``."""
         return np.repeat(np.arange(self.n_pairs), np.diff(self.start))
 
-    def matrix(self, rounds: IntArray | None = None) -> FloatArray:
-        """Return the reports of some rounds (all by default), shape ``(rounds, N)``, NaN where a labeler is absent."""
+    def matrix(self, rounds: IntArray | None = None, labelers: IntArray | None = None) -> FloatArray:
+        """Return reports as a matrix with NaN where a labeler is absent.
+
+        Args:
+            rounds: which rounds, all by default; shape ``(K,)``.
+            labelers: which labelers, all by default; shape ``(M,)``.
+
+        Returns:
+            Shape ``(K, M)``.
+        """
+        row, entry, n_rows = self._entries(rounds)
+        column = self.labeler[entry]
+        if labelers is not None:
+            number = np.full(self.n_labelers, -1)
+            number[labelers] = np.arange(len(labelers))
+            wanted = number[column] >= 0
+            row, entry, column = row[wanted], entry[wanted], number[column][wanted]
+        dense = np.full((n_rows, self.n_labelers if labelers is None else len(labelers)), np.nan)
+        dense[row, column] = self.report[entry]
+        return dense
+
+    def packed(self, rounds: IntArray | None = None) -> FloatArray:
+        """Return the reports of some rounds without saying whose they are, NaN behind a round's last one.
+
+        A rule that treats all labelers alike gives the same labels on this matrix, which is as wide as the most
+        reports of a pair instead of as the panel.
+
+        Returns:
+            Shape ``(rounds, most reports of a pair)``, at least one column.
+        """
+        row, entry, n_rows = self._entries(rounds)
+        slot = entry - self.start[:-1][self.round_of_report[entry]]
+        dense = np.full((n_rows, max(1, int(np.diff(self.start).max(initial=0)))), np.nan)
+        dense[row, slot] = self.report[entry]
+        return dense
+
+    def _entries(self, rounds: IntArray | None) -> tuple[IntArray, IntArray, int]:
+        """Return the position of each report's round among ``rounds``, its number, and the number of rounds."""
         rounds = np.arange(self.n_pairs) if rounds is None else np.asarray(rounds)
         lengths = np.diff(self.start)[rounds]
         row = np.repeat(np.arange(len(rounds)), lengths)
         entry = np.arange(lengths.sum()) + np.repeat(self.start[rounds] - np.cumsum(lengths) + lengths, lengths)
-        dense = np.full((len(rounds), self.n_labelers), np.nan)
-        dense[row, self.labeler[entry]] = self.report[entry]
-        return dense
+        return row, entry, len(rounds)

@@ -1,9 +1,10 @@
 """The fast road for plain long tables: whole columns instead of rows.
 
-A CSV file without quotes, or a Parquet file, with pair ids and one report per row is read by column: every distinct value of
-a column is looked at once, and the rest is array arithmetic. Whatever is unusual (a value that is not understood, a pair
-with other texts, contradicting outcomes, a missing id) makes this road give up, and the table is read row by row, which
-knows the row and the words of the complaint. So the two roads give the same table and the same errors.
+A CSV file without quotes, or a Parquet file, with pair ids and one report per row is read by column: every distinct
+value of a column is looked at once, and the rest is array arithmetic. Whatever is unusual (a value that is not
+understood, a pair with other texts, contradicting outcomes, a missing id) makes this road give up, and the table is
+read row by row, which knows the row and the words of the complaint. So the two roads give the same table and the same
+errors.
 """
 
 from __future__ import annotations
@@ -66,6 +67,11 @@ class Column(NamedTuple):
         """Return what a codebook reads, shape ``(R,)``; the counts go into the book."""
         rows, counts = self.first_rows().tolist(), self.counts().tolist()
         report = [book.count(v, row, n) for v, row, n in zip(self.values, rows, counts, strict=True)]
+        null = np.flatnonzero(self.code < 0)
+        if (
+            len(null) and book.kind == "report"
+        ):  # a report that is missing is an abstention; an outcome is just not there
+            book.count(None, int(null[0]) + 1, len(null))
         return np.asarray(np.array([*report, np.nan], dtype=np.float64)[self.code])
 
 
@@ -235,6 +241,9 @@ def _texts(
         raise _GiveUpError
     complete = all(role in columns and (columns[role].code[first] >= 0).all() for role in _TEXTS)
     texts = PairTexts()
+    if not any(role in columns for role in _TEXTS):
+        texts.blank(len(first))
+        return swapped, texts, False, []
     cells = [[""] * len(first) if role not in columns else _taken(columns[role], first) for role in _TEXTS]
     for row in zip(*cells, strict=True):
         texts.append(*row)

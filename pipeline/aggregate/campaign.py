@@ -24,7 +24,7 @@ LEARNING_RULES = ("online_weighted", "linear_weighted", "hedge", "elf")
 BATCH_RULES = ("dawid_skene", "glad", "mace")
 """Rules that fit a model of all reports at once and read no outcome."""
 
-_CHUNK_BYTES = 64 * 2**20
+_CHUNK_BYTES = 16 * 2**20
 _MAX_BATCH_BYTES = 4 * 2**30
 _MAX_HISTORY = 1_000_000
 
@@ -143,10 +143,9 @@ def reveal(annotations: Annotations, audit_rate: float, rng: np.random.Generator
 
 def plain_labels(rule: str, annotations: Annotations) -> FloatArray:
     """Return the labels of a rule that never learns, shape ``(T,)`` (for comparison tables)."""
-    chunks = _chunks(np.arange(annotations.n_pairs), annotations.n_labelers)
-    aggregator = make_aggregator(rule, annotations.n_labelers)
-    unknown = np.full(annotations.n_pairs, np.nan)
-    return np.concatenate([run_online(aggregator, annotations.matrix(c), unknown[c]).soft_labels for c in chunks])
+    reports = annotations.packed()  # these rules treat all labelers alike
+    aggregator = make_aggregator(rule, reports.shape[1])
+    return run_online(aggregator, reports, np.full(annotations.n_pairs, np.nan)).soft_labels
 
 
 def _aggregator(rule: str, n_labelers: int, settings: Settings) -> Aggregator:

@@ -98,8 +98,8 @@ CASES_TABLE = [
         THREE,
         pasted=(
             "--column labeler_id=WorkerId --column response_a=Input.first --column response_b=Input.second "
-            "--column pair_id=HITId --column prompt=Input.prompt --one-hot A=Answer.choice.A --one-hot B=Answer.choice.B "
-            "--one-hot tie=Answer.choice.tie",
+            "--column pair_id=HITId --column prompt=Input.prompt --one-hot A=Answer.choice.A "
+            "--one-hot B=Answer.choice.B --one-hot tie=Answer.choice.tie",
         ),
     ),
     Case(
