@@ -137,7 +137,10 @@ def _columns(path: Path, kind: str, delimiter: str, names: Mapping[str, str]) ->
                 strings_can_be_null=False,
             ),
         )
-    return {role: _column(table.column(name)) for role, name in names.items()}
+    columns = {role: _column(table.column(name)) for role, name in names.items()}
+    del table
+    pa.default_memory_pool().release_unused()
+    return columns
 
 
 def _check_plain(path: Path) -> None:

@@ -176,9 +176,9 @@ def _alpha_warning(alpha: tuple[float, float, float]) -> list[str]:
     if not alpha[2] < 0.0:
         return []
     return [
-        f"Labelers contradict each other more than chance would: alpha's interval [{alpha[1]:.2f}, {alpha[2]:.2f}] lies "
-        "below 0. Often the two responses change places between the rows of one pair (map response_a and response_b), or "
-        "the column that tells pairs apart is another one (pair_id)."
+        f"Labelers contradict each other more than chance would: alpha's interval [{alpha[1]:.2f}, {alpha[2]:.2f}] "
+        "lies below 0. Often the two responses change places between the rows of one pair (map response_a and "
+        "response_b), or the column that tells pairs apart is another one (pair_id)."
     ]
 
 

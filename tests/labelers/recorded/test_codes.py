@@ -223,7 +223,7 @@ def test_python_takes_the_same_options() -> None:
 
 
 def test_only_is_checked() -> None:
-    with pytest.raises(AnnotationError, match="no column 'aspct' .for --only.; nearest: 'aspect'"):
+    with pytest.raises(AnnotationError, match=r"no column 'aspct' .for --only.; nearest: 'aspect'"):
         read_annotations([row | {"aspect": "x"} for row in table("A")], only={"aspct": "x"})
     with pytest.raises(AnnotationError, match="there are no reports in it: --only left out all 1 records"):
         read_annotations([row | {"aspect": "x"} for row in table("A")], only={"aspect": "y"})
