@@ -66,7 +66,7 @@ class ReadOptions(BaseModel):
         # YAML reads 1: A with a number as its key, and yes: A with a boolean
         if not isinstance(value, Mapping):
             return value
-        return {_code_text(key): str(item) if not isinstance(item, str) else item for key, item in value.items()}
+        return {_code_text(key): _code_text(item) for key, item in value.items()}
 
     @field_validator("columns")
     @classmethod
@@ -131,5 +131,7 @@ class ReadOptions(BaseModel):
         return ends
 
 
-def _code_text(code: Any) -> str:
-    return str(code).lower() if isinstance(code, bool) else str(code)
+def _code_text(code: Any) -> Any:
+    if isinstance(code, bool):
+        return str(code).lower()
+    return str(code) if isinstance(code, int | float) else code

@@ -9,7 +9,7 @@ import typer
 
 from truthful_rlhf.pipeline.commands.compare import OverridesArgument
 
-ANNOTATION_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+ANNOTATION_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt", ".parquet", ".gz", ".zst")
 
 
 def audit(
