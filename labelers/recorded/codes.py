@@ -211,13 +211,13 @@ class Codebook:
 
     def _decode(self, value: Any) -> tuple[str, float, str, float | None]:
         """Return a value's text, its report, why it is not understood, and the number it is."""
-        if isinstance(value, Understood):
-            return value.code, value.report, "", None
-        text = _text(value)
-        for key in _keys(value, self.decimal_comma):
+        text = value.code if isinstance(value, Understood) else _text(value)
+        for key in _keys(text if isinstance(value, Understood) else value, self.decimal_comma):
             if key in self.given:
                 self.used.add(key)
                 return text, self.given[key], "", None
+        if isinstance(value, Understood):
+            return text, value.report, "", None
         if value is None or isinstance(value, str):
             report = VOTES[""] if value is None else word_report(value)
             if report is not None:
@@ -261,7 +261,11 @@ class Codebook:
     @property
     def is_ambiguous(self) -> bool:
         """Whether the column holds nothing but 0 and 1 (and 0.5), and its name does not say which side they are."""
-        if self.kind != "report" or self.column.lower() == "report" or self.other_numbers is not None:
+        if (
+            self.kind != "report"
+            or self.column.rpartition(".")[2].lower() == "report"
+            or self.other_numbers is not None
+        ):
             return False
         numbers = {code.number for code in self.codes.values() if code.number is not None}
         return bool(numbers - {0.5}) and numbers <= set(_INDEX)

@@ -17,6 +17,7 @@ from truthful_rlhf.labelers.recorded.reading import Reading, example_pair, value
 
 _FEW_GROUPS = 1_000
 _FEW_REPORTS = 10
+_FEW_CODES = 6
 
 
 def finish(
@@ -70,7 +71,7 @@ def finish(
         outcomes=int((~np.isnan(outcome)).sum()),
         values=value_table(*(book for book in books if book.codes)),
         notes=(*notes, *_notes(parts, pair, labeler, report, books)),
-        example=_example(parts, texts),
+        example=_example(parts),
         ignored_columns=tuple(ignored),
     )
     return Annotations(
@@ -187,18 +188,7 @@ def below_chance(
         return []
     ways = []
     for book, what in zip(books[::-1], ("outcomes", "reports"), strict=True):
-        option = "--vote" if book.kind == "report" else "--outcome-vote"
-        turned = {0.0: "A", 1.0: "B"}
-        codes = [code for code in book.codes.values() if code.report in turned]
-        if (
-            codes
-            and len(codes) <= 6
-            and book.other_numbers is None
-            and all(c.report in (0, 1, 0.5) or not c.rows or np.isnan(c.report) for c in book.codes.values())
-        ):
-            ties = [c for c in book.codes.values() if c.report == 0.5 and c.number is not None]
-            arguments = [part for c in codes for part in (option, f"{c.text}={turned[c.report]}")]
-            arguments += [part for c in ties for part in (option, f"{c.text}=tie")]
+        if arguments := _turned_codes(book):
             ways.append(WayOn(f"if the {what} are the wrong way round", arguments))
     return [
         f"every labeler is below chance on the outcomes (right on {int(hits.sum()):,} of {int(n.sum()):,} reports): "
@@ -206,7 +196,18 @@ def below_chance(
     ]
 
 
-def _example(parts: Parts, texts: object) -> str:
+def _turned_codes(book: Codebook) -> list[str]:
+    """Return options that give every code of a column the other side; empty if it holds more than a few votes."""
+    option = "--vote" if book.kind == "report" else "--outcome-vote"
+    votes = [code for code in book.codes.values() if not np.isnan(code.report)]
+    others = {0.0: "A", 1.0: "B", 0.5: "tie"}
+    if book.other_numbers is not None or len(votes) > _FEW_CODES or not {code.report for code in votes} <= set(others):
+        return []
+    turned = [code for code in votes if code.report != 0.5 or code.number is not None]
+    return [part for code in turned for part in (option, f"{code.text}={others[code.report]}")]
+
+
+def _example(parts: Parts) -> str:
     """Return the first report that takes a side, in words."""
     sided = np.flatnonzero(~np.isnan(parts.report) & (parts.report != 0.5))
     k = int(sided[0]) if len(sided) else int(np.flatnonzero(~np.isnan(parts.report))[0])

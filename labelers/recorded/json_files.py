@@ -106,6 +106,8 @@ def table_rows(value: Record) -> list[Any] | None:
         keys = [list(column) for column in value.values()]
         if all(k == keys[0] for k in keys) and all(k.isdigit() for k in keys[0]):
             return [{name: column[k] for name, column in value.items()} for k in keys[0]]
+    if value and all(key.isdigit() and isinstance(row, dict) for key, row in value.items()):
+        return list(value.values())
     if len(value) > 2 and all(isinstance(column, list) for column in value.values()):
         lengths = {len(column) for column in value.values()}
         if len(lengths) == 1 and lengths != {0}:

@@ -50,7 +50,7 @@ class Source:
             if self.opened.kind == "csv":
                 header = self.opened.stream.peek(65_536).split(b"\n", 1)[0].decode("utf-8", "replace")
                 self.delimiter = delimiter_of(header)
-                self.decimal_comma = self.delimiter == ";"
+                self.decimal_comma = self.delimiter != ","
 
     def batches(self) -> Iterator[Batch]:
         """Yield the numbered records, in batches."""

@@ -44,7 +44,7 @@ class Row(NamedTuple):
     topic: Any = None
     updated: Any = None
     """The tool's own time of the last change of this report."""
-    games: int = 1
+    games: Any = 1
     """How many verdicts the report is the mean of."""
 
 

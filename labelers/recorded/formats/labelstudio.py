@@ -7,6 +7,7 @@ pair's outcome and is no report. Of two annotations by the same user the one upd
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -82,11 +83,10 @@ def _controls_that_name_a_response(sample: Sample, columns: Columns) -> set[str]
     """Return the choices controls whose choices are the names of the response fields."""
     found = set()
     for record in sample.records:
-        _, names = field_names(record["data"], columns)
-        for annotation in record["annotations"]:
-            for result in annotation.get("result") or []:
-                if _names_a_response(result, names):
-                    found.add(str(result.get("from_name")))
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):  # said when the row is read
+            _, names = field_names(record["data"], columns)
+            results = [result for annotation in record["annotations"] for result in annotation.get("result") or []]
+            found |= {str(result.get("from_name")) for result in results if _names_a_response(result, names)}
     return found
 
 
@@ -122,7 +122,7 @@ def _answer(annotation: dict[str, Any], kind: str | None, columns: Columns, name
 def _names_a_response(result: dict[str, Any], names: list[str]) -> bool:
     value = result.get("value")
     choices = value.get("choices") if isinstance(value, dict) and result.get("type") == "choices" else None
-    return bool(choices) and choices[0] in names
+    return isinstance(choices, list) and bool(choices) and choices[0] in names
 
 
 def _ground_truth(

@@ -84,9 +84,9 @@ def make_prodigy(sample: Sample, options: ReadOptions) -> Importer:
             return
         responses = [o for o in record["options"] if word_report(str(o.get("id"))) != 0.5]
         for i, j, report in _choices(responses, accepted, record["options"]):
-            texts = [_option_text(responses[k]) for k in (i, j)]
+            first, second = _option_text(responses[i]), _option_text(responses[j])
             ids = part_id(pair_id, i, j, len(responses))
-            yield Row(ids, prompt, *texts, who, report, *extras, updated=record.get("_timestamp"))
+            yield Row(ids, prompt, first, second, who, report, *extras, updated=record.get("_timestamp"))
 
     return Importer("prodigy", rows, options.columns.get("report", "accept"), columns)
 

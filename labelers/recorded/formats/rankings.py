@@ -39,18 +39,19 @@ def is_list(sample: Sample, options: ReadOptions) -> bool:
 
 def is_chosen(sample: Sample, options: ReadOptions) -> bool:
     """Return whether records say which response was chosen and which was rejected."""
-    return sample.has("chosen", "rejected")
+    return sample.has("chosen", "rejected") and "report" not in options.columns
 
 
 def _list_columns(sample: Sample, options: ReadOptions) -> tuple[str, str] | None:
     texts = [key for key in sample.keys if plain_name(key) in _LISTS]
-    ranks = [options.columns.get("report"), *(k for k in sample.keys if plain_name(k) in (*_RANKS, *_RATINGS))]
+    known = [key for key in sample.keys if plain_name(key) in (*_RANKS, *_RATINGS)]
+    ranks = [options.columns["report"]] if "report" in options.columns else known
     for text in texts:
         for rank in ranks:
             for record in sample.records:
-                a, b = _as_list(record.get(text)), _as_list(record.get(rank)) if rank else None
+                a, b = _as_list(record.get(text)), _as_list(record.get(rank))
                 if a and b and len(a) == len(b) > 1 and all(isinstance(v, int | float | None) for v in b):
-                    return text, str(rank)
+                    return text, rank
     return None
 
 

@@ -111,6 +111,30 @@ CASES_TABLE = [
         ),
     ),
     Case(
+        "lmsys_onehot.csv",
+        THREE,
+        typed=f"{LONG} --column pair_id=id --column report=winner_model_a",
+        pasted=("--one-hot A=winner_model_a --one-hot B=winner_model_b --one-hot tie=winner_tie",),
+    ),
+    Case(
+        "mturk_onehot.csv",
+        THREE,
+        typed="--column report=Answer.choice.B",
+        pasted=("--one-hot A=Answer.choice.A --one-hot B=Answer.choice.B --one-hot tie=Answer.choice.tie",),
+    ),
+    Case(
+        "potato_onehot.tsv",
+        THREE,
+        typed="--column report=preference:::A",
+        pasted=("--one-hot A=preference:::A --one-hot B=preference:::B --one-hot tie=preference:::tie",),
+    ),
+    Case(
+        "index_0_first.jsonl",
+        THREE,
+        typed=f"{LONG} --column report=preferred",
+        pasted=("--vote 0=A --vote 1=B --vote 0.5=tie",),
+    ),
+    Case(
         "wide_annotators.jsonl",
         {"0": 2 / 3, "1": 1 / 6, "2": 0.5},
         pasted=(
