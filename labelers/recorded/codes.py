@@ -98,7 +98,9 @@ def in_words(report: float) -> str:
         return "did not judge"
     if report in (0.0, 1.0):
         return f"response {'A' if report else 'B'} better"
-    return "a tie" if report == 0.5 else f"P(A better) = {report:.3g}"
+    if report == 0.5:
+        return "a tie"
+    return f"response {'A' if report > 0.5 else 'B'} better, P(A better) = {report:.3g}"
 
 
 def graded(position: float) -> float:

@@ -144,8 +144,10 @@ def _refuse_duplicates(parts: Parts, order: IntArray, start: IntArray, n_valid: 
     if any(len(set(parts.swapped[group].tolist())) > 1 for group in groups):
         text += "; the responses were shown in both orders"
     ways.append(WayOn("to take the mean of them", ["--duplicates", "mean"]))
-    what = "the latest by time" if not np.isnan(parts.time).all() else "the later one in the file"
-    ways.append(WayOn(f"--duplicates last keeps the later one, here {what}", ["--duplicates", "last"]))
+    what = (
+        "the latest by time" if not np.isnan(parts.time).all() else "the later one in the file (--order names a time)"
+    )
+    ways.append(WayOn(f"to keep {what}", ["--duplicates", "last"]))
     return text + ways_on(ways)
 
 

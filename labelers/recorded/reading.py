@@ -89,7 +89,7 @@ def _values(book: Codebook) -> Iterable[Value]:
     for code in shown[:_SHOWN_VALUES]:
         yield Value(book.column, code.text or "(empty)", code.rows, meaning(code, book))
     if rest := shown[_SHOWN_VALUES:]:
-        yield Value(book.column, f"{len(rest)} other values", sum(code.rows for code in rest), "as in labelers.json")
+        yield Value(book.column, f"{len(rest)} other values", sum(code.rows for code in rest), "not listed")
 
 
 def _range(book: Codebook, codes: list[Code]) -> Value:

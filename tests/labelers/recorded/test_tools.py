@@ -38,7 +38,7 @@ VOTES = {("1", "1"): 1, ("1", "2"): 1, ("1", "3"): 0, ("2", "1"): 0, ("2", "2"):
 @pytest.mark.parametrize("control", ["pairwise", "choices", "ranker"])
 def test_label_studio_json(control: str) -> None:
     path = TOOLS / f"labelstudio_{control}.json"
-    with pytest.raises(AnnotationError, match=r"labeler '3' already judged pair '1'(.|\n)*here the latest by time"):
+    with pytest.raises(AnnotationError, match=r"labeler '3' already judged pair '1'(.|\n)*to keep the latest by time"):
         read_annotations(path)
     annotations = read_annotations(path, duplicates="last")
     assert reports(annotations) == VOTES, "the vote that was updated last counts, though it stands first"
