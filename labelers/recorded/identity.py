@@ -25,12 +25,16 @@ _FEW = 20
 
 
 class UnusedColumns:
-    """The columns that were not read, as 64-bit codes per report (0: empty), for the first reports."""
+    """The columns that were not read, as codes per report for the first reports.
+
+    Codes count the values of all columns together from 1, in order of first occurrence; 0: empty.
+    """
 
     def __init__(self) -> None:
         self.codes: dict[str, array[int]] = {}
         self.words: dict[str, dict[int, str]] = {}
         self.size = 0
+        self._numbers: dict[int, int] = {}
 
     def add(self, record: Mapping[str, Any], used: set[str], reports: int) -> None:
         """Add the reports of one record."""
@@ -41,7 +45,7 @@ class UnusedColumns:
             codes.extend([0] * (self.size - len(codes)))
             code = 0
             if isinstance(value, str | int | float) and value != "":
-                code = hash(value)
+                code = self._numbers.setdefault(hash(value), len(self._numbers) + 1)
                 words = self.words.setdefault(key, {})
                 if len(words) < _MOST_VALUES:
                     words.setdefault(code, str(value))

@@ -6,6 +6,7 @@
 | ``crowdkit`` | ``task, worker, label`` or ``worker, left, right, label`` | a word, or the winning item's name |
 | ``mtbench`` | ``model_a, model_b, winner`` (MT-Bench, Chatbot Arena) | ``winner``: a side or a model's name |
 | ``mtbench_games`` | ``model_1, model_2, g1_winner`` (pair files of LLM judges) | the mean of both games |
+| ``arena_hard`` | ``games, model`` and a question | the mean of both games: ``A>>B``, ``A>B``, ... |
 | ``alpaca_eval`` | ``output_1, output_2, preference`` | 1 .. 2, as AlpacaEval defines it |
 | ``labelstudio`` | ``data`` and ``annotations`` (JSON export) | a pairwise, ranker or choices control |
 | ``labelstudio_min`` | ``annotation_id, annotator, id`` (JSON_MIN and CSV exports) | the same |
@@ -32,6 +33,7 @@ FORMATS: dict[str, Format] = {
     "crowdkit": Format(arena.is_crowdkit, arena.make_crowdkit),
     "mtbench": Format(arena.is_battle, arena.make_battles),
     "mtbench_games": Format(arena.is_two_games, arena.make_two_games),
+    "arena_hard": Format(arena.is_arena_hard, arena.make_arena_hard),
     "alpaca_eval": Format(arena.is_alpaca, arena.make_alpaca),
     "labelstudio": Format(labelstudio.matches, labelstudio.make),
     "labelstudio_min": Format(labelstudio.matches_min, labelstudio.make_min),

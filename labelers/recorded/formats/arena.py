@@ -26,6 +26,11 @@ def is_two_games(sample: Sample, options: ReadOptions) -> bool:
     return sample.has("model_1", "model_2", "g1_winner")
 
 
+def is_arena_hard(sample: Sample, options: ReadOptions) -> bool:
+    """Return whether these are the judgments of Arena-Hard: two games with scores such as ``A>>B``."""
+    return sample.has("games", "model", "question_id") or sample.has("games", "model", "uid")
+
+
 def is_alpaca(sample: Sample, options: ReadOptions) -> bool:
     """Return whether these are the annotations of AlpacaEval or AlpacaFarm."""
     return sample.has("output_1", "output_2", "preference")
@@ -118,6 +123,33 @@ def make_two_games(sample: Sample, options: ReadOptions) -> Importer:
         )
 
     return Importer("mtbench_games", rows, "g1_winner/g2_winner", columns)
+
+
+def make_arena_hard(sample: Sample, options: ReadOptions) -> Importer:
+    """Return the importer of Arena-Hard: the baseline is A in the first game and B in the second; the mean counts."""
+    columns = Columns(options.columns)
+
+    def rows(record: Record) -> Iterator[Row]:
+        scores = [game.get("score") if isinstance(game, dict) else None for game in record["games"][:2]]
+        words = [None if score is None else word_report(str(score)) for score in scores]
+        for score, word in zip(scores, words, strict=True):
+            if score is not None and word is None:
+                raise ValueError(f"the score {score!r} is none of A>>B, A>B, A=B, B>A, B>>A")
+        values = [w if game == 0 else 1.0 - w for game, w in enumerate(words) if w is not None]
+        code = ", ".join(str(score) for score in scores)
+        question, model = record.get("question_id", record.get("uid")), record["model"]
+        yield Row(
+            columns.get("pair_id", record, default=f"{question}-{model}"),
+            columns.get("prompt", record),
+            columns.get("response_a", record, default=record.get("baseline", "baseline")),
+            columns.get("response_b", record, default=model),
+            columns.get("labeler_id", record, default=named(record.get("judge"))),
+            Understood(code, sum(values) / len(values)) if values else None,
+            *columns.extras(record),
+            games=max(1, len(values)),
+        )
+
+    return Importer("arena_hard", rows, "games", columns)
 
 
 def _game(winner: Any, a: Any, b: Any) -> float:

@@ -130,6 +130,21 @@ def test_distilabel_ratings_become_all_pairs() -> None:
     assert annotations.labeler_ids == ["judge-x"]
 
 
+def test_arena_hard_has_the_baseline_first_and_then_second() -> None:
+    """The model is much better in both games; then slightly better and a tie; then one game has no verdict."""
+    games = [("B>>A", "A>>B"), ("B>A", "A=B"), (None, "[[A>B]]")]
+    records = [
+        {"question_id": f"q{k}", "model": "new", "judge": "j", "games": [{"score": first}, {"score": second}]}
+        for k, (first, second) in enumerate(games)
+    ]
+    slightly = 1 / (1 + 19 ** (1 / 3))  # for B
+    annotations = read_annotations(records)
+    np.testing.assert_allclose(annotations.report, [0.05, (slightly + 0.5) / 2, slightly])
+    assert texts(annotations)[0][1:] == ("baseline", "new")
+    with pytest.raises(AnnotationError, match="row 1: the score 'good' is none of A>>B"):
+        read_annotations([records[0] | {"games": [{"score": "good"}]}])
+
+
 def test_a_judge_of_two_games_is_read_as_their_mean() -> None:
     annotations = read_annotations(TOOLS / "judge_pair.jsonl")
     np.testing.assert_allclose(annotations.report, [1.0, 0.5, 0.25, 1.0])
