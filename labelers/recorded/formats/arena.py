@@ -45,7 +45,8 @@ def make_battles(sample: Sample, options: ReadOptions) -> Importer:
     """Return the importer of MT-Bench and Chatbot Arena votes: the pair is the question, the turn and the models."""
     columns = Columns(options.columns)
     _need(sample, "model_a", "model_b")
-    key = "question_id" if sample.has("question_id") else "id" if sample.has("id") else None
+    key = next((key for key in ("pair_id", "question_id", "id") if sample.has(key)), None)
+    who = "judge" if sample.has("judge") else "labeler_id"
     _need_ids(sample, options, key)
     report = options.columns.get("report", "winner")
 
@@ -64,13 +65,13 @@ def make_battles(sample: Sample, options: ReadOptions) -> Importer:
             columns.get("prompt", record, default=prompt),
             columns.get("response_a", record, default=answer_a),
             columns.get("response_b", record, default=answer_b),
-            columns.get("labeler_id", record, default=named(record.get("judge"))),
+            columns.get("labeler_id", record, default=named(record.get(who))),
             _winner(columns.get("report", record, default=record.get("winner")), a, b),
             *columns.extras(record),
         )
 
     known = {"question_id", "turn", "model_a", "model_b", "winner", "judge", "conversation_a", "conversation_b"}
-    used = known | ({key} if key else set()) | {"outcome", "round", "topic"} | set(options.columns.values())
+    used = known | {who} | ({key} if key else set()) | {"outcome", "round", "topic"} | set(options.columns.values())
     return Importer("mtbench", rows, report, columns, options.columns.get("outcome", "outcome"), used)
 
 
@@ -89,7 +90,7 @@ def _need_ids(sample: Sample, options: ReadOptions, key: str | None) -> None:
             "battles of two models without question_id and without conversations: all battles of the same two models "
             "would become one pair. Name a column that says which question it was" + ways_on(ways)
         )
-    if not sample.has("judge") and "labeler_id" not in options.columns:
+    if not (sample.has("judge") or sample.has("labeler_id") or "labeler_id" in options.columns):
         likely = [k for k in sample.keys if any(w in k.lower() for w in ("session", "user", "annot", "voter", "judge"))]
         ways = [WayOn("if this column says who voted", ["--column", f"labeler_id={k}"]) for k in likely]
         raise ValueError("labeler_id is empty: there is no column 'judge'" + ways_on(ways))

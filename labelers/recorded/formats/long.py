@@ -41,7 +41,7 @@ def make(sample: Sample, options: ReadOptions) -> Importer:
     used = {*names, *options.one_hot.values()}
     nested = {name.partition(".")[0] for name in names if name not in sample.keys and _is_there(name, sample)}
     if "*" in report and not sample.has(report):
-        wide = [key for key in sample.keys if fnmatch.fnmatchcase(key, report)]
+        wide = [key for key in sample.keys if fnmatch.fnmatchcase(key, report) and key not in names]
         used |= set(wide)
         rows = _wide_rows(names, wide, report)
     elif nested:

@@ -116,6 +116,17 @@ def test_arena_logs_whose_turn_is_their_length_are_whole() -> None:
     assert texts(read_annotations(arena))[0][1:] == ("Red", "Chair")
 
 
+def test_battles_with_columns_of_the_annotation_table() -> None:
+    row = {"pair_id": "p", "labeler_id": "ann", "model_a": "m1", "model_b": "m2", "winner": "m2"}
+    columns = {"report": "winner", "response_a": "model_a", "response_b": "model_b"}
+    for mapping in ({}, columns):
+        assert reports(read_annotations([row], columns=mapping)) == {("p", "ann"): 0.0}
+    with pytest.raises(AnnotationError, match=r"'m3' is neither a number(.|\n)*Values of 'winner': m3 \(1 rows\)"):
+        read_annotations([row | {"winner": "m3"}])
+    with pytest.raises(AnnotationError, match=r"only 0(.|\n)*--vote 1=A --vote 0=B(.|\n)*--vote 0=A --vote 1=B"):
+        read_annotations([row | {"winner": 0}])
+
+
 def test_alpaca_eval() -> None:
     annotations = read_annotations(TOOLS / "alpaca_eval.json")
     np.testing.assert_allclose(annotations.matrix(), [[1.0, 0.98, 0.0], [0.0, 0.03, 0.5]], atol=1e-12)
