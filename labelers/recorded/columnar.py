@@ -31,7 +31,9 @@ from truthful_rlhf.labelers.recorded.texts import PairTexts
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-MAX_BYTES = 1 * 2**30
+MAX_BYTES = 2**30
+MAX_BYTES_OF_TEXTS = 2**27
+"""What may be held in memory at once, as it lies in the file (Parquet: unpacked); larger tables are read row by row."""
 _CHUNK_BYTES = 16 * 2**20
 _TEXTS = ("prompt", "response_a", "response_b")
 _FEW_ROWS = 1_000
@@ -118,9 +120,10 @@ def _unused(source: Source, used: set[str]) -> UnusedColumns:
 
 
 def _columns(path: Path, kind: str, delimiter: str, names: Mapping[str, str]) -> dict[str, Column]:
-    if path.stat().st_size > MAX_BYTES:
-        raise _GiveUpError
     include = list(dict.fromkeys(names.values()))
+    limit = MAX_BYTES_OF_TEXTS if any(role in names for role in _TEXTS) else MAX_BYTES
+    if (_unpacked_bytes(path, include) if kind == "parquet" else path.stat().st_size) > limit:
+        raise _GiveUpError
     if kind == "parquet":
         table = pyarrow.parquet.read_table(path, columns=include)
     else:
@@ -141,6 +144,14 @@ def _columns(path: Path, kind: str, delimiter: str, names: Mapping[str, str]) ->
     del table
     pa.default_memory_pool().release_unused()
     return columns
+
+
+def _unpacked_bytes(path: Path, include: list[str]) -> int:
+    """Return how many bytes some columns of a Parquet file hold, unpacked."""
+    metadata = pyarrow.parquet.read_metadata(path)
+    groups = (metadata.row_group(k) for k in range(metadata.num_row_groups))
+    columns = (group.column(k) for group in groups for k in range(group.num_columns))
+    return sum(c.total_uncompressed_size for c in columns if c.path_in_schema.split(".")[0] in include)
 
 
 def _check_plain(path: Path) -> None:

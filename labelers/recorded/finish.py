@@ -64,7 +64,7 @@ def finish(
         rows=len(parts.pair),
         reports=len(report),
         abstained=int((~kept).sum()),
-        swapped=int(swapped.sum()),
+        swapped=int((parts.swapped & ~np.isnan(parts.report)).sum()),
         replaced=settled.replaced,
         averaged=settled.averaged + parts.games,
         left_out=left_out,
@@ -122,6 +122,7 @@ def _settle(parts: Parts, position: IntArray, duplicates: Duplicates) -> _Settle
         total = np.add.reduceat(np.where(valid, report, 0.0), start)
         settled.report = np.where(n_valid > 0, total / np.maximum(n_valid, 1), np.nan)
         settled.averaged = int(n_valid[several].sum())
+        settled.swapped = np.logical_and.reduceat(parts.swapped[order], start)  # a mean of both orders has neither
     else:
         settled.replaced = int((n_valid[several] - 1).sum())
     return settled

@@ -165,7 +165,8 @@ def copies(annotations: Annotations, outcomes: FloatArray) -> list[Flag]:
     outcomes = outcomes[: len(dense)]
     n_reports = int(annotations.start[len(dense)])  # sums over the reports, not over the matrix: it is mostly empty
     rounds, report = annotations.round_of_report[:n_reports], annotations.report[:n_reports]
-    total, count = np.bincount(rounds, report, len(dense)), np.bincount(rounds, minlength=len(dense))
+    total = np.bincount(rounds, report, len(dense)).astype(np.float64)
+    count = np.bincount(rounds, minlength=len(dense))
     present = (~np.isnan(dense[:, active])).astype(np.float32)
     level = _LEVEL / max(1, len(active) * (len(active) - 1))
     flags = {}

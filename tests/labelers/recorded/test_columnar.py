@@ -102,6 +102,21 @@ def test_both_roads_give_the_same_table(
     assert fast["reading"].swapped > 0 if texts else fast["reading"].swapped == 0
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_large_texts_are_read_row_by_row(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is packed into a small Parquet file counts unpacked."""
+    table = [row | {"response_a": f"{row['response_a']} " + "a" * 200} for row in rows(60, seed=3)]
+    table = [row | {"pair_id": f"p{k}", "outcome": None, "topic": "law"} for k, row in enumerate(table)]
+    path = write(table, tmp_path / f"a.{kind}")
+    taken = []
+    original = columnar.read_parts
+    monkeypatch.setattr(columnar, "read_parts", lambda *a: taken.append(original(*a)) or taken[-1])
+    assert read_annotations(path).n_pairs == len(table)
+    monkeypatch.setattr(columnar, "MAX_BYTES_OF_TEXTS", 10_000)
+    assert read_annotations(path).n_pairs == len(table)
+    assert [parts is None for parts in taken] == [False, True]
+
+
 SPOILT: list[dict[str, Any]] = [
     {"report": "1.5"},
     {"report": "maybe"},

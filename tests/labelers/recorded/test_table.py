@@ -88,6 +88,25 @@ def test_duplicates_are_refused_or_the_last_one_wins() -> None:
     assert (mean.reading.averaged, mean.reading.replaced) == (2, 0)
 
 
+def test_a_judge_of_both_orders_is_averaged_and_leans_to_no_side() -> None:
+    """0.9 for the first shown and, turned, 0.9 for the first shown again: no opinion, all position."""
+    rows = [row("p", "judge", 0.9), swapped(row("p", "judge", 0.9)), row("q", "judge", 0.2), row("q", "judge", None)]
+    with pytest.raises(AnnotationError, match=r"the responses were shown in both orders(.|\n)*--duplicates mean"):
+        read_annotations(rows)
+    annotations = read_annotations(rows, duplicates="mean")
+    assert table(annotations) == pytest.approx({("p", "judge"): 0.5, ("q", "judge"): 0.2})
+    assert annotations.swapped.tolist() == [False, False]
+    assert (annotations.reading.swapped, annotations.reading.averaged) == (1, 2)
+
+
+def test_last_goes_by_time_where_there_is_one() -> None:
+    rows = [row("p", "ann", 0.9, when="2024-02-02"), row("p", "ann", 0.1, when="2024-01-01")]
+    assert table(read_annotations(rows, duplicates="last")) == {("p", "ann"): 0.1}, "the file's order"
+    by_time = read_annotations(rows, duplicates="last", columns={"round": "when"})
+    assert table(by_time) == {("p", "ann"): 0.9}
+    assert by_time.reading.replaced == 1
+
+
 def test_contradictions_about_a_pair_are_refused() -> None:
     with pytest.raises(AnnotationError, match="row 2: outcome of pair 'p' contradicts row 1"):
         read_annotations([row("p", "ann", 0.5, outcome=1), row("p", "bob", 0.5, outcome=0)])
