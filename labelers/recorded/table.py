@@ -52,7 +52,8 @@ def read_annotations(
         columns: canonical name (``pair_id``, ..., ``round``, ``topic``) -> name in the source. With ``round`` (a number
             or a time) pairs go in the order in which their last report arrived; otherwise they keep the file's order.
             A dotted name reaches into a nested list of judgments; ``report: "annotator*"`` reads one column per
-        labeler. votes: code of the report column -> ``A``, ``B``, ``tie`` or ``none`` (did not judge).
+            labeler.
+        votes: code of the report column -> ``A``, ``B``, ``tie`` or ``none`` (did not judge).
         outcome_votes: code of the outcome column -> ``A``, ``B`` or ``none`` (not revealed).
         scale: ``LOW:HIGH`` of a graded scale; read by `labelers.recorded.codes.graded`.
         low: which response the low end of the scale prefers, ``A`` or ``B``.
