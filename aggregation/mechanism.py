@@ -18,7 +18,7 @@ from truthful_rlhf.aggregation.base import Aggregator, FloatArray, IntArray, Key
 from truthful_rlhf.aggregation.campaign import final_labels, run_online
 from truthful_rlhf.aggregation.rules.batch import BatchRule
 
-_PIECE_BYTES = 64 * 2**20
+_PIECE_BYTES = 16 * 2**20
 _MAX_AT_ONCE_BYTES = 4 * 2**30
 
 

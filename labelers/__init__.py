@@ -15,7 +15,10 @@ from truthful_rlhf.labelers.judges.remote import RemoteJudge
 from truthful_rlhf.labelers.pairs import Pairs
 from truthful_rlhf.labelers.panel import LabelerSpec, Member, Panel
 from truthful_rlhf.labelers.personas import Persona
+from truthful_rlhf.labelers.recorded.annotations import Annotations
 from truthful_rlhf.labelers.recorded.labeler import RecordedLabeler
+from truthful_rlhf.labelers.recorded.reading import Reading
+from truthful_rlhf.labelers.recorded.table import read_annotations
 from truthful_rlhf.labelers.simulated import SimulatedLabeler
 from truthful_rlhf.labelers.sources import LABELERS
 from truthful_rlhf.labelers.strategies import STRATEGIES
@@ -23,6 +26,7 @@ from truthful_rlhf.labelers.strategies import STRATEGIES
 __all__ = [
     "LABELERS",
     "STRATEGIES",
+    "Annotations",
     "Labeler",
     "LabelerSpec",
     "LocalJudge",
@@ -30,8 +34,10 @@ __all__ = [
     "Pairs",
     "Panel",
     "Persona",
+    "Reading",
     "RecordedLabeler",
     "RemoteJudge",
     "ReportContext",
     "SimulatedLabeler",
+    "read_annotations",
 ]

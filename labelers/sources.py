@@ -91,6 +91,6 @@ _MAKERS: dict[str, Callable[[LabelerSpec, str, int, int], Labeler]] = {
 
 def _recorded(spec: LabelerSpec) -> list[Labeler]:
     """Return one recorded labeler, or all of the file, under their own names."""
-    annotations = read_annotations(spec.file)
+    annotations = read_annotations(spec.file, **spec.read.model_dump())
     names = annotations.labeler_ids if spec.labeler is None else [spec.labeler]
     return [RecordedLabeler(annotations, name) for name in names]

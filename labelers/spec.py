@@ -13,6 +13,7 @@ from truthful_rlhf.labelers.context import Peer
 from truthful_rlhf.labelers.features import GOLD
 from truthful_rlhf.labelers.judges.remote import check_address, check_variable
 from truthful_rlhf.labelers.personas import Persona, make_persona
+from truthful_rlhf.labelers.recorded.options import ReadOptions
 from truthful_rlhf.labelers.strategies import Equilibrium, Exaggerate, Flip, Strategy, make_strategy
 
 _COMMON = ("name", "kind", "strategy")
@@ -23,7 +24,7 @@ _KEYS: dict[str, tuple[str, ...]] = {
         *("count", "persona", "model", "base_url", "api_key_env", "votes", "concurrency", "timeout"),
         *("price_in", "price_out"),
     ),
-    "recorded": ("file", "labeler"),
+    "recorded": ("file", "labeler", "read"),
 }
 """Which keys an entry of each kind may have, besides the common ones."""
 _NEEDED = {
@@ -63,6 +64,9 @@ class LabelerSpec(BaseModel):
     price_out: float | None = Field(None, ge=0, description="remote judge: price of a million completion tokens")
     file: Path | None = Field(None, description="recorded: annotation file")
     labeler: str | None = Field(None, description="recorded: one labeler of the file (default: all)")
+    read: ReadOptions = Field(
+        ReadOptions(), description="recorded: how to read the file, such as {votes: {1: A, 2: B}}"
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -185,6 +185,7 @@ def workplace(tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.Monke
     table = table.rename(columns={"annotator": "labeler_id", "expert_says": "outcome"})
     for name in ("annotations.jsonl", "mine.jsonl"):
         table.to_json(tmp_path / name, orient="records", lines=True)
+    (tmp_path / "exports").symlink_to(ROOT / "tests/labelers/recorded/tools")
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     shutil.rmtree(tmp_path, ignore_errors=True)

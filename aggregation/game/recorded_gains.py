@@ -102,7 +102,8 @@ def _gain_of(
         return RecordedGain(labeler, n_audited, np.nan, np.nan, np.nan, np.nan, _TRUTH)
 
     def payoffs(rows: BoolArray) -> FloatArray:
-        return np.array([_payoff(labeler, reports[rows], outcomes[rows], rule, objective, lie) for lie in _CHOICES])
+        part, known = reports[rows], outcomes[rows]
+        return np.array([_payoff(labeler, part, known, rule, objective, lie) for lie in _CHOICES])
 
     held_out = []
     for half in halves:

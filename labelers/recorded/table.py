@@ -1,87 +1,32 @@
-"""The annotation table, coded for aggregation: who reported what about which pair.
+"""Read annotations: from a source and what the user says about it to the annotation table.
 
-Reports are an append-only log. `read_annotations` streams it once and keeps, per report, two integers, a float and its
-row number (about 30 bytes); texts are kept once per pair, on disk when they are many. So millions of reports fit where
-the table itself would not.
+    records -> sample -> format -> rows -> values read and counted -> pairs and labelers numbered -> Annotations
+
+Reports are an append-only log that is read once. Nothing is guessed about the side of a number: what a value was
+taken to mean stands in `Annotations.reading`, and what is not understood is refused with all values and the options
+that answer.
 """
 
 from __future__ import annotations
 
-import hashlib
-import math
-from array import array
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
-import numpy as np
+from truthful_rlhf.labelers.recorded.annotations import Annotations
+from truthful_rlhf.labelers.recorded.build import Builder, Parts
+from truthful_rlhf.labelers.recorded.cells import parse_id
+from truthful_rlhf.labelers.recorded.codes import Codebook
+from truthful_rlhf.labelers.recorded.errors import AnnotationError, nearest
+from truthful_rlhf.labelers.recorded.finish import finish
+from truthful_rlhf.labelers.recorded.formats import FORMATS, Importer, Sample
+from truthful_rlhf.labelers.recorded.formats.long import lookup
+from truthful_rlhf.labelers.recorded.identity import refuse_response_columns, response_columns
+from truthful_rlhf.labelers.recorded.options import ROLES, Duplicates, ReadOptions
+from truthful_rlhf.labelers.recorded.read import Batch, Progress, Source
+from truthful_rlhf.labelers.recorded.suggest import no_format, pair_ways, side_not_known, values_not_understood
 
-from truthful_rlhf.aggregation.base import BoolArray, FloatArray, IntArray
-from truthful_rlhf.aggregation.names import nearest
-from truthful_rlhf.labelers.recorded.cells import parse_name, parse_outcome, parse_report, parse_time
-from truthful_rlhf.labelers.recorded.formats import CANONICAL, FORMATS, Row, detect_format, used_columns
-from truthful_rlhf.labelers.recorded.read import AnnotationError, Batch, Progress, read_records, source_name
-from truthful_rlhf.labelers.recorded.texts import PairTexts
-
-Duplicates = Literal["error", "last"]
-
-
-@dataclass(frozen=True)
-class Annotations:
-    """A campaign's reports in round order: T pairs, N labelers, R reports (R is far below T x N in real campaigns).
-
-    Round t's reports are ``labeler[start[t]:start[t + 1]]`` and ``report[...]``, in the pair's own order (A, B as first
-    shown). ``swapped`` marks reports that were given with the two responses shown the other way round.
-    """
-
-    source: str
-    format: str
-    pair_ids: list[str]
-    labeler_ids: list[str]
-    start: IntArray
-    """First report of each round, shape ``(T + 1,)``."""
-    labeler: IntArray
-    """Labeler of each report, shape ``(R,)``."""
-    report: FloatArray
-    """Probability that A is better, in [0, 1], shape ``(R,)``."""
-    swapped: BoolArray
-    """Whether the labeler saw the responses in the other order, shape ``(R,)``."""
-    outcome: FloatArray
-    """1 A better, 0 B better, NaN not known, shape ``(T,)``."""
-    topic: list[str] | None
-    """Topic of each pair, if the source has topics."""
-    texts: PairTexts
-    has_texts: bool
-    """Whether every pair came with a prompt and two responses."""
-    text_row: IntArray
-    """Row of each round's texts in ``texts``, shape ``(T,)``."""
-    notes: dict[str, int | list[str]] = field(default_factory=dict)
-    """What was merged, dropped or ignored on the way."""
-
-    @property
-    def n_pairs(self) -> int:
-        """Number of rounds T."""
-        return len(self.pair_ids)
-
-    @property
-    def n_labelers(self) -> int:
-        """Number of labelers N."""
-        return len(self.labeler_ids)
-
-    @property
-    def round_of_report(self) -> IntArray:
-        """Round of each report, shape ``(R,)``."""
-        return np.repeat(np.arange(self.n_pairs), np.diff(self.start))
-
-    def matrix(self, rounds: IntArray | None = None) -> FloatArray:
-        """Return the reports of some rounds (all by default), shape ``(rounds, N)``, NaN where a labeler is absent."""
-        rounds = np.arange(self.n_pairs) if rounds is None else np.asarray(rounds)
-        lengths = np.diff(self.start)[rounds]
-        row = np.repeat(np.arange(len(rounds)), lengths)
-        entry = np.arange(lengths.sum()) + np.repeat(self.start[rounds] - np.cumsum(lengths) + lengths, lengths)
-        dense = np.full((len(rounds), self.n_labelers), np.nan)
-        dense[row, self.labeler[entry]] = self.report[entry]
-        return dense
+__all__ = ["Annotations", "Duplicates", "read_annotations"]
 
 
 def read_annotations(
@@ -89,257 +34,281 @@ def read_annotations(
     *,
     format: str = "auto",
     columns: Mapping[str, str] | None = None,
+    votes: Mapping[Any, str] | None = None,
+    outcome_votes: Mapping[Any, str] | None = None,
+    scale: str | None = None,
+    low: str | None = None,
+    one_hot: Mapping[str, str] | None = None,
+    only: Mapping[str, Any] | None = None,
     duplicates: Duplicates = "error",
     pairs_by_text: bool = False,
     progress: Progress | None = None,
 ) -> Annotations:
-    """Read, check and code annotations.
+    """Read, check and code annotations; ``.reading`` of the result says what was understood.
 
     Args:
-        source: see `labelers.recorded.read.read_records`.
+        source: see `labelers.recorded.read.Source`.
         format: a key of `labelers.recorded.formats.FORMATS`, or ``auto``.
         columns: canonical name (``pair_id``, ..., ``round``, ``topic``) -> name in the source. With ``round`` (a number
             or a time) pairs go in the order in which their last report arrived; otherwise they keep the file's order.
-        duplicates: what to do when a labeler judged a pair twice: refuse, or keep the last report.
+            A dotted name reaches into a nested list of judgments; ``report: "annotator*"`` reads one column per
+            labeler.
+        votes: code of the report column -> ``A``, ``B``, ``tie`` or ``none`` (did not judge).
+        outcome_votes: code of the outcome column -> ``A``, ``B`` or ``none`` (not revealed).
+        scale: ``LOW:HIGH`` of a graded scale; read by `labelers.recorded.codes.graded`.
+        low: which response the low end of the scale prefers, ``A`` or ``B``.
+        one_hot: ``A``, ``B`` and perhaps ``tie`` -> the column that holds 1 where that was chosen.
+        only: column -> value: other records are left out; ``*`` keeps records in which the column is not empty.
+        duplicates: when a labeler judged a pair twice: refuse, keep the last report (by time if there is one), or take
+            the mean. An empty report never replaces another.
         pairs_by_text: recognise a pair by its prompt and its two responses, in either order, instead of by ``pair_id``
             (always so where the source has no pair ids).
-        progress: see `labelers.recorded.read.read_records`.
+        progress: told the bytes (files) or records (tables) read since the last call.
 
     Raises:
-        AnnotationError: with the file, the row, the key and the nearest valid choice.
+        AnnotationError: with the file, the row, the key and the nearest valid choice, or the options that answer.
+
+    Examples:
+        >>> rows = [{"pair_id": "p1", "labeler_id": who, "report": code} for who, code in (("ann", 1), ("bob", 2))]
+        >>> annotations = read_annotations(rows, votes={1: "A", 2: "B"})
+        >>> annotations.report.tolist()
+        [1.0, 0.0]
+        >>> print(annotations.reading)
+        <table> (long format): 1 pairs, 2 labelers, 2 reports; 0 abstained, 0 shown in the other order, 0 replaced by \
+a later one, 0 averaged, 0 left out.
+          report 1: 1 rows, response A better
+          report 2: 1 rows, response B better
+        Example: ann on pair p1: A is better than B.
     """
-    columns = dict(columns or {})
-    name = source_name(source)
-    for key in columns:
-        if key not in CANONICAL:
-            raise AnnotationError(
-                f"--column {key}=...: no such column{nearest(key, CANONICAL)}; valid: {', '.join(CANONICAL)}"
-            )
+    options = ReadOptions.make(
+        format=format,
+        columns=columns or {},
+        votes=votes or {},
+        outcome_votes=outcome_votes or {},
+        scale=scale,
+        low=low,
+        one_hot=one_hot or {},
+        only=only or {},
+        duplicates=duplicates,
+        pairs_by_text=pairs_by_text,
+    )
     if format != "auto" and format not in FORMATS:
         raise AnnotationError(
             f"format {format!r}: not known{nearest(format, FORMATS)}; valid: auto, {', '.join(FORMATS)}"
         )
-    if duplicates not in ("error", "last"):
-        raise AnnotationError(f"duplicates {duplicates!r}: valid are error and last")
-    builder = _Builder(name, pairs_by_text)
-    seen: set[str] = set()
-    for batch in read_records(source, progress):
-        if format == "auto":
-            format = detect_format(batch[0][1], columns, name)
-        seen.update(*(record for _, record in batch))
-        _add_batch(builder, batch, format, columns)
-    if not builder.labeler:
-        raise AnnotationError(f"{name}: there are no reports in it")
-    used = used_columns(format, columns)
-    for key, column in columns.items():
-        if used and column not in seen:
-            raise AnnotationError(
-                f"{name}: no column {column!r} (for {key}){nearest(column, seen)}; found: {_listed(seen)}"
-            )
-    ignored = sorted(str(c) for c in seen - used) if used else []
-    return builder.build(format, duplicates, ignored)
+    with Source(source, progress) as opened:
+        return _Reader(opened, options).read()
 
 
-def _add_batch(builder: _Builder, batch: Batch, format: str, columns: Mapping[str, str]) -> None:
-    importer = FORMATS[format]
-    for number, record in batch:
+class _Reader:
+    """One reading of one source."""
+
+    def __init__(self, source: Source, options: ReadOptions) -> None:
+        self.source, self.options, self.name = source, options, source.name
+        self.notes: list[str] = []
+        self.left_out = self.kept = 0
+        self.only_found: set[str] = set()
+        self.seen: dict[str, None] = {}
+
+    def read(self) -> Annotations:
+        """Return the annotations."""
+        batches = self.source.batches()
+        first = next(batches, None)
+        if first is None:
+            raise AnnotationError(f"{self.name}: there are no reports in it")
+        sample = Sample.of(self.name, [record for _, record in first])
+        self.seen.update(dict.fromkeys(sample.keys))
+        self._find_columns(sample)
+        importer = self._importer(sample)
+        if (found := self._by_column(sample, importer)) is not None:
+            return self._finished(*found, sample)
+        books = self._books(importer)
+        builder = Builder(self.name, self.options.pairs_by_text, *books, self._column("labeler_id"))
+        for batch in itertools.chain([first], batches):
+            self.seen.update(dict.fromkeys(str(key) for _, record in batch for key in record))
+            self._add(builder, self._kept(batch), importer)
+        return self._finished(builder.parts(), importer, books, sample)
+
+    def _by_column(
+        self, sample: Sample, importer: Importer
+    ) -> tuple[Parts, Importer, tuple[Codebook, Codebook]] | None:
+        """Return what a plain table says, read by column, if it is one."""
+        if not importer.plain or self.options.only or self.options.pairs_by_text:
+            return None
+        from truthful_rlhf.labelers.recorded.columnar import read_parts
+
+        books = self._books(importer)
+        names = {role: self._column(role) for role in ROLES}
+        parts = read_parts(self.source, names, importer.used or set(), list(sample.keys), books)
+        return None if parts is None else (parts, importer, books)
+
+    def _column(self, role: str) -> str:
+        return self.options.columns.get(role, role)
+
+    # ---- what the source is
+
+    def _find_columns(self, sample: Sample) -> None:
+        """Find columns without regard to case, with a note."""
+        lower = {key.lower(): key for key in sample.keys}
+        columns = dict(self.options.columns)
+        for role in ROLES:
+            wanted = columns.get(role, role)
+            found = lower.get(wanted.lower())
+            if wanted not in sample.keys and found is not None and (role in columns or found not in columns.values()):
+                columns[role] = found
+                self.notes.append(f"no column {wanted!r}: read {found!r} for {role}, which differs in case only")
+        self.options = self.options.model_copy(update={"columns": columns})
+
+    def _importer(self, sample: Sample) -> Importer:
+        options, name = self.options, self.options.format
+        if name == "auto":
+            name = detect_format(sample, options)
+        if name == "long" and not any(self._column(role) in self.seen for role in ("pair_id", "response_a")):
+            self._need_a_pair(sample)
         try:
-            for row in importer(record, columns):
-                builder.add(number, row)
+            return FORMATS[name].make(sample, options)
+        except ValueError as error:
+            raise AnnotationError(f"{self.name}: row 1: {error}") from None
         except KeyError as error:
             key = str(error.args[0])
-            raise AnnotationError(f"{builder.name}: row {number}: no {key!r}{nearest(key, map(str, record))}") from None
-        except ValueError as error:
-            raise AnnotationError(f"{builder.name}: row {number}: {error}") from None
-        except (TypeError, AttributeError, IndexError) as error:  # a list where a dict should be, and so on
-            raise AnnotationError(f"{builder.name}: row {number}: not a {format} record ({error})") from None
+            raise AnnotationError(f"{self.name}: row 1: no {key!r}{nearest(key, sample.keys)}") from None
+        except (TypeError, AttributeError, IndexError) as error:
+            raise AnnotationError(f"{self.name}: row 1: not a {name} record ({error})") from None
 
-
-def _listed(names: set[str]) -> str:
-    return ", ".join(sorted(map(str, names)))[:300]
-
-
-def _name(column: str, value: Any) -> str:
-    try:
-        return parse_name(value)
-    except ValueError as error:
-        raise ValueError(f"{column}: {error}") from None
-
-
-def _fingerprint(prompt: Any, first: Any, second: Any) -> int:
-    """Return 64 bits that tell one shown pair from another (a keyed hash: Python draws the key per process)."""
-    try:
-        return hash((prompt, first, second))
-    except TypeError:
-        raise ValueError("prompt and responses must be texts") from None
-
-
-class _Builder:
-    """Collects rows; knows each pair by its id or by its texts."""
-
-    def __init__(self, name: str, pairs_by_text: bool) -> None:
-        self.name = name
-        self.pairs_by_text = pairs_by_text
-        self.texts = PairTexts()
-        self.pair_index: dict[Any, int] = {}
-        self.pair_ids: list[str] = []
-        self.shown: list[int] = []  # fingerprint of each pair's texts as first shown
-        self.labeler_index: dict[Any, int] = {}
-        self.labeler_ids: list[str] = []
-        self.pair, self.labeler, self.row = array("q"), array("q"), array("q")
-        self.report, self.swapped = array("d"), array("b")
-        self.outcome, self.outcome_row = array("d"), array("q")
-        self.time = array("d")
-        self.topics: list[str] = []
-        self.has_texts = True
-
-    def add(self, number: int, row: Row) -> None:
-        """Add one report; raises ValueError without the row number."""
-        pair, swapped = self._pair(row)
-        labeler = self._labeler(row.labeler_id)
-        try:
-            report = parse_report(row.report)
-        except ValueError as error:
-            raise ValueError(f"report (labeler {row.labeler_id!r}, pair {self.pair_ids[pair]!r}): {error}") from None
-        self.pair.append(pair)
-        self.labeler.append(labeler)
-        self.row.append(number)
-        self.report.append(1.0 - report if swapped else report)
-        self.swapped.append(swapped)
-        if row.outcome is not None:
-            self._set_outcome(number, pair, row.outcome, swapped)
-        if row.round is not None:
-            time = parse_time(row.round)
-            if not self.time[pair] >= time:  # the latest; also replaces NaN
-                self.time[pair] = time
-        if row.topic is not None:
-            self._set_topic(pair, _name("topic", row.topic))
-
-    def _pair(self, row: Row) -> tuple[int, bool]:
-        """Return the pair's index, and whether its responses are shown the other way round than at first."""
-        shown = _fingerprint(row.prompt, row.response_a, row.response_b)
-        pair_id = "" if self.pairs_by_text else _name("pair_id", row.pair_id)
-        key: Any = pair_id or (shown,)
-        index = self.pair_index.get(key)
-        if index is not None and self.shown[index] == shown:
-            return index, False
-        turned = _fingerprint(row.prompt, row.response_b, row.response_a)
-        if index is None and not pair_id:
-            index = self.pair_index.get((turned,))
-        if index is None:
-            return self._new_pair(key, pair_id, row, shown), False
-        if self.shown[index] != turned:
-            raise ValueError(
-                f"pair {self.pair_ids[index]!r} has another prompt or other responses here than where it first occurs"
+    def _need_a_pair(self, sample: Sample) -> None:
+        columns = [self._column(role) for role in ("pair_id", "response_a")]
+        if not any("." in column and column not in sample.keys for column in columns):
+            raise AnnotationError(
+                f"{self.name}: row 1: a pair needs pair_id, or response_a and response_b (and a prompt)"
+                + pair_ways(sample, self.options)
             )
-        return index, True
 
-    def _new_pair(self, key: Any, pair_id: str, row: Row, shown: int) -> int:
-        texts = tuple(_name(key, getattr(row, key)) for key in ("prompt", "response_a", "response_b"))
-        if not pair_id:
-            if row.response_a is None or row.response_b is None:
-                raise ValueError("a pair needs pair_id, or response_a and response_b (and a prompt)")
-            whole = "\x1f".join([texts[0], *sorted(texts[1:])])
-            pair_id = "pair-" + hashlib.blake2b(whole.encode(), digest_size=8).hexdigest()
-        index = len(self.pair_ids)
-        self.pair_index[key] = index
-        self.pair_ids.append(pair_id)
-        self.shown.append(shown)
-        self.texts.append(*texts)
-        self.has_texts = self.has_texts and not any(v is None for v in (row.prompt, row.response_a, row.response_b))
-        self.outcome.append(math.nan)
-        self.outcome_row.append(0)
-        self.time.append(math.nan)
-        self.topics.append("")
-        return index
+    def _books(self, importer: Importer) -> tuple[Codebook, Codebook]:
+        options = self.options
+        scale = None
+        if options.scale is not None:
+            scale = (*options.scale_ends, -1.0 if options.low == "A" else 1.0)
+        comma = self.source.decimal_comma
+        reports = Codebook(importer.report_column, "report", options.votes, scale, comma)
+        return reports, Codebook(importer.outcome_column, "outcome", options.outcome_votes, None, comma)
 
-    def _labeler(self, value: Any) -> int:
-        index = self.labeler_index.get(value) if isinstance(value, Hashable) else None
-        if index is not None:
-            return index
-        name = _name("labeler_id", value)
-        if not name:
-            raise ValueError("labeler_id is empty")
-        index = self.labeler_index.setdefault(name, len(self.labeler_ids))
-        self.labeler_index[value] = index
-        if index == len(self.labeler_ids):
-            self.labeler_ids.append(name)
-        return index
+    # ---- rows
 
-    def _set_outcome(self, number: int, pair: int, value: Any, swapped: bool) -> None:
+    def _kept(self, batch: Batch) -> Iterator[tuple[int, dict[str, Any]]]:
+        for number, record in batch:
+            if all(self._matches(record, column, value) for column, value in self.options.only.items()):
+                self.kept += 1
+                yield number, record
+            else:
+                self.left_out += 1
+
+    def _matches(self, record: dict[str, Any], column: str, wanted: str) -> bool:
+        value = lookup(record, column)
+        if column in record or value is not None:
+            self.only_found.add(column)
         try:
-            outcome = parse_outcome(value)
-        except ValueError as error:
-            raise ValueError(f"outcome (pair {self.pair_ids[pair]!r}): {error}") from None
-        if math.isnan(outcome):
+            found = parse_id(value)
+        except ValueError:
+            return False
+        return bool(found) if wanted == "*" else found == parse_id(wanted)
+
+    def _add(self, builder: Builder, records: Iterable[tuple[int, dict[str, Any]]], importer: Importer) -> None:
+        rows, used = importer.rows, importer.used
+        for number, record in records:
+            try:
+                reports = 0
+                for row in rows(record):
+                    builder.add(number, row)
+                    reports += 1
+                if used is not None:
+                    builder.remember_unused(record, used, reports)
+            except KeyError as error:
+                key = str(error.args[0])
+                near = nearest(key, map(str, record))
+                raise AnnotationError(f"{builder.name}: row {number}: no {key!r}{near}") from None
+            except ValueError as error:
+                raise AnnotationError(f"{builder.name}: row {number}: {error}") from None
+            except (TypeError, AttributeError, IndexError) as error:  # a list where a dict should be, and so on
+                raise AnnotationError(
+                    f"{builder.name}: row {number}: not a {importer.format} record ({error})"
+                ) from None
+
+    # ---- checks at the end
+
+    def _finished(
+        self, parts: Parts, importer: Importer, books: tuple[Codebook, Codebook], sample: Sample
+    ) -> Annotations:
+        self._check_mapping(importer)
+        if not len(parts.pair):
+            why = f": --only left out all {self.left_out:,} records" if self.left_out else ""
+            raise AnnotationError(f"{self.name}: there are no reports in it{why}")
+        for book in books:
+            if book.unknown:
+                raise AnnotationError(self._first_unknown(parts, book) + values_not_understood(book, sample))
+            if book.is_ambiguous:
+                raise AnnotationError(f"{self.name}: {side_not_known(book, sample)}")
+        self._check_responses(parts, importer)
+        ignored = [] if importer.used is None else sorted(set(self.seen) - importer.used)
+        return finish(
+            parts,
+            importer.format,
+            self.options.duplicates,  # type: ignore[arg-type]  # checked when it was given
+            books,
+            ignored=ignored,
+            left_out=self.left_out,
+            notes=[*self.notes, *self.source.notes, *importer.notes],
+        )
+
+    def _check_responses(self, parts: Parts, importer: Importer) -> None:
+        """Refuse a table whose responses stand in two columns that nobody mapped."""
+        if importer.format not in ("long", "potato", "mturk") or self._column("response_a") in self.seen:
             return
-        outcome = 1.0 - outcome if swapped else outcome
-        known = self.outcome[pair]
-        if not math.isnan(known) and known != outcome:
-            raise ValueError(
-                f"outcome of pair {self.pair_ids[pair]!r} contradicts row {self.outcome_row[pair]}"
-                + (" (its responses are shown the other way round here)" if swapped else "")
-            )
-        self.outcome[pair], self.outcome_row[pair] = outcome, number
+        swapping = response_columns(parts.unused, parts.pair, parts.labeler_ids)
+        if swapping is not None:
+            has_prompt = self._column("prompt") in self.seen
+            reason = refuse_response_columns(swapping, self._column("pair_id"), has_prompt)
+            raise AnnotationError(f"{self.name}: {reason}")
 
-    def _set_topic(self, pair: int, topic: str) -> None:
-        if self.topics[pair] and topic and self.topics[pair] != topic:
-            raise ValueError(
-                f"topic of pair {self.pair_ids[pair]!r} is {topic!r} here and {self.topics[pair]!r} before"
-            )
-        self.topics[pair] = topic or self.topics[pair]
+    def _check_mapping(self, importer: Importer) -> None:
+        """Refuse a mapping that points nowhere."""
+        for column in self.options.only:
+            if column not in self.only_found and self.left_out:
+                raise AnnotationError(
+                    f"{self.name}: no column {column!r} (for --only){nearest(column, self.seen)}; "
+                    f"found: {_listed(self.seen)}"
+                )
+        for role, column in self.options.columns.items():
+            head = column.partition(".")[0]
+            there = column in self.seen or "*" in column or (head in self.seen and head != column)
+            if not (there if not importer.maps else role in importer.columns.found):
+                raise AnnotationError(
+                    f"{self.name}: no column {column!r} (for {role}){nearest(column, self.seen)}; "
+                    f"found: {_listed(self.seen)}"
+                )
 
-    def build(self, format: str, duplicates: Duplicates, ignored: list[str]) -> Annotations:
-        """Return the finished table, in round order."""
-        pair, labeler, row = (np.frombuffer(a, dtype=np.int64) for a in (self.pair, self.labeler, self.row))
-        report = np.frombuffer(self.report, dtype=np.float64)
-        swapped = np.frombuffer(self.swapped, dtype=np.int8).astype(bool)
-        times = np.frombuffer(self.time, dtype=np.float64)
-        rounds = np.argsort(times, kind="stable")  # NaN last; all NaN keeps the file's order
-        position = np.empty_like(rounds)
-        position[rounds] = np.arange(len(rounds))
-        order = np.lexsort((row, labeler, position[pair]))
-        key_pair, key_labeler = pair[order], labeler[order]
-        is_last = np.ones(len(order), dtype=bool)
-        is_last[:-1] = (key_pair[1:] != key_pair[:-1]) | (key_labeler[1:] != key_labeler[:-1])
-        if duplicates == "error" and not is_last.all():
-            self._refuse_duplicate(order, is_last, pair, labeler, row)
-        kept = order[is_last]
-        kept = kept[~np.isnan(report[kept])]
-        if not len(kept):
-            raise AnnotationError(f"{self.name}: every report is an abstention")
-        counts = np.bincount(position[pair[kept]], minlength=len(rounds))
-        return Annotations(
-            source=self.name,
-            format=format,
-            pair_ids=[self.pair_ids[k] for k in rounds],
-            labeler_ids=self.labeler_ids,
-            start=np.concatenate([[0], np.cumsum(counts)]),
-            labeler=labeler[kept].copy(),
-            report=report[kept].copy(),
-            swapped=swapped[kept],
-            outcome=np.frombuffer(self.outcome, dtype=np.float64)[rounds],
-            topic=[self.topics[k] for k in rounds] if any(self.topics) else None,
-            texts=self.texts.close(),
-            has_texts=self.has_texts,
-            text_row=rounds,
-            notes={
-                "rows": len(pair),
-                "reports": len(kept),
-                "abstentions": int(np.isnan(report[order[is_last]]).sum()),
-                "duplicates_replaced": int((~is_last).sum()),
-                "reports_in_swapped_order": int(swapped[kept].sum()),
-                "ignored_columns": ignored,
-            },
-        )
+    def _first_unknown(self, parts: Parts, book: Codebook) -> str:
+        code = book.unknown[0]
+        k = int(parts.row.searchsorted(code.first_row))
+        pair, labeler = parts.pair_ids[parts.pair[k]], parts.labeler_ids[parts.labeler[k]]
+        who = f"labeler {labeler!r}, pair {pair!r}" if book.kind == "report" else f"pair {pair!r}"
+        return f"{self.name}: row {code.first_row}: {book.kind} ({who}): {code.problem}"
 
-    def _refuse_duplicate(
-        self, order: IntArray, is_last: Any, pair: IntArray, labeler: IntArray, row: IntArray
-    ) -> None:
-        earlier = int(np.argmin(is_last))
-        first, second = order[earlier], order[earlier + 1]
-        raise AnnotationError(
-            f"{self.name}: row {row[second]}: labeler {self.labeler_ids[labeler[first]]!r} already judged pair "
-            f"{self.pair_ids[pair[first]]!r} in row {row[first]} ({int((~is_last).sum())} such reports in all); "
-            "--duplicates last keeps the later one"
-        )
+
+def detect_format(sample: Sample, options: ReadOptions) -> str:
+    """Return the format of a source from its first records, or raise naming the nearest columns.
+
+    A table with the canonical columns is a long one whatever else it holds; then come the tools, then whatever the user
+    has mapped as a long table.
+    """
+    tools = [name for name in FORMATS if name != "long"]
+    if options.one_hot or "*" in options.columns.get("report", ""):
+        tools = [name for name in tools if name in ("potato", "mturk")]
+    order = ["long", *tools] if sample.has("labeler_id", "report") else [*tools, "long"]
+    for name in order:
+        if FORMATS[name].matches(sample, options):
+            return name
+    raise AnnotationError(f"{sample.name}: {no_format(sample, options, FORMATS)}")
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(map(str, names)))[:300]

@@ -31,6 +31,11 @@ class PairTexts:
         if self._characters >= _FLUSH_CHARACTERS:
             self._flush()
 
+    def blank(self, n: int) -> None:
+        """Add ``n`` pairs without texts."""
+        for column in self._columns:
+            column.extend([""] * n)
+
     def close(self) -> PairTexts:
         """Finish writing."""
         if self._writer is None:

@@ -8,6 +8,7 @@ In a notebook, from a pandas table to a trained policy:
     result = aggregate_table(table, columns={"labeler_id": "annotator", "outcome": "expert"})
     result.soft_labels                      # DataFrame: prompt, chosen, rejected, soft_label, ...
     result.weights                          # DataFrame: labeler_id, weight, heaviest first
+    print(result.reading)                   # what every value was taken to mean
     SoftDPOTrainer(model, train_dataset=result.to_trl(), ...).train()
 
 Known elsewhere as: annotation quality control, label aggregation, annotator reports. An *audited pair* is a gold
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 
 from truthful_rlhf.aggregation.labeling import SoftLabelKind
+from truthful_rlhf.labelers.recorded.reading import Reading
 from truthful_rlhf.labelers.recorded.table import Duplicates, read_annotations
 from truthful_rlhf.pipeline.aggregate.campaign import AggregationSettings, CampaignResult, run_campaign
 from truthful_rlhf.pipeline.aggregate.exports import conversational, soft_label_frames
@@ -44,6 +46,11 @@ class AggregatedTable:
     """``labeler_id, weight`` after the last round, heaviest first."""
     campaign: CampaignResult
 
+    @property
+    def reading(self) -> Reading:
+        """What was read: counts, what every value was taken to mean, notes."""
+        return self.campaign.annotations.reading
+
     def to_trl(self, format: Literal["plain", "conversational"] = "plain") -> Dataset:
         """Return a ``datasets.Dataset`` that `SoftDPOTrainer` and `SoftRewardTrainer` train on."""
         from datasets import Dataset
@@ -63,7 +70,14 @@ def aggregate_table(
     labels: SoftLabelKind = "final",
     columns: Mapping[str, str] | None = None,
     format: str = "auto",
+    votes: Mapping[Any, str] | None = None,
+    outcome_votes: Mapping[Any, str] | None = None,
+    scale: str | None = None,
+    low: str | None = None,
+    one_hot: Mapping[str, str] | None = None,
+    only: Mapping[str, Any] | None = None,
     duplicates: Duplicates = "error",
+    pairs_by_text: bool = False,
     audit_rate: float = 1.0,
     options: Mapping[str, Any] | None = None,
     per_topic: bool = False,
@@ -81,7 +95,14 @@ def aggregate_table(
             outcome.
         columns: canonical name -> the table's name, e.g. ``{"labeler_id": "annotator", "outcome": "gold"}``.
         format: ``auto`` or a key of `labelers.recorded.formats.FORMATS`.
-        duplicates: ``error`` or ``last``, when a labeler judged a pair twice.
+        votes: code of the report column -> ``A``, ``B``, ``tie`` or ``none``.
+        outcome_votes: code of the outcome column -> ``A``, ``B`` or ``none``.
+        scale: ``LOW:HIGH`` of a graded scale, with ``low``, the response that its low end prefers.
+        low: ``A`` or ``B``.
+        one_hot: ``A``, ``B`` and perhaps ``tie`` -> the column that holds 1 where that was chosen.
+        only: column -> value of the rows that are read.
+        duplicates: ``error``, ``last`` or ``mean``, when a labeler judged a pair twice.
+        pairs_by_text: recognise pairs by their texts instead of their ids.
         audit_rate: share of the known outcomes that the rule may see.
         options: of the rule, such as ``{"eta": 0.3}``.
         per_topic: keep one set of weights per topic.
@@ -99,7 +120,19 @@ def aggregate_table(
         >>> result.soft_labels["chosen_is_a"].tolist(), bool(result.soft_labels["soft_label"][1] > 0.6)
         ([True, False], True)
     """
-    annotations = read_annotations(table, format=format, columns=columns, duplicates=duplicates)
+    annotations = read_annotations(
+        table,
+        format=format,
+        columns=columns,
+        votes=votes,
+        outcome_votes=outcome_votes,
+        scale=scale,
+        low=low,
+        one_hot=one_hot,
+        only=only,
+        duplicates=duplicates,
+        pairs_by_text=pairs_by_text,
+    )
     settings = AggregationSettings(rule, labels, audit_rate, options or {}, per_topic, seed)
     campaign = run_campaign(annotations, settings)
     weights = pd.DataFrame({"labeler_id": annotations.labeler_ids, "weight": campaign.weights})

@@ -22,7 +22,7 @@ def agreement_matrix(annotations: Annotations) -> tuple[IntArray, FloatArray]:
     """
     activity = np.bincount(annotations.labeler, minlength=annotations.n_labelers)
     active = np.argsort(-activity, kind="stable")[:_CONSIDERED]
-    reports = annotations.matrix(np.arange(min(annotations.n_pairs, _ROUNDS)))[:, active]
+    reports = annotations.matrix(np.arange(min(annotations.n_pairs, _ROUNDS)), active)
     agreement = np.full((len(active), len(active)), np.nan)
     for i in range(len(active)):
         distance = np.abs(reports - reports[:, i : i + 1])

@@ -142,8 +142,9 @@ def reveal(annotations: Annotations, audit_rate: float, rng: np.random.Generator
 
 def plain_labels(rule: str, annotations: Annotations) -> FloatArray:
     """Return the labels of a rule that never learns, shape ``(T,)`` (for comparison tables)."""
+    reports = annotations.packed()  # these rules treat all labelers alike
     unknown = np.full(annotations.n_pairs, np.nan)
-    return label_campaign(annotations, unknown, rule, "online", keep_weights=False).stated
+    return label_campaign(reports, unknown, rule, "online", keep_weights=False).stated
 
 
 def _topics(annotations: Annotations) -> list[str]:

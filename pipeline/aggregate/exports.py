@@ -58,9 +58,10 @@ def write_labels(result: CampaignResult, out: Path) -> list[Path]:
     with contextlib.ExitStack() as stack:
         writers = [stack.enter_context(_parquet_writer(path)) for path in paths]
         for frame in soft_label_frames(result):
-            tables = [frame, frame[_PLAIN], conversational(frame)][: len(writers)]
-            for write, table in zip(writers, tables, strict=True):
-                write(table)
+            writers[0](frame)
+            if result.annotations.has_texts:
+                writers[1](frame[_PLAIN])
+                writers[2](conversational(frame))
     return paths
 
 

@@ -49,21 +49,16 @@ def aggregate_into(
 
 
 def _provenance(result: CampaignResult, source: Any, columns: Mapping[str, str]) -> list[tuple[str, str]]:
-    notes = result.annotations.notes
+    reading = result.annotations.reading
     rows = [("source", f"{result.annotations.source} ({result.annotations.format} format)")]
     if is_file(source):
         with Path(source).open("rb") as file:
             rows.append(("SHA-256 of the source", hashlib.file_digest(file, "sha256").hexdigest()))
     if columns:
         rows.append(("columns", ", ".join(f"{name}={column}" for name, column in sorted(columns.items()))))
-    rows += [
-        ("rows read", f"{notes['rows']:,}"),
-        ("abstentions", f"{notes['abstentions']:,}"),
-        ("reports replaced by a later one", f"{notes['duplicates_replaced']:,}"),
-        ("reports with the responses in the other order", f"{notes['reports_in_swapped_order']:,}"),
-    ]
-    if ignored := notes["ignored_columns"]:
-        rows.append(("columns not used", ", ".join(ignored)))  # type: ignore[arg-type]
+    rows.append(("rows read", f"{reading.rows:,}"))
+    if reading.ignored_columns:
+        rows.append(("columns not used", ", ".join(reading.ignored_columns)))
     packages = ("truthful-rlhf", "numpy", "pyarrow", "matplotlib")
     rows.append(("versions", ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)))
     return rows

@@ -58,7 +58,7 @@ def analyse(result: CampaignResult, on_labeler: Callable[[int], None] = lambda l
         labelers=_labeler_rows(result, flags, gains, paid),
         flags=flags,
         alpha=alpha,
-        warnings=_warnings(result),
+        warnings=[*_warnings(result), *_alpha_warning(alpha)],
         findings=_findings(result, accuracy, flags),
         bonus_text=_BONUS_TEXT if paid is not None else None,
         gains_text=_gains_text(result, gains),
@@ -169,6 +169,17 @@ def _warnings(result: CampaignResult) -> list[str]:
     if unjudged:
         warnings.append(f"{unjudged:,} pairs have no report (every labeler abstained) and get no soft label.")
     return warnings
+
+
+def _alpha_warning(alpha: tuple[float, float, float]) -> list[str]:
+    """Return a warning if labelers contradict each other more than chance would."""
+    if not alpha[2] < 0.0:
+        return []
+    return [
+        f"Labelers contradict each other more than chance would: alpha's interval [{alpha[1]:.2f}, {alpha[2]:.2f}] "
+        "lies below 0. Often the two responses change places between the rows of one pair (map response_a and "
+        "response_b), or the column that tells pairs apart is another one (pair_id)."
+    ]
 
 
 def _findings(result: CampaignResult, accuracy: list[AccuracyRow], flags: list[dict[str, Any]]) -> list[str]:

@@ -190,7 +190,10 @@ def copies(annotations: Annotations, outcomes: FloatArray) -> list[Flag]:
     active = np.sort(np.argsort(-activity, kind="stable")[:_COPY_LABELERS])
     dense = annotations.matrix(np.arange(min(annotations.n_pairs, _COPY_ROUNDS)))
     outcomes = outcomes[: len(dense)]
-    total, count = np.nansum(dense, axis=1), (~np.isnan(dense)).sum(axis=1)
+    n_reports = int(annotations.start[len(dense)])  # sums over the reports, not over the matrix: it is mostly empty
+    rounds, report = annotations.round_of_report[:n_reports], annotations.report[:n_reports]
+    total = np.bincount(rounds, report, len(dense)).astype(np.float64)
+    count = np.bincount(rounds, minlength=len(dense))
     present = (~np.isnan(dense[:, active])).astype(np.float32)
     level = _LEVEL / max(1, len(active) * (len(active) - 1))
     flags = {}

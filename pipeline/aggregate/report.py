@@ -29,11 +29,16 @@ Provenance = list[tuple[str, str]]
 def write_labelers_json(result: CampaignResult, analysis: Analysis, provenance: Provenance, out: Path) -> Path:
     """Write ``labelers.json``: the campaign, the accuracy table, every labeler (heaviest first) and every flag."""
     content = {
+        "reading": result.annotations.reading.as_dict(),
         "campaign": {
             "source": result.annotations.source,
             "format": result.annotations.format,
             **facts(result),
-            **result.annotations.notes,
+            "rows": result.annotations.reading.rows,
+            "abstentions": result.annotations.reading.abstained,
+            "duplicates_replaced": result.annotations.reading.replaced,
+            "reports_in_swapped_order": result.annotations.reading.swapped,
+            "ignored_columns": list(result.annotations.reading.ignored_columns),
             "rule": result.rule.name,
             "labels": result.settings.labels,
             "warnings": analysis.warnings,
@@ -60,6 +65,7 @@ def write_html(result: CampaignResult, analysis: Analysis, provenance: Provenanc
         images,
         title=f"Labelers of {annotations.source}",
         source=annotations.source,
+        reading=annotations.reading,
         setting=_setting(result),
         facts=[(name.replace("_", " "), f"{value:,}") for name, value in facts(result).items()],
         warnings=analysis.warnings,

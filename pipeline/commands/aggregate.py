@@ -12,10 +12,18 @@ from truthful_rlhf.pipeline.commands.annotation_options import (
     DuplicatesOption,
     FileArgument,
     FormatOption,
+    LowOption,
+    OneHotOption,
+    OnlyOption,
     OrderOption,
+    OutcomeVoteOption,
     PairsByTextOption,
+    ScaleOption,
     TopicOption,
+    VoteOption,
+    code_options,
     column_mapping,
+    print_reading,
     read_with_progress,
     rule_options,
 )
@@ -62,13 +70,21 @@ def aggregate(
     seed: Annotated[int, typer.Option(help="Of the choice of audited pairs.", min=0)] = 0,
     format: FormatOption = "auto",
     column: ColumnOption = None,
+    vote: VoteOption = None,
+    outcome_vote: OutcomeVoteOption = None,
+    scale: ScaleOption = None,
+    low: LowOption = None,
+    one_hot: OneHotOption = None,
+    only: OnlyOption = None,
     duplicates: DuplicatesOption = "error",
     pairs_by_text: PairsByTextOption = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what was read, and stop.")] = False,
 ) -> None:
     """Turn annotations from many labelers into TRL-ready soft labels and a report on the labelers.
 
-    Reads JSONL, JSON, CSV, TSV or Parquet (one report per row), crowd-kit tables, Argilla and Label Studio exports,
-    MT-Bench votes, or a Hub data set. Writes soft_labels.parquet, trl_preference.parquet,
+    Reads JSONL, JSON, CSV, TSV or Parquet (one report per row; .gz and .zst too), exports of Argilla, Label Studio,
+    Prodigy, Potato and Mechanical Turk, crowd-kit tables, arena logs, LLM judges' pair files, or a Hub data set, and
+    says first what every value was taken to mean. Writes soft_labels.parquet, trl_preference.parquet,
     trl_preference_conversational.parquet, weights.parquet, labelers.json and report.html. The same file and options
     give the same bytes again.
 
@@ -77,6 +93,10 @@ def aggregate(
       truthful-rlhf aggregate votes.jsonl --out runs/votes
 
       truthful-rlhf aggregate votes.csv --column labeler_id=annotator --column report=score --gold-column expert
+
+      truthful-rlhf aggregate votes.csv --vote 1=A --vote 2=B --vote 0=tie --dry-run
+
+      truthful-rlhf aggregate votes.csv --scale 1:7 --low A
 
       truthful-rlhf aggregate votes.parquet --audit-rate 0.1 --order created_at --topic-column category
 
@@ -90,7 +110,19 @@ def aggregate(
 
     with clear_errors(AnnotationError, OSError):
         columns = column_mapping(column, outcome=gold_column, round=order, topic=topic_column)
-        annotations = read_with_progress(file, format, columns, duplicates, pairs_by_text)
+        annotations = read_with_progress(
+            file,
+            format=format,
+            columns=columns,
+            scale=scale,
+            low=low,
+            duplicates=duplicates,
+            pairs_by_text=pairs_by_text,
+            **code_options(vote, outcome_vote, one_hot, only),
+        )
+        print_reading(annotations.reading)
+        if dry_run:
+            return
         settings = AggregationSettings(
             rule=rule,
             labels=labels,  # type: ignore[arg-type]  # checked there

@@ -10,11 +10,15 @@ import typer
 import yaml
 
 if TYPE_CHECKING:
+    from truthful_rlhf.labelers.recorded.reading import Reading
     from truthful_rlhf.labelers.recorded.table import Annotations
 
 FileArgument = Annotated[str, typer.Argument(help="Annotation file, or hf://owner/name[:split].", show_default=False)]
 FormatOption = Annotated[
-    str, typer.Option(help="auto, long, crowdkit, argilla, labelstudio or mtbench; auto looks at the first record.")
+    str,
+    typer.Option(
+        help="The tool that wrote the file; auto looks at the first records. Wrong names list the valid ones."
+    ),
 ]
 ColumnOption = Annotated[
     list[str] | None,
@@ -34,7 +38,35 @@ TopicOption = Annotated[
     str | None, typer.Option(help="Column with each pair's topic: weights are kept per topic, audits are stratified.")
 ]
 DuplicatesOption = Annotated[
-    str, typer.Option(help="A labeler judged a pair twice: error refuses the file, last keeps the later report.")
+    str,
+    typer.Option(
+        help="A labeler judged a pair twice: error refuses the file, last keeps the later report (by --order or the "
+        "tool's own time), mean averages them."
+    ),
+]
+VoteOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="CODE=A|B|tie|none", help="What a code of the report column means. Repeatable."),
+]
+OutcomeVoteOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="CODE=A|B|none", help="What a code of the outcome column means. Repeatable."),
+]
+ScaleOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LOW:HIGH",
+        help="Reports are on a graded scale with these ends: P(A) = 1/(1 + 19^-x), x from -1 to 1. Needs --low.",
+    ),
+]
+LowOption = Annotated[str | None, typer.Option(metavar="A|B", help="Which response the low end of --scale prefers.")]
+OneHotOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="A=COLUMN", help="Column that is 1 where A was chosen; also for B and tie. Repeatable."),
+]
+OnlyOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="COLUMN=VALUE", help="Read only these rows; * stands for any value. Repeatable."),
 ]
 PairsByTextOption = Annotated[
     bool,
@@ -55,10 +87,25 @@ def column_mapping(given: Sequence[str] | None, **shortcuts: str | None) -> dict
     return columns | {name: source for name, source in shortcuts.items() if source is not None}
 
 
-def read_with_progress(
-    source: str, format: str, columns: dict[str, str], duplicates: str, pairs_by_text: bool
-) -> Annotations:
-    """Read annotations, with a progress bar where the size is known."""
+def code_options(
+    vote: Sequence[str] | None,
+    outcome_vote: Sequence[str] | None,
+    one_hot: Sequence[str] | None,
+    only: Sequence[str] | None,
+) -> dict[str, dict[str, str]]:
+    """Return what ``CODE=MEANING`` options say, as `read_annotations` takes it."""
+    from truthful_rlhf.labelers.recorded.codes import parse_pairs
+
+    return {
+        "votes": parse_pairs(vote, "--vote", "CODE=A, CODE=B, CODE=tie or CODE=none", at_last=True),
+        "outcome_votes": parse_pairs(outcome_vote, "--outcome-vote", "CODE=A, CODE=B or CODE=none", at_last=True),
+        "one_hot": parse_pairs(one_hot, "--one-hot", "A=COLUMN, B=COLUMN or tie=COLUMN"),
+        "only": parse_pairs(only, "--only", "COLUMN=VALUE"),
+    }
+
+
+def read_with_progress(source: str, **options: Any) -> Annotations:
+    """Read annotations, with a progress bar where the size is known; ``options`` are those of `read_annotations`."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
     from truthful_rlhf.labelers.recorded.read import is_file
@@ -69,14 +116,19 @@ def read_with_progress(
     shown = [TextColumn("reading"), BarColumn(), DownloadColumn(), TimeRemainingColumn()]
     with Progress(*shown, console=error_console, transient=True) as bar:
         task = bar.add_task("reading", total=total)
-        return read_annotations(
-            source,
-            format=format,
-            columns=columns,
-            duplicates=duplicates,  # type: ignore[arg-type]  # checked there
-            pairs_by_text=pairs_by_text,
-            progress=lambda n: bar.advance(task, n),
-        )
+        return read_annotations(source, progress=lambda n: bar.advance(task, n), **options)
+
+
+def print_reading(reading: Reading) -> None:
+    """Print what was read, before anything is made of it."""
+    from truthful_rlhf.pipeline.storage.console import console, print_table, shown
+
+    console.print(shown(f"Read {reading.source} ({reading.format} format): {reading.summary}."), soft_wrap=True)
+    rows = [(value.column, value.value, value.meaning, f"{value.rows:,}") for value in reading.values]
+    print_table("What the values were taken to mean", ("column", "value", "taken to mean", "rows"), rows, n_text=3)
+    console.print(shown(f"Example: {reading.example}"), soft_wrap=True)
+    for note in reading.notes:
+        console.print(shown(f"Note: {note}"), style="yellow", soft_wrap=True)
 
 
 def rule_options(given: list[str] | None, eta: float | None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import typer
 from truthful_rlhf.pipeline.commands.compare import OverridesArgument
 from truthful_rlhf.pipeline.commands.simulate import PanelOption
 
-ANNOTATION_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+ANNOTATION_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt", ".parquet", ".gz", ".zst")
 
 
 def audit(

@@ -13,9 +13,17 @@ from truthful_rlhf.pipeline.commands.annotation_options import (
     DuplicatesOption,
     FileArgument,
     FormatOption,
+    LowOption,
+    OneHotOption,
+    OnlyOption,
+    OutcomeVoteOption,
     PairsByTextOption,
+    ScaleOption,
     TopicOption,
+    VoteOption,
+    code_options,
     column_mapping,
+    print_reading,
     read_with_progress,
 )
 from truthful_rlhf.pipeline.storage.console import clear_errors, console
@@ -33,6 +41,12 @@ def audit_plan(
     ] = None,
     format: FormatOption = "auto",
     column: ColumnOption = None,
+    vote: VoteOption = None,
+    outcome_vote: OutcomeVoteOption = None,
+    scale: ScaleOption = None,
+    low: LowOption = None,
+    one_hot: OneHotOption = None,
+    only: OnlyOption = None,
     duplicates: DuplicatesOption = "error",
     pairs_by_text: PairsByTextOption = False,
 ) -> None:
@@ -59,7 +73,17 @@ def audit_plan(
 
     with clear_errors(AnnotationError, OSError):
         columns = column_mapping(column, outcome=gold_column, topic=topic_column)
-        annotations = read_with_progress(file, format, columns, duplicates, pairs_by_text)
+        annotations = read_with_progress(
+            file,
+            format=format,
+            columns=columns,
+            scale=scale,
+            low=low,
+            duplicates=duplicates,
+            pairs_by_text=pairs_by_text,
+            **code_options(vote, outcome_vote, one_hot, only),
+        )
+        print_reading(annotations.reading)
         seed = secrets.randbits(63) if seed is None else seed
         weights = run_campaign(annotations, AggregationSettings()).weights
         plan = plan_audit(annotations, budget, np.random.default_rng(seed), weights)

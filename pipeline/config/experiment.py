@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from truthful_rlhf.labelers.checked import LocalPath
 from truthful_rlhf.labelers.panels import Panels
+from truthful_rlhf.labelers.recorded.options import ReadOptions
 from truthful_rlhf.pipeline.config.loading import Section, load_section
 from truthful_rlhf.pipeline.config.rule import RuleSection
 from truthful_rlhf.pipeline.config.training import DPOSettings, PolicySettings, SamplingSettings
@@ -46,6 +47,7 @@ class PairsSection(Section):
     file: Path | None = Field(
         None, description="an annotation file: its pairs are trained on, its outcomes are the truth where it has them"
     )
+    read: ReadOptions = Field(ReadOptions(), description="how to read the file, such as {votes: {1: A, 2: B}}")
 
 
 class GoldSection(Section):

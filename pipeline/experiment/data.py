@@ -55,7 +55,10 @@ def build_pairs(experiment: Experiment, seed: int) -> str:
 
     def build(scratch: Path) -> None:
         if experiment.config.pairs.file is not None:
-            write_table(scratch / output, recorded_pairs(experiment.config.pairs.file, experiment.gold))
+            write_table(
+                scratch / output,
+                recorded_pairs(experiment.config.pairs.file, experiment.gold, experiment.config.pairs.read),
+            )
             return
         prompts, _ = experiment.prompts(seed)
         n = experiment.config.pairs.responses_per_prompt

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from truthful_rlhf.labelers import Pairs
+from truthful_rlhf.labelers.recorded.options import ReadOptions
 from truthful_rlhf.labelers.recorded.read import AnnotationError
 from truthful_rlhf.labelers.recorded.table import read_annotations
 from truthful_rlhf.pipeline.experiment.prompts import Prompt
@@ -48,13 +49,13 @@ def pair_off(prompts: list[Prompt], responses: list[list[str]], gold: GoldReward
     )
 
 
-def recorded_pairs(path: Path, gold: GoldReward) -> pd.DataFrame:
+def recorded_pairs(path: Path, gold: GoldReward, read: ReadOptions | None = None) -> pd.DataFrame:
     """Return the pairs of an annotation file, each once: ``PAIR_COLUMNS``, and ``recorded_outcome`` (NaN: not known).
 
     Raises:
         AnnotationError: the file is not readable, or a pair lacks its texts.
     """
-    annotations = read_annotations(path)
+    annotations = read_annotations(path, **(read or ReadOptions()).model_dump())
     if not annotations.has_texts:
         raise AnnotationError(f"{path}: a policy is trained on texts: every pair needs prompt, response_a, response_b")
     table = annotations.texts.take(annotations.text_row).to_pandas()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +63,7 @@ def audit_recorded(path: Path, config: AuditConfig, out: Path) -> None:
                     }
                     for gain in found
                 ]
-    notes = _reading(rows, config, annotations.notes)
+    notes = _notes(rows, config, annotations.reading.replaced)
     _report(pd.DataFrame(rows), path, config, out, notes)
 
 
@@ -125,7 +124,7 @@ def _report(gains: pd.DataFrame, path: Path, config: AuditConfig, out: Path, not
     console.print(f"Written to {out}: audit.md and gains.csv (all labelers, rules and objectives)")
 
 
-def _reading(rows: list[dict[str, Any]], config: AuditConfig, found: Mapping[str, Any]) -> list[str]:
+def _notes(rows: list[dict[str, Any]], config: AuditConfig, replaced: int) -> list[str]:
     notes = [
         "Gain: the best of constant scales, shifts and a flip, chosen on a random half of the pairs and measured on"
         f" the other half, mean [smallest, largest] of {config.splits} random halvings; relative to what the recorded"
@@ -136,6 +135,6 @@ def _reading(rows: list[dict[str, Any]], config: AuditConfig, found: Mapping[str
     n_skipped = len({row["labeler_id"] for row in rows if np.isnan(row["gain"])})
     if n_skipped:
         notes.append(f"{n_skipped} labelers have fewer than {FEWEST_REPORTS} reports with an outcome: not audited.")
-    if replaced := found.get("duplicates_replaced"):
+    if replaced:
         notes.append(f"{replaced} reports were replaced by a later one of the same labeler on the same pair.")
     return notes

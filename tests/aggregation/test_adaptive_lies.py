@@ -11,8 +11,8 @@ import pytest
 from tests.aggregation.test_label_incentives import exact_mean, rule
 from truthful_rlhf.aggregation import make_aggregator
 from truthful_rlhf.aggregation.base import FloatArray
-from truthful_rlhf.aggregation.rules.compiled.examined import lottery_chances
 from truthful_rlhf.aggregation.game.adaptive_lies import RULES, SmallGame, _nearby, best_adaptive_lie
+from truthful_rlhf.aggregation.rules.compiled.examined import lottery_chances
 from truthful_rlhf.aggregation.rules.quantile_labels import LABELS
 from truthful_rlhf.aggregation.two_labelers import process_of
 

@@ -19,8 +19,8 @@ import pytest
 from tests.aggregation.test_theorems import adversary
 from truthful_rlhf.aggregation import run_online
 from truthful_rlhf.aggregation.base import FloatArray
-from truthful_rlhf.aggregation.rules.examined import Examined, examined_regret_bound
 from truthful_rlhf.aggregation.rules.compiled.examined import examine, lottery_chances
+from truthful_rlhf.aggregation.rules.examined import Examined, examined_regret_bound
 
 SECRET = b"a secret that only the owner of the campaign has"
 NAN = float("nan")

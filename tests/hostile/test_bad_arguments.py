@@ -37,7 +37,7 @@ CASES: list[tuple[str, str, str]] = [
     ("aggregate votes.csv --format labelstudio", "AnnotationError", "row 1: no 'data'"),
     ("aggregate votes.csv --format mtbench", "AnnotationError", "row 1: no 'model_a'"),
     ("aggregate votes.csv --format crowdkit", "AnnotationError", "row 1: no 'label'"),
-    ("aggregate votes.csv --duplicates first", "AnnotationError", "duplicates 'first': valid are error and last"),
+    ("aggregate votes.csv --duplicates first", "AnnotationError", "duplicates 'first': valid are error, last and mean"),
     ("aggregate votes.csv --column report", "AnnotationError", "write NAME=SOURCE"),
     ("aggregate votes.csv --column =report", "AnnotationError", "write NAME=SOURCE"),
     ("aggregate votes.csv --column report=", "AnnotationError", "write NAME=SOURCE"),

@@ -176,7 +176,7 @@ CALLS: dict[str, tuple[Callable[[], Any], str]] = {
     ),  # type: ignore[arg-type]
     "duplicates of a table": (
         lambda: aggregate_table(good_rows(), duplicates="frist"),  # type: ignore[arg-type]
-        "duplicates 'frist': valid are error and last",
+        "duplicates 'frist': valid are error, last and mean",
     ),
     "topics of a table": (lambda: aggregate_table(good_rows(), per_topic=True), "need a topic column"),
     "data set without labels": (

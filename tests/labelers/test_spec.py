@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from truthful_rlhf.labelers import (
@@ -77,6 +78,7 @@ def test_a_key_in_the_config_is_refused_without_being_shown(entry: dict[str, Any
         {"name": "llm", "kind": "judge", "model": "folder", "persona": "verbose", "batch_size": 2},
         {**REMOTE, "count": 2, "votes": 3, "api_key_env": "KEY"},
         {"name": "people", "kind": "recorded", "file": "a.jsonl", "labeler": "ann"},
+        {"name": "people", "kind": "recorded", "file": "a.jsonl", "read": {"votes": {1: "A", 2: "B"}}},
     ],
 )
 def test_the_resolved_config_describes_the_same_entry(entry: dict[str, Any]) -> None:
@@ -124,3 +126,20 @@ def test_recorded_people_sit_on_a_panel_under_their_own_names(tmp_path: Path) ->
     assert [type(labeler) for labeler in only_bob] == [RecordedLabeler]
     with pytest.raises(ValueError, match="did you mean 'bob'"):
         labelers_of(name="b", kind="recorded", file=file, labeler="bobb")
+
+
+def test_a_recorded_entry_says_how_its_file_is_to_be_read(tmp_path: Path) -> None:
+    """Votes 1 and 2 mean nothing by themselves; the entry says that 1 is the first response."""
+    rows = "".join(f'{{"pair_id": "p{k}", "who": "ann", "vote": {k}}}\n' for k in (1, 2))
+    file = tmp_path / "people.jsonl"
+    file.write_text(rows, encoding="utf-8")
+    entry = yaml.safe_load(
+        f"{{name: people, kind: recorded, file: {file}, "
+        "read: {columns: {labeler_id: who, report: vote}, votes: {1: A, 2: B}}}"
+    )
+    (ann,) = labelers_of(**entry)
+    assert ann.belief(Pairs(["p1", "p2"], ["", ""], ["", ""], ["", ""])).tolist() == [1.0, 0.0]
+    with pytest.raises(ValueError, match="--vote 1=first: a code means one of A, B, tie, none"):
+        LabelerSpec(name="x", kind="recorded", file=file, read={"votes": {1: "first"}})
+    with pytest.raises(ValueError, match="'read' does not apply to kind 'judge'"):
+        LabelerSpec(name="x", kind="judge", model="m", read={"votes": {1: "A"}})

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from truthful_rlhf.labelers.recorded.formats import FORMATS, detect_format
-from truthful_rlhf.labelers.recorded.read import AnnotationError
-from truthful_rlhf.labelers.recorded.table import Annotations, read_annotations
+from truthful_rlhf.labelers.recorded.errors import AnnotationError
+from truthful_rlhf.labelers.recorded.formats import FORMATS, Sample
+from truthful_rlhf.labelers.recorded.options import ReadOptions
+from truthful_rlhf.labelers.recorded.table import Annotations, detect_format, read_annotations
 
 
 def reports(annotations: Annotations) -> dict[tuple[str, str], float]:
@@ -81,7 +82,7 @@ LONG = {"pair_id": "p", "labeler_id": "ann", "report": 0.5}
     ],
 )
 def test_formats_are_told_apart(name: str, record: dict[str, Any]) -> None:
-    assert detect_format(record, {}, "file") == name
+    assert detect_format(Sample.of("file", [record]), ReadOptions()) == name
     assert name in FORMATS
 
 
@@ -92,7 +93,7 @@ def test_argilla(record: dict[str, Any], tmp_path: Path) -> None:
     annotations = read_annotations(path)
     expected = {"u1": 1.0, "u2": 0.0, "u3": 0.5}
     assert reports(annotations) == {(pair, who): value for pair in ("r1", "r2") for who, value in expected.items()}
-    assert annotations.notes["abstentions"] == 2
+    assert annotations.reading.abstained == 2
     assert texts(annotations, 0) == ("2+2?", "4", "5")
 
 
@@ -120,7 +121,7 @@ def test_an_unknown_field_is_answered_with_the_nearest() -> None:
 def test_label_studio() -> None:
     annotations = read_annotations([LABEL_STUDIO])
     assert reports(annotations) == {("12", "3"): 1.0, ("12", "d@x.org"): 0.0}
-    assert annotations.notes["abstentions"] == 1
+    assert annotations.reading.abstained == 1
     np.testing.assert_array_equal(annotations.outcome, [0.0])
     assert "9" not in annotations.labeler_ids, "the ground truth is no labeler"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bz2
+import codecs
 import gzip
 import json
 import tracemalloc
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from truthful_rlhf.labelers.recorded.read import MAX_RECORD_BYTES, AnnotationError, read_records
@@ -83,13 +86,59 @@ def test_a_broken_file_is_refused_with_its_row(tmp_path: Path, name: str, conten
         records(write(tmp_path / name, content))
 
 
-def test_compressed_files_are_not_opened(tmp_path: Path) -> None:
+def test_archives_are_not_opened(tmp_path: Path) -> None:
     bomb = tmp_path / "bomb.zip"
     with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.jsonl", "0" * 10_000_000)
-    for path in (bomb, write(tmp_path / "a.jsonl", gzip.compress(b'{"x": 1}'))):
-        with pytest.raises(AnnotationError, match="compressed files are not opened"):
+    for path in (bomb, write(tmp_path / "a.jsonl", bz2.compress(b'{"x": 1}'))):
+        with pytest.raises(AnnotationError, match=r"of compressed files only .gz and .zst are opened"):
             records(path)
+    with pytest.raises(AnnotationError, match=r"Excel workbooks are not read.*save the sheet as 'CSV UTF-8'"):
+        records(write(tmp_path / "a.xlsx", bomb.read_bytes()))
+
+
+@pytest.mark.parametrize("pack", ["gz", "zst"])
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "json", "txt"])
+def test_packed_files_are_read_like_unpacked_ones(tmp_path: Path, kind: str, pack: str) -> None:
+    content = {"csv": "x,y\n1,é\n2,b\n", "json": '[{"x": 1, "y": "é"}, {"x": 2, "y": "b"}]'}
+    text = content.get(kind, '{"x": 1, "y": "é"}\n{"x": 2, "y": "b"}\n').encode()
+    packed = gzip.compress(text) if pack == "gz" else pa.compress(text, codec="zstd", asbytes=True)
+    path = write(tmp_path / f"rows.{kind}.{pack}", packed)
+    assert [(n, str(r["x"]), r["y"]) for n, r in records(path)] == [(1, "1", "é"), (2, "2", "b")]
+
+
+def test_a_bomb_is_refused_at_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("truthful_rlhf.labelers.recorded.files.MAX_UNPACKED_BYTES", 3 * 2**20)
+    small = write(tmp_path / "small.jsonl.gz", gzip.compress(b'{"x": 1}\n' * 300_000))
+    assert len(records(small)) == 300_000
+    bomb = write(tmp_path / "bomb.jsonl.gz", gzip.compress(b'{"x": 1}\n' * 1_000_000))
+    with pytest.raises(AnnotationError, match=r"bomb.jsonl.gz: unpacks to more than"):
+        records(bomb)
+    with pytest.raises(AnnotationError, match=r"cut.jsonl.gz: cannot be unpacked"):
+        records(write(tmp_path / "cut.jsonl.gz", small.read_bytes()[:-200]))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-8-sig"])
+def test_encodings_with_a_byte_order_mark(tmp_path: Path, encoding: str) -> None:
+    text = "x\ty\n1\té\n2\t😀\n"
+    bom = codecs.BOM_UTF16_BE if encoding == "utf-16-be" else b""
+    path = write(tmp_path / "a.tsv", bom + text.encode(encoding))
+    assert [r for _, r in records(path)] == [{"x": "1", "y": "é"}, {"x": "2", "y": "😀"}]
+
+
+def test_one_object_that_holds_a_table(tmp_path: Path) -> None:
+    frame = pd.DataFrame([{"x": 1, "y": "a"}, {"x": 2, "y": "b"}, {"x": 3, "y": "c"}])
+    rows = frame.to_dict("records")
+    for orient in ("columns", "split", "table"):
+        path = tmp_path / f"{orient}.json"
+        frame.to_json(path, orient=orient, indent=1)
+        found = [{key: record[key] for key in ("x", "y")} for _, record in records(path)]
+        assert found == rows, orient
+    for content in ({"data": rows}, {"version": "1", "data": rows}, {"rows": rows}):
+        assert [r for _, r in records(write(tmp_path / "a.json", json.dumps(content, indent=2)))] == rows
+        assert [r for _, r in records(write(tmp_path / "a.json", json.dumps(content)))] == rows
+    single = {"x": 1, "annotations": [{"y": 2}], "data": {"z": 1}}
+    assert [r for _, r in records(write(tmp_path / "a.json", json.dumps(single, indent=2)))] == [single]
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.json"])

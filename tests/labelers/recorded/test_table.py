@@ -34,7 +34,7 @@ def test_reports_votes_ties_and_abstentions() -> None:
     annotations = read_annotations([row("p", f"l{k}", value) for k, value in enumerate(values)])
     expected = {"l0": 0.3, "l1": 0.3, "l2": 1.0, "l3": 0.0, "l4": 0.5, "l5": 1.0, "l6": 1.0, "l11": 0.5, "l12": 1.0}
     assert table(annotations) == {("p", name): value for name, value in expected.items()}
-    assert annotations.notes["abstentions"] == 4
+    assert annotations.reading.abstained == 4
     assert annotations.n_labelers == len(values), "someone who abstains is still a labeler"
 
 
@@ -52,7 +52,7 @@ def test_a_pair_shown_the_other_way_round_is_merged_and_flipped() -> None:
         np.testing.assert_allclose(annotations.report, [0.9, 0.8, 0.1])
         assert annotations.swapped.tolist() == [False, True, False]
         np.testing.assert_array_equal(annotations.outcome, [1.0, np.nan])
-        assert annotations.notes["reports_in_swapped_order"] == 1
+        assert annotations.reading.swapped == 1
 
 
 def test_without_pair_ids_the_texts_identify_the_pair_in_either_order() -> None:
@@ -77,12 +77,34 @@ def test_different_ids_are_different_pairs_even_with_equal_texts() -> None:
 
 def test_duplicates_are_refused_or_the_last_one_wins() -> None:
     rows = [row("p", "ann", 0.1), row("p", "bob", 0.2), row("p", "ann", 0.9), row("p", "ann", None)]
-    with pytest.raises(AnnotationError, match=r"row 3: labeler 'ann' already judged pair 'p' in row 1 \(2 such"):
+    with pytest.raises(AnnotationError, match=r"row 3: labeler 'ann' already judged pair 'p' in row 1 \(1 such"):
         read_annotations(rows)
     assert table(read_annotations(rows[:3], duplicates="last")) == {("p", "ann"): 0.9, ("p", "bob"): 0.2}
-    assert table(read_annotations(rows, duplicates="last")) == {("p", "bob"): 0.2}, (
-        "a withdrawn report is an abstention"
-    )
+    last = read_annotations(rows, duplicates="last")
+    assert table(last) == {("p", "ann"): 0.9, ("p", "bob"): 0.2}, "an empty report replaces nothing"
+    assert last.reading.replaced == 1
+    mean = read_annotations(rows, duplicates="mean")
+    assert table(mean) == pytest.approx({("p", "ann"): 0.5, ("p", "bob"): 0.2})
+    assert (mean.reading.averaged, mean.reading.replaced) == (2, 0)
+
+
+def test_a_judge_of_both_orders_is_averaged_and_leans_to_no_side() -> None:
+    """0.9 for the first shown and, turned, 0.9 for the first shown again: no opinion, all position."""
+    rows = [row("p", "judge", 0.9), swapped(row("p", "judge", 0.9)), row("q", "judge", 0.2), row("q", "judge", None)]
+    with pytest.raises(AnnotationError, match=r"the responses were shown in both orders(.|\n)*--duplicates mean"):
+        read_annotations(rows)
+    annotations = read_annotations(rows, duplicates="mean")
+    assert table(annotations) == pytest.approx({("p", "judge"): 0.5, ("q", "judge"): 0.2})
+    assert annotations.swapped.tolist() == [False, False]
+    assert (annotations.reading.swapped, annotations.reading.averaged) == (1, 2)
+
+
+def test_last_goes_by_time_where_there_is_one() -> None:
+    rows = [row("p", "ann", 0.9, when="2024-02-02"), row("p", "ann", 0.1, when="2024-01-01")]
+    assert table(read_annotations(rows, duplicates="last")) == {("p", "ann"): 0.1}, "the file's order"
+    by_time = read_annotations(rows, duplicates="last", columns={"round": "when"})
+    assert table(by_time) == {("p", "ann"): 0.9}
+    assert by_time.reading.replaced == 1
 
 
 def test_contradictions_about_a_pair_are_refused() -> None:
@@ -135,7 +157,7 @@ def test_ids_may_be_numbers_and_unknown_columns_are_listed_not_kept() -> None:
     annotations = read_annotations(rows)
     assert annotations.pair_ids == ["7", "8"]
     assert annotations.labeler_ids == ["1", "2"]
-    assert annotations.notes["ignored_columns"] == ["mood"]
+    assert annotations.reading.ignored_columns == ("mood",)
 
 
 def test_wrong_names_are_answered_with_the_nearest_right_one() -> None:
@@ -191,4 +213,4 @@ def test_real_files() -> None:
     with pytest.raises(AnnotationError, match="row 203: labeler 'Lulu Lemonade' already judged"):
         read_annotations(DATA / "nyu_debate.jsonl")
     debate = read_annotations(DATA / "nyu_debate.jsonl", duplicates="last", columns={"round": "time_ms"})
-    assert (debate.n_pairs, debate.n_labelers, debate.notes["duplicates_replaced"]) == (305, 20, 2)
+    assert (debate.n_pairs, debate.n_labelers, debate.reading.replaced) == (305, 20, 2)

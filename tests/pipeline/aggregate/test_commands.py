@@ -69,7 +69,7 @@ def test_without_outcomes_it_says_so_and_suggests_what_to_do(file: Path, tmp_pat
         (["--column", "labeler_id"], "write NAME=SOURCE"),
         (["--column", "labeler=at"], "did you mean 'labeler_id'"),
         (["--labels", "last"], "valid are final, online, reweighted, recalibrated"),
-        (["--duplicates", "first"], "valid are error and last"),
+        (["--duplicates", "first"], "valid are error, last and mean"),
         (["--format", "argila"], "did you mean 'argilla'"),
         (["--gold-column", "gold", "--audit-rate", "0"], "audit rate must be in"),
         (["--topic-column", "labeler_id"], "row 2: topic of pair 'p0000' is"),

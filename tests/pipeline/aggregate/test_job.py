@@ -124,6 +124,31 @@ def test_labelers_json_has_what_the_page_shows(tmp_path: Path) -> None:
     assert result.annotations.n_labelers == 4
 
 
+def test_what_was_read_stands_first(tmp_path: Path) -> None:
+    rows = campaign_rows(20, known=False)
+    for row in rows:
+        row["report"] = {0.0: "right", 1.0: "left"}[row["report"]]
+    result, _ = run(tmp_path, rows)
+    reading = json.loads((tmp_path / "labelers.json").read_text())["reading"]
+    assert reading == json.loads(json.dumps(result.annotations.reading.as_dict()))
+    assert {value["value"]: value["meaning"] for value in reading["values"]} == {
+        "left": "response A better",
+        "right": "response B better",
+    }
+    page = (tmp_path / "report.html").read_text()
+    assert page.index("What was read") < page.index("<h2>Soft labels</h2>")
+    assert '<td class="text">left</td>' in page
+
+
+def test_disagreement_beyond_chance_is_said(tmp_path: Path) -> None:
+    """Two who always contradict each other; then two who agree."""
+    reports = np.array([[t % 2, 1 - t % 2] for t in range(40)], dtype=float)
+    _, analysis = run(tmp_path / "a", rows_of(reports))
+    assert any("contradict each other more than chance" in warning for warning in analysis.warnings)
+    _, analysis = run(tmp_path / "b", rows_of(reports[:, [0, 0]]))
+    assert not any("contradict each other" in warning for warning in analysis.warnings)
+
+
 def test_gains_and_bonuses_are_reported_for_the_mechanism_only() -> None:
     annotations = read_annotations(campaign_rows())
     learned = analyse(run_campaign(annotations, AggregationSettings()))
