@@ -1,11 +1,10 @@
 """Every rule and kind of label with the same audits: is what the outcomes buy under our rule what they buy elsewhere?
 
-Panels (``aggregation/populations.yaml``, with the campaign of ``aggregation.game.campaigns``): honest, biased
-majority, colluding
-bloc, sleepers, topic liars; *copies*, six accounts that repeat one ordinary labeler beside an expert and three honest
-ones; *judges*, thirty correlated LLM judges (``benchmarks.correlated_judges``). A and B are exchanged in a random half
-of the pairs, so that no rule can learn which side a bias favours. Exactly the stated share of the pairs is audited, at
-random. Two real crowds are added where their files are present (``benchmarks.real_annotations``).
+Panels: those that ship (``labelers/panels.yaml``) honest, biased majority, colluding bloc, sleepers and topic liars,
+who judge pairs as in ``simulate``; *copies*, six accounts of one ordinary labeler beside an expert and three honest ones;
+*judges*, thirty correlated LLM judges (``benchmarks.correlated_judges``). A and B are exchanged in a random half of the
+pairs, so that no rule can learn which side a bias favours. Exactly the stated share of the pairs is audited, at random.
+Two real crowds are added where their files are present (``benchmarks.real_annotations``).
 
 Accuracy and log loss (labels clipped to [.01, .99]) of the labels on unaudited pairs against outcomes. Every draw is a
 new campaign; of real crowds, a new order and a new choice of audits. Every number of draws is fixed beforehand.
@@ -28,27 +27,25 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 from scipy.stats import norm
 from tqdm import tqdm
 
-import aggregation
 from benchmarks.correlated_judges import panel as judges
 from benchmarks.real_annotations import DATA, FILES, load
-from benchmarks.real_annotations import final as labels_after
-from truthful_rlhf.aggregation import AGGREGATORS, make_aggregator, recalibrate, run_online
+from truthful_rlhf.aggregation import AGGREGATORS, label_campaign, make_aggregator, recalibrate, run_online
 from truthful_rlhf.aggregation.audits import held_out_labels
 from truthful_rlhf.aggregation.base import BoolArray, FloatArray, IntArray
-from truthful_rlhf.aggregation.game.campaigns import draw_campaigns, reports_in
-from truthful_rlhf.aggregation.game.population import Population, population_from_mapping
 from truthful_rlhf.aggregation.rules.logistic import Logistic
 from truthful_rlhf.aggregation.stacking import stack_labels
 from truthful_rlhf.aggregation.statistics import hits
+from truthful_rlhf.labelers import LabelerSpec, Panel, ReportContext
+from truthful_rlhf.labelers.panels import built_in_panels
+from truthful_rlhf.pipeline.config.game import BUNDLED_TOPICS
+from truthful_rlhf.pipeline.game.campaigns import judge_pairs
 
 ABOUT = "every rule and kind of label with equal audits, and what is lost against each peer (about 10 minutes)"
 
@@ -61,16 +58,14 @@ SLOW = {"dawid_skene": 20, "glad": 2, "mace": 2}
 BLIND = ("glad", "mace")
 """They see no outcomes: a fit serves every audit rate."""
 OURS, FINAL = "online_weighted, stacked", "online_weighted, final"
-NOT_PEERS = ("online_weighted", "linear_weighted", "hedge", "elf", "examined", *BLIND)
+NOT_PEERS = ("online_weighted", "linear_weighted", "hedge", "examined", *BLIND)
 """Our own family, and rules that are measured on few draws."""
 TARGETS = {"accuracy": 0.01, "log loss": 0.02}
-COPIES = {
-    "groups": [
-        {"kind": "expert", "n": 1},
-        {"kind": "noisy", "n": 3, "noise": 1.0},
-        {"kind": "colluding", "n": 6, "noise": 1.5, "bias": 0.0, "shift": 0.0},
-    ]
-}
+COPIES = [
+    {"name": "expert", "persona": "expert"},
+    {"name": "honest", "count": 3, "persona": "noisy"},
+    {"name": "copies", "count": 6, "persona": "noisy", "strategy": {"name": "collude", "scale": 1}},
+]
 PANELS = ("honest", "biased_majority", "colluding_bloc", "sleepers", "topic_liars", "copies")
 
 
@@ -88,19 +83,14 @@ class Draw:
         return self.order < round(rate * int((~np.isnan(self.outcomes)).sum()))
 
 
-def population(name: str) -> Population:
-    """Return a built-in population, or the copies."""
-    text = (Path(aggregation.__file__).parent / "populations.yaml").read_text(encoding="utf-8")
-    return population_from_mapping(name, {**yaml.safe_load(text), "copies": COPIES}[name])
-
-
 def simulated(name: str, n_pairs: int, seed: int) -> Draw:
-    """Draw a campaign of a population with A and B exchanged in a random half of the pairs."""
+    """Draw a campaign of a panel with A and B exchanged in a random half of the pairs."""
     rng = np.random.default_rng([seed, n_pairs, PANELS.index(name)])
-    campaign = draw_campaigns(population(name), n_pairs, 1, rng)[0]
-    reports = reports_in(population(name), campaign, {})
+    specs = [LabelerSpec.model_validate(entry) for entry in {**built_in_panels(), "copies": COPIES}[name]]
+    judged = judge_pairs(Panel.from_specs(specs, rng), n_pairs, 1, rng, topics=BUNDLED_TOPICS)
+    reports, outcomes = judged.reports(ReportContext(rule="online_weighted")), judged.nature.outcomes
     turned = rng.random(n_pairs) < 0.5
-    reports, outcomes = np.where(turned[:, None], 1.0 - reports, reports), np.abs(turned - campaign.outcomes)
+    reports, outcomes = np.where(turned[:, None], 1.0 - reports, reports), np.abs(turned - outcomes)
     return Draw(reports, outcomes, seed * n_pairs + np.arange(n_pairs), rng.permutation(n_pairs))
 
 
@@ -137,7 +127,7 @@ def crowds() -> Iterator[tuple[str, int, list[Draw]]]:
 def final(rule: str, reports: FloatArray, revealed: FloatArray) -> FloatArray:
     """Return a rule's labels after it has seen all revealed outcomes; only those of unaudited pairs are measured."""
     if rule != "logistic":
-        return labels_after(rule, reports, revealed)
+        return label_campaign(reports, revealed, rule, "reweighted", keep_weights=False).soft_labels
     aggregator = Logistic(reports.shape[1])  # the state of its online run, without the refit at every audit
     aggregator.fit(reports, revealed)
     return aggregator.predict_many(reports)

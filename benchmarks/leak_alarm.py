@@ -24,8 +24,8 @@ from tqdm import tqdm
 
 from benchmarks.equal_audits import final, stacked
 from truthful_rlhf.aggregation.base import BoolArray, FloatArray
-from truthful_rlhf.aggregation.game.campaigns import draw_campaigns
-from truthful_rlhf.aggregation.game.population import Group, Population
+from truthful_rlhf.aggregation.game.beliefs import calibrated_beliefs
+from truthful_rlhf.aggregation.game.campaigns import draw_nature
 from truthful_rlhf.aggregation.leak_alarm import SHARE, leak_alarm
 from truthful_rlhf.aggregation.statistics import accuracy
 
@@ -44,10 +44,10 @@ LABELS = ("mean", "median", "majority", "dawid_skene", "logistic", "online_weigh
 def honest_panel(n_labelers: int, participation: float, n_pairs: int, rng: np.random.Generator) -> Any:
     """Return sincere reports, shape ``(T, N)``, and the outcomes."""
     n_experts = round(0.1 * n_labelers)
-    groups = (Group("expert", n=n_experts, noise=0.5), Group("noisy", n=n_labelers - n_experts, noise=1.5))
-    campaign = draw_campaigns(Population("panel", groups), n_pairs, 1, rng)[0]
-    present = rng.random(campaign.beliefs.shape) < participation
-    return np.where(present, campaign.beliefs, np.nan), campaign.outcomes
+    nature = draw_nature(n_pairs, rng)
+    noises = [0.5] * n_experts + [1.5] * (n_labelers - n_experts)
+    beliefs = np.column_stack([calibrated_beliefs(nature.log_odds, noise, rng) for noise in noises])
+    return np.where(rng.random(beliefs.shape) < participation, beliefs, np.nan), nature.outcomes
 
 
 def audits(reports: FloatArray, n_audits: int, plan: str, rng: np.random.Generator) -> Any:
