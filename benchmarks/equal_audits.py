@@ -1,10 +1,10 @@
 """Every rule and kind of label with the same audits: is what the outcomes buy under our rule what they buy elsewhere?
 
 Panels: those that ship (``labelers/panels.yaml``) honest, biased majority, colluding bloc, sleepers and topic liars,
-who judge pairs as in ``simulate``; *copies*, six accounts of one ordinary labeler beside an expert and three honest ones;
-*judges*, thirty correlated LLM judges (``benchmarks.correlated_judges``). A and B are exchanged in a random half of the
-pairs, so that no rule can learn which side a bias favours. Exactly the stated share of the pairs is audited, at random.
-Two real crowds are added where their files are present (``benchmarks.real_annotations``).
+who judge pairs as in ``simulate``; *copies*, six accounts of one ordinary labeler beside an expert and three honest
+ones; *judges*, thirty correlated LLM judges (``benchmarks.correlated_judges``). A and B are exchanged in a random half
+of the pairs, so that no rule can learn which side a bias favours. Exactly the stated share of the pairs is audited, at
+random. Two real crowds are added where their files are present (``benchmarks.real_annotations``).
 
 Accuracy and log loss (labels clipped to [.01, .99]) of the labels on unaudited pairs against outcomes. Every draw is a
 new campaign; of real crowds, a new order and a new choice of audits. Every number of draws is fixed beforehand.

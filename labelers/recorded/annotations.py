@@ -5,13 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
+from truthful_rlhf.aggregation.base import BoolArray, FloatArray, IntArray
 from truthful_rlhf.labelers.recorded.reading import Reading
 from truthful_rlhf.labelers.recorded.texts import PairTexts
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -32,7 +29,7 @@ class Annotations:
     """Labeler of each report, shape ``(R,)``."""
     report: FloatArray
     """Probability that A is better, in [0, 1], shape ``(R,)``."""
-    swapped: NDArray[np.bool_]
+    swapped: BoolArray
     """Whether the labeler saw the responses in the other order, shape ``(R,)``."""
     outcome: FloatArray
     """1 A better, 0 B better, NaN not known, shape ``(T,)``."""

@@ -14,17 +14,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from truthful_rlhf.aggregation.base import BoolArray, FloatArray, IntArray
 from truthful_rlhf.labelers.recorded.cells import parse_id, parse_name, parse_time
 from truthful_rlhf.labelers.recorded.codes import Codebook
 from truthful_rlhf.labelers.recorded.errors import AnnotationError, WayOn, ways_on
 from truthful_rlhf.labelers.recorded.formats import Row
 from truthful_rlhf.labelers.recorded.identity import MOST_REPORTS, UnusedColumns
 from truthful_rlhf.labelers.recorded.texts import PairTexts
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 @dataclass
@@ -40,7 +37,7 @@ class Parts:
     row: IntArray
     report: FloatArray
     """In the pair's own order, NaN where the labeler did not judge, shape ``(R,)``."""
-    swapped: NDArray[np.bool_]
+    swapped: BoolArray
     time: FloatArray
     """When the report was given, NaN where that is not known, shape ``(R,)``."""
     outcome: FloatArray

@@ -19,17 +19,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
-from numpy.typing import NDArray
 
+from truthful_rlhf.aggregation.base import BoolArray, FloatArray, IntArray
 from truthful_rlhf.labelers.recorded.build import Parts
 from truthful_rlhf.labelers.recorded.cells import parse_id, parse_name, parse_time
 from truthful_rlhf.labelers.recorded.codes import Codebook
 from truthful_rlhf.labelers.recorded.identity import MOST_REPORTS, UnusedColumns
 from truthful_rlhf.labelers.recorded.read import Source
 from truthful_rlhf.labelers.recorded.texts import PairTexts
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 MAX_BYTES = 2**30
 MAX_BYTES_OF_TEXTS = 2**27
@@ -234,7 +231,7 @@ def _ids(column: Column) -> tuple[list[str], IntArray]:
 
 def _texts(
     columns: Mapping[str, Column], pair: IntArray, first: IntArray
-) -> tuple[NDArray[np.bool_], PairTexts, bool, list[tuple[int, int]]]:
+) -> tuple[BoolArray, PairTexts, bool, list[tuple[int, int]]]:
     """Return which rows show the responses in the other order, the texts, whether they are complete, and repeats."""
     shown = []
     for role in _TEXTS:
@@ -276,7 +273,7 @@ def _repeats(prompt: IntArray, a: IntArray, b: IntArray) -> list[tuple[int, int]
     return [(seen[key], k) for k, key in enumerate(keys) if seen.setdefault(key, k) != k]
 
 
-def _outcomes(outcome: FloatArray, pair: IntArray, swapped: NDArray[np.bool_], n_pairs: int) -> FloatArray:
+def _outcomes(outcome: FloatArray, pair: IntArray, swapped: BoolArray, n_pairs: int) -> FloatArray:
     known = ~np.isnan(outcome)
     turned = np.where(swapped, 1.0 - outcome, outcome)[known]
     count = np.bincount(pair[known], minlength=n_pairs)

@@ -6,7 +6,6 @@ are printed as lines that begin with four spaces and ``--``, so that they can be
 
 from __future__ import annotations
 
-import difflib
 import shlex
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -21,12 +20,6 @@ class WayOn(NamedTuple):
 
     meaning: str
     arguments: Sequence[str]
-
-
-def nearest(name: str, valid: Iterable[str]) -> str:
-    """Return ``"; nearest: 'x'"`` for the valid name closest to ``name``, or an empty string."""
-    close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
-    return f"; nearest: {close[0]!r}" if close else ""
 
 
 def ways_on(ways: Iterable[WayOn]) -> str:

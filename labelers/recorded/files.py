@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from truthful_rlhf.labelers.recorded.errors import AnnotationError, nearest
+from truthful_rlhf.aggregation.names import nearest
+from truthful_rlhf.labelers.recorded.errors import AnnotationError
 from truthful_rlhf.labelers.recorded.records import MAX_RECORD_BYTES, Progress
 
 MAX_UNPACKED_BYTES = 8 * 2**30

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from truthful_rlhf.labelers.recorded.annotations import Annotations, FloatArray, IntArray
+from truthful_rlhf.aggregation.base import BoolArray, FloatArray, IntArray
+from truthful_rlhf.labelers.recorded.annotations import Annotations
 from truthful_rlhf.labelers.recorded.build import Parts
 from truthful_rlhf.labelers.recorded.codes import Codebook
 from truthful_rlhf.labelers.recorded.errors import AnnotationError, WayOn, ways_on
@@ -95,7 +95,7 @@ def finish(
 class _Settled:
     """One report per labeler and pair, in round order, shape ``(K,)`` each; NaN where the labeler did not judge."""
 
-    def __init__(self, pair: IntArray, labeler: IntArray, report: FloatArray, swapped: NDArray[np.bool_]) -> None:
+    def __init__(self, pair: IntArray, labeler: IntArray, report: FloatArray, swapped: BoolArray) -> None:
         self.pair, self.labeler, self.report, self.swapped = pair, labeler, report, swapped
         self.replaced = self.averaged = 0
 

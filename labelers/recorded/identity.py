@@ -11,12 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from truthful_rlhf.aggregation.base import IntArray
 from truthful_rlhf.labelers.recorded.cells import parse_time
 from truthful_rlhf.labelers.recorded.errors import WayOn, ways_on
-
-IntArray = NDArray[np.int64]
 
 MOST_REPORTS = 100_000
 _MOST_COLUMNS = 30

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from truthful_rlhf.labelers.recorded.errors import AnnotationError, nearest
+from truthful_rlhf.aggregation.names import nearest
+from truthful_rlhf.labelers.recorded.errors import AnnotationError
 
 Duplicates = Literal["error", "last", "mean"]
 

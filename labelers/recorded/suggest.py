@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from truthful_rlhf.aggregation.names import nearest
 from truthful_rlhf.labelers.recorded import names
 from truthful_rlhf.labelers.recorded.codes import Code, Codebook
-from truthful_rlhf.labelers.recorded.errors import WayOn, nearest, ways_on
+from truthful_rlhf.labelers.recorded.errors import WayOn, ways_on
 from truthful_rlhf.labelers.recorded.formats import Sample
 from truthful_rlhf.labelers.recorded.formats.long import looks_one_hot
 from truthful_rlhf.labelers.recorded.options import ReadOptions

@@ -13,11 +13,12 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from truthful_rlhf.aggregation.names import nearest
 from truthful_rlhf.labelers.recorded.annotations import Annotations
 from truthful_rlhf.labelers.recorded.build import Builder, Parts
 from truthful_rlhf.labelers.recorded.cells import parse_id
 from truthful_rlhf.labelers.recorded.codes import Codebook
-from truthful_rlhf.labelers.recorded.errors import AnnotationError, nearest
+from truthful_rlhf.labelers.recorded.errors import AnnotationError
 from truthful_rlhf.labelers.recorded.finish import finish
 from truthful_rlhf.labelers.recorded.formats import FORMATS, Importer, Sample
 from truthful_rlhf.labelers.recorded.formats.long import lookup

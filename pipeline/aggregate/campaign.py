@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from pydantic import ValidationError
@@ -45,6 +45,8 @@ class AggregationSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.labels not in get_args(SoftLabelKind):
+            raise AnnotationError(f"labels {self.labels!r}: valid are {', '.join(get_args(SoftLabelKind))}")
         if self.seed < 0:
             raise AnnotationError(f"the seed must be >= 0, got {self.seed}")
 

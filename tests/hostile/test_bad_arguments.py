@@ -30,7 +30,7 @@ CASES: list[tuple[str, str, str]] = [
     (
         "aggregate votes.csv --labels finale",
         "AnnotationError",
-        "labels 'finale': valid are final, online, reweighted, recalibrated",
+        "labels 'finale': valid are final, online, reweighted, recalibrated, stacked",
     ),
     ("aggregate votes.csv --format lnog", "AnnotationError", "did you mean 'long'"),
     ("aggregate votes.csv --format argilla", "AnnotationError", "row 1"),

@@ -147,7 +147,7 @@ CALLS: dict[str, tuple[Callable[[], Any], str]] = {
     "calibrate: shapes": (lambda: calibrate(np.array([0.5]), np.array([0.5, 0.5])), "vectors of one length"),
     "calibrate: nothing": (lambda: calibrate(np.array([]), np.array([])), "vectors of one length >= 1"),
     "calibrate: range": (lambda: calibrate(np.array([NAN]), np.array([0.5])), "stated must be probabilities"),
-    "loss": (lambda: make_term("soft_bec", RNG), "did you mean 'soft_bce'"),
+    "loss": (lambda: make_term("soft_bec"), "did you mean 'soft_bce'"),
     # tables and data sets
     "table of no dicts": (lambda: aggregate_table([1, 2]), "<table>: row 1: expected a dict, found int"),
     "a number": (lambda: aggregate_table(5), "<table>: expected a DataFrame, a data set or an iterable of dicts"),
@@ -172,7 +172,7 @@ CALLS: dict[str, tuple[Callable[[], Any], str]] = {
     "seed of a table": (lambda: aggregate_table(good_rows(), seed=-1), "seed must be >= 0, got -1"),
     "labels of a table": (
         lambda: aggregate_table(good_rows(), labels="fianl"),
-        "labels 'fianl': valid are final, online, reweighted, recalibrated",
+        "labels 'fianl': valid are final, online, reweighted, recalibrated, stacked",
     ),  # type: ignore[arg-type]
     "duplicates of a table": (
         lambda: aggregate_table(good_rows(), duplicates="frist"),  # type: ignore[arg-type]

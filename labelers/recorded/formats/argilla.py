@@ -10,8 +10,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from truthful_rlhf.aggregation.names import nearest
 from truthful_rlhf.labelers.recorded.codes import Understood
-from truthful_rlhf.labelers.recorded.errors import nearest
 from truthful_rlhf.labelers.recorded.formats.base import (
     Columns,
     Importer,

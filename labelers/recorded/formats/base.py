@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from truthful_rlhf.aggregation.names import nearest
 from truthful_rlhf.labelers.recorded.codes import Understood
-from truthful_rlhf.labelers.recorded.errors import nearest
 from truthful_rlhf.labelers.recorded.options import ReadOptions
 
 Record = dict[str, Any]

@@ -12,8 +12,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from truthful_rlhf.aggregation.names import nearest
 from truthful_rlhf.labelers.recorded.codes import Understood, word_report
-from truthful_rlhf.labelers.recorded.errors import nearest
 from truthful_rlhf.labelers.recorded.formats.base import (
     Columns,
     Importer,

@@ -14,9 +14,9 @@ import fnmatch
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from truthful_rlhf.aggregation.names import nearest
 from truthful_rlhf.labelers.recorded.cells import number_of
 from truthful_rlhf.labelers.recorded.codes import Understood, word_report
-from truthful_rlhf.labelers.recorded.errors import nearest
 from truthful_rlhf.labelers.recorded.formats.base import Columns, Importer, Record, Row, Sample, plain_text
 from truthful_rlhf.labelers.recorded.options import ROLES, ReadOptions
 

@@ -133,7 +133,7 @@ def test_scales_and_their_ends() -> None:
         ({"one_hot": {"A": "x"}}, "needs a column for A and one for B"),
         ({"one_hot": {"C": "x"}}, "write A=COLUMN, B=COLUMN or tie=COLUMN"),
         ({"duplicates": "first"}, "valid are error, last and mean"),
-        ({"columns": {"labeller": "x"}}, "nearest: 'labeler_id'"),
+        ({"columns": {"labeller": "x"}}, "did you mean 'labeler_id'"),
         ({"sclae": "1:7"}, "sclae"),
     ],
 )
@@ -223,7 +223,7 @@ def test_python_takes_the_same_options() -> None:
 
 
 def test_only_is_checked() -> None:
-    with pytest.raises(AnnotationError, match=r"no column 'aspct' .for --only.; nearest: 'aspect'"):
+    with pytest.raises(AnnotationError, match=r"no column 'aspct' .for --only. .did you mean 'aspect'"):
         read_annotations([row | {"aspect": "x"} for row in table("A")], only={"aspct": "x"})
     with pytest.raises(AnnotationError, match="there are no reports in it: --only left out all 1 records"):
         read_annotations([row | {"aspect": "x"} for row in table("A")], only={"aspect": "y"})

@@ -68,7 +68,7 @@ def test_without_outcomes_it_says_so_and_suggests_what_to_do(file: Path, tmp_pat
         (["--gold-column", "golf"], "did you mean 'gold'"),
         (["--column", "labeler_id"], "write NAME=SOURCE"),
         (["--column", "labeler=at"], "did you mean 'labeler_id'"),
-        (["--labels", "last"], "valid are final, online, reweighted, recalibrated"),
+        (["--labels", "last"], "valid are final, online, reweighted, recalibrated, stacked"),
         (["--duplicates", "first"], "valid are error, last and mean"),
         (["--format", "argila"], "did you mean 'argilla'"),
         (["--gold-column", "gold", "--audit-rate", "0"], "audit rate must be in"),

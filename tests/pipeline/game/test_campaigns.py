@@ -18,6 +18,7 @@ from truthful_rlhf.pipeline.config.experiment import Config
 from truthful_rlhf.pipeline.config.game import BUNDLED_TOPICS, SimulateConfig
 from truthful_rlhf.pipeline.experiment.conditions import SINGLE, choose_condition
 from truthful_rlhf.pipeline.experiment.context import Experiment
+from truthful_rlhf.pipeline.experiment.data import ask_panel
 from truthful_rlhf.pipeline.game.campaigns import (
     JudgedPairs,
     context_of,
@@ -56,7 +57,8 @@ def reports_in_compare(panels: dict[str, Any], name: str, pairs: pd.DataFrame, f
         {"panels": panels, "rules": rules, "policy": {"method": "dpo"}, "gold": {"kappa": KAPPA}, "audit_rate": 0.2}
     )
     experiment = Experiment(config, RunFolder(folder), SINGLE)
-    return experiment.reports(choose_condition(config, name, "online_weighted"), pairs).to_numpy()
+    condition = choose_condition(config, name, "online_weighted")
+    return ask_panel(experiment, condition, pairs).to_numpy()
 
 
 def reports_in_simulate(panels: dict[str, Any], name: str, log_odds: FloatArray, topics: list[str]) -> FloatArray:

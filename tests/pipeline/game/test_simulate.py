@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner, Result
 
-from truthful_rlhf.aggregation.game.campaigns import draw_campaigns
 from truthful_rlhf.pipeline.cli import app
 from truthful_rlhf.pipeline.config.game import SimulateConfig
+from truthful_rlhf.pipeline.game.campaigns import judge_pairs, make_panel
 from truthful_rlhf.pipeline.game.simulation import Simulation
 from truthful_rlhf.pipeline.game.simulation_report import growth, known_horizon_bound
 from truthful_rlhf.pipeline.storage.artifacts import RunFolder
@@ -63,13 +63,10 @@ def test_the_mean_loses_to_a_biased_majority_and_the_mechanism_does_not(run: tup
 
 def test_every_seed_draws_lots_of_its_own(tmp_path: Path) -> None:
     """The same campaign under two seeds: only what the rule's lottery draws differs."""
-    config = SimulateConfig(rules=["examined", "hedge"], populations=["biased_majority"], rounds=[100])
-    population = config.find_populations()[0]
-    campaign = draw_campaigns(population, 100, 1, np.random.default_rng(0))[0]
+    config = SimulateConfig(rules=["examined", "hedge"], panels=["biased_majority"], rounds=[100])
+    judged = judge_pairs(make_panel(config, "biased_majority", 0), 100, 1, np.random.default_rng(0))
     simulation = Simulation(config, RunFolder(tmp_path))
-    examined, hedge = (
-        [simulation._row(population, rule, s, campaign)["brier"] for s in (0, 0, 1)] for rule in config.rules
-    )
+    examined, hedge = ([simulation._row(rule, seed, judged)["brier"] for seed in (0, 0, 1)] for rule in config.rules)
     assert examined[0] == examined[1] != examined[2]
     assert len(set(hedge)) == 1
 

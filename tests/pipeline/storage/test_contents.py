@@ -17,6 +17,8 @@ from truthful_rlhf.labelers.checked import LocalPath
 from truthful_rlhf.pipeline.config.experiment import Config
 from truthful_rlhf.pipeline.experiment.conditions import GRID, SINGLE, Condition
 from truthful_rlhf.pipeline.experiment.context import Experiment
+from truthful_rlhf.pipeline.experiment.data import build_labels
+from truthful_rlhf.pipeline.experiment.evaluation import evaluate, share
 from truthful_rlhf.pipeline.experiment.grid import cells
 from truthful_rlhf.pipeline.storage.artifacts import RunFolder, fingerprint
 from truthful_rlhf.pipeline.storage.contents import contents
@@ -48,10 +50,10 @@ def planned(config: Config, root: Path) -> dict[str, str]:
     plan = Plan(root)
     experiment = Experiment(config, plan, GRID)
     for seed in config.seeds:
-        experiment.share(seed)
+        share(experiment, seed)
         for cell in cells(config, seed):
             for condition in cell:
-                experiment.evaluation(condition)
+                evaluate(experiment, condition)
     return plan.keys
 
 
@@ -181,7 +183,7 @@ def test_a_changed_panel_file_gives_new_labels(files: dict[str, Path], tmp_path:
         checked = config(files, **changes)
         experiment = Experiment(checked, RunFolder(tmp_path / "run"), SINGLE)
         experiment.folder.root.mkdir(exist_ok=True)
-        experiment.labels(Condition(0, "people", checked.rules[0], checked.policy[0]))
+        build_labels(experiment, Condition(0, "people", checked.rules[0], checked.policy[0]))
         return pd.read_parquet(tmp_path / "run" / "reports.parquet")["report"].tolist()
 
     assert labels() == pytest.approx([row["report"] for row in ROWS])
