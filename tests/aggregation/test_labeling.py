@@ -107,11 +107,12 @@ def test_it_equals_the_rule_itself(rule: str) -> None:
 def test_pieces_equal_one_matrix(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
     reports, outcomes = campaign()
     topics = ["x" if t % 3 else "y" for t in range(len(reports))]
-    whole = label_campaign(reports, outcomes, rule, topics=topics)
+    secret = {"secret": b"the owner's"} if draws_from_a_secret(rule, {}) else {}  # by default the whole input is read
+    whole = label_campaign(reports, outcomes, rule, topics=topics, **secret)
     monkeypatch.setattr(mechanism_module, "_PIECE_BYTES", 8 * 5 * 17)  # pieces of 17 rounds
     seen: list[Piece] = []
     table = Table(reports)
-    parts = label_campaign(table, outcomes, rule, topics=topics, watch=seen.append)
+    parts = label_campaign(table, outcomes, rule, topics=topics, watch=seen.append, **secret)
     np.testing.assert_allclose(parts.soft_labels, whole.soft_labels, rtol=0, atol=1e-12)
     np.testing.assert_allclose(parts.weights, whole.weights, rtol=0, atol=1e-12)  # type: ignore[arg-type]
     assert sorted(np.concatenate([piece.rounds for piece in seen])) == list(range(len(reports)))

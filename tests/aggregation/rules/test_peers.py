@@ -13,7 +13,8 @@ from scipy.integrate import quad
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from truthful_rlhf.aggregation import AGGREGATORS, make_aggregator, run_online
+from tests.rules import make_aggregator
+from truthful_rlhf.aggregation import AGGREGATORS, run_online
 from truthful_rlhf.aggregation.audits import audit_folds, scaled_weights
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.aggregation.map_logistic import fit_map
