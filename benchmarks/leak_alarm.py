@@ -16,6 +16,7 @@ to thirty labelers).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ FEW = ((144, 4, "uniform"), (144, 7, "uniform"), (144, 14, "uniform"), (500, 25,
 N_LEAKED, N_HONEST, N_HONEST_FEW, N_LABELLED = 100, 1000, 100, 20
 N_REDRAWS = 299
 MOST_LABELLED = 30
+_BATCH = 20
 LABELS = ("mean", "median", "majority", "dawid_skene", "logistic", "online_weighted")
 
 
@@ -72,31 +74,32 @@ def leaked(reports: FloatArray, audited: BoolArray, rng: np.random.Generator) ->
     return np.where(np.outer(~audited, liars), 1.0 - reports, reports)
 
 
-def one(n_labelers: int, participation: float, case: tuple[int, int, str], seed: int) -> tuple[str, str]:
-    """Return the status of an honest panel, and of the same panel with a leak."""
-    n_pairs, n_audits, plan = case
-    rng = np.random.default_rng([seed, n_labelers, int(100 * participation), n_pairs, n_audits])
-    reports, _ = honest_panel(n_labelers, participation, n_pairs, rng)
-    audited, chances = audits(reports, n_audits, plan, rng)
-    n_simulated = 20 if seed < N_LABELLED else 1
-    statuses = [leak_alarm(reports, audited, rng, chances, N_REDRAWS, n_simulated).status]
-    if seed < N_LEAKED:
-        lying = leaked(reports, audited, rng)
-        statuses.append(leak_alarm(lying, audited, rng, chances, N_REDRAWS, 1).status)
-    return statuses[0], statuses[-1] if seed < N_LEAKED else ""
+def alarms(case: Case, n_honest: int) -> dict[str, float]:
+    """Return how often the alarm sounds with and without a leak, and how often it cannot tell."""
+    honest, heard = [], []
+    for k, (reports, _, rng) in enumerate(honest_panels(case, n_honest)):
+        audited, chances = audits(reports, case.audited, case.plan, rng)
+        n_simulated = 20 if k < N_LABELLED else 1
+        honest.append(leak_alarm(reports, audited, rng, chances, N_REDRAWS, n_simulated).status)
+        if k < N_LEAKED:
+            lying = leaked(reports, audited, rng)
+            heard.append(leak_alarm(lying, audited, rng, chances, N_REDRAWS, 1).status == "alarm")
+    return {
+        "heard": float(np.mean(heard)),
+        "false alarms": float(np.mean([status == "alarm" for status in honest])),
+        "honest panels": n_honest,
+        "cannot tell": float(np.mean([status == "cannot tell" for status in honest[:N_LABELLED]])),
+    }
 
 
-def label_accuracies(n_labelers: int, participation: float, case: tuple[int, int, str]) -> dict[str, float]:
+def label_accuracies(case: Case) -> dict[str, float]:
     """Return the mean accuracy of labels on the unaudited pairs of leaked panels."""
-    n_pairs, n_audits, plan = case
     scores: dict[str, list[float]] = {}
-    for seed in range(N_LABELLED):
-        rng = np.random.default_rng([seed, n_labelers, int(100 * participation), n_pairs, n_audits])
-        reports, outcomes = honest_panel(n_labelers, participation, n_pairs, rng)
-        audited, _ = audits(reports, n_audits, plan, rng)
+    for reports, outcomes, rng in honest_panels(case, N_LABELLED):
+        audited, _ = audits(reports, case.audited, case.plan, rng)
         lying, revealed = leaked(reports, audited, rng), np.where(audited, outcomes, np.nan)
         labels = {rule: final(rule, lying, revealed) for rule in LABELS}
-        labels["dawid_skene, outcomes withheld"] = final("dawid_skene", lying, np.full(n_pairs, np.nan))
+        labels["dawid_skene, outcomes withheld"] = final("dawid_skene", lying, np.full(case.pairs, np.nan))
         labels["online_weighted, stacked"] = stacked(lying, revealed)
         for name, q in labels.items():
             scores.setdefault(name, []).append(accuracy(np.nan_to_num(q, nan=0.5), np.where(audited, np.nan, outcomes)))
@@ -104,18 +107,13 @@ def label_accuracies(n_labelers: int, participation: float, case: tuple[int, int
 
 
 def rows() -> Iterator[dict[str, Any]]:
-    for n_labelers, participation in PANELS:
-        for case in (*AUDITS, *FEW):
-            n_honest = N_HONEST if case in AUDITS else N_HONEST_FEW
-            pairs = [one(n_labelers, participation, case, seed) for seed in range(n_honest)]
-            row = dict(zip(("pairs", "audited", "audits"), case, strict=True))
-            row = {"labelers": n_labelers, "present": participation, **row}
-            row["heard"] = float(np.mean([leak == "alarm" for _, leak in pairs[:N_LEAKED]]))
-            row["false alarms"] = float(np.mean([status == "alarm" for status, _ in pairs]))
-            row["honest panels"] = n_honest
-            row["cannot tell"] = float(np.mean([status == "cannot tell" for status, _ in pairs[:N_LABELLED]]))
-            labelled = case in AUDITS and case[2] == "uniform" and n_labelers <= MOST_LABELLED
-            yield row | (label_accuracies(n_labelers, participation, case) if labelled else {})
+    for labelers, present in PANELS:
+        for pairs, audited, plan in (*AUDITS, *FEW):
+            case = Case(labelers, present, pairs, audited, plan)
+            few = (pairs, audited, plan) in FEW
+            row = asdict(case) | alarms(case, N_HONEST_FEW if few else N_HONEST)
+            labelled = not few and plan == "uniform" and labelers <= MOST_LABELLED
+            yield row | (label_accuracies(case) if labelled else {})
 
 
 def run() -> pd.DataFrame:
