@@ -16,7 +16,7 @@ to thirty labelers).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -43,13 +43,29 @@ _BATCH = 20
 LABELS = ("mean", "median", "majority", "dawid_skene", "logistic", "online_weighted")
 
 
-def honest_panel(n_labelers: int, participation: float, n_pairs: int, rng: np.random.Generator) -> Any:
-    """Return sincere reports, shape ``(T, N)``, and the outcomes."""
-    n_experts = round(0.1 * n_labelers)
-    nature = draw_nature(n_pairs, rng)
-    noises = [0.5] * n_experts + [1.5] * (n_labelers - n_experts)
-    beliefs = np.column_stack([calibrated_beliefs(nature.log_odds, noise, rng) for noise in noises])
-    return np.where(rng.random(beliefs.shape) < participation, beliefs, np.nan), nature.outcomes
+@dataclass(frozen=True)
+class Case:
+    """Labelers, the chance that one judges a pair, pairs, audited pairs (expected where planned), and how drawn."""
+
+    labelers: int
+    present: float
+    pairs: int
+    audited: int
+    plan: str
+
+
+def honest_panels(case: Case, n_panels: int) -> Iterator[tuple[FloatArray, FloatArray, np.random.Generator]]:
+    """Yield sincere reports, shape ``(T, N)``, outcomes, and a generator for what else is drawn, panel by panel."""
+    n_experts = round(0.1 * case.labelers)
+    noises = [0.5] * n_experts + [1.5] * (case.labelers - n_experts)
+    for first in range(0, n_panels, _BATCH):  # a posterior costs more to set up than to evaluate
+        rng = np.random.default_rng([first, case.labelers, case.pairs, case.audited])
+        count = min(_BATCH, n_panels - first)
+        nature = draw_nature(case.pairs * count, rng)
+        beliefs = np.column_stack([calibrated_beliefs(nature.log_odds, noise, rng) for noise in noises])
+        for part in (slice(k * case.pairs, (k + 1) * case.pairs) for k in range(count)):
+            present = rng.random((case.pairs, case.labelers)) < case.present
+            yield np.where(present, beliefs[part], np.nan), nature.outcomes[part], rng
 
 
 def audits(reports: FloatArray, n_audits: int, plan: str, rng: np.random.Generator) -> Any:
