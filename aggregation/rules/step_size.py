@@ -106,7 +106,13 @@ def regret_bound(n_labelers: int, n_updates: int) -> float:
 
 
 def make_schedule(n_labelers: float, eta: float | Literal["auto"], fixed_share: float) -> Schedule:
-    """Return the schedule that the options of a rule describe, or raise ``ValueError``."""
+    """Return the schedule that the options of a rule describe, or raise ``ValueError``.
+
+    Args:
+        n_labelers: 1 / (the largest initial weight): N where they are equal.
+        eta: the step size of every update, in (0, 1/2], or ``"auto"``.
+        fixed_share: part of the weight that every update mixes in, in [0, 1).
+    """
     if not isinstance(fixed_share, Real) or not 0.0 <= fixed_share < 1.0:
         raise ValueError(f"fixed_share must be in [0, 1), got {fixed_share!r}")
     if eta == "auto":

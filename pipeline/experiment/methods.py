@@ -68,7 +68,13 @@ def _base(experiment: Experiment) -> str:
 
 
 def reference(experiment: Experiment, seed: int, settings: DPOSettings) -> str:
-    """Build ``reference.parquet``: the base policy's log-probabilities of both responses of every pair."""
+    """Build ``reference.parquet``: the base policy's log-probabilities of both responses of every pair.
+
+    Args:
+        experiment: the experiment.
+        seed: of the run.
+        settings: of the method; ``max_length`` tokens are read.
+    """
     from truthful_rlhf.pipeline.training.dpo import reference_log_probabilities
 
     output = experiment.layout.of_seed(seed, "reference.parquet")
@@ -214,7 +220,14 @@ def choose_by_reward_model(experiment: Experiment, condition: Condition) -> str:
 def respond_with_adapter(
     experiment: Experiment, condition: Condition, prompts: list[str], seed: int
 ) -> tuple[list[Response], FloatArray]:
-    """Sample from the trained adapter; its KL is estimated along the responses."""
+    """Sample from the trained adapter; its KL is estimated along the responses.
+
+    Args:
+        experiment: the experiment.
+        condition: whose policy.
+        prompts: n held-out prompts.
+        seed: of the sampling.
+    """
     adapter = experiment.path(experiment.layout.of_condition(condition, "policy"))
     policy = load_model(experiment.config.model.name_or_path, adapter)
     sampling, tokenizer = experiment.config.sampling, experiment.tokenizer
@@ -226,7 +239,14 @@ def respond_with_adapter(
 def respond_with_best_of_n(
     experiment: Experiment, condition: Condition, prompts: list[str], seed: int
 ) -> tuple[list[Response], FloatArray]:
-    """Let the reward model pick among n responses of the base policy; the KL is its upper bound, `best_of_n_kl`."""
+    """Let the reward model pick among n responses of the base policy; the KL is its upper bound, `best_of_n_kl`.
+
+    Args:
+        experiment: the experiment.
+        condition: whose reward model.
+        prompts: n held-out prompts, those of ``candidates``.
+        seed: not used: the candidates are sampled already.
+    """
     assert isinstance(condition.method, BestOfNSettings)
     n = condition.method.n
     return chosen(experiment, condition, n), np.full(len(prompts), best_of_n_kl(n))
