@@ -69,13 +69,13 @@ def sharpness(soft_labels: ArrayLike, outcomes: ArrayLike, sample_weights: Array
     q = check_soft_labels(soft_labels, len(y))
     towards = (2.0 * y[known] - 1.0) * logit(q[known])
 
-    def surprise(log_factor: float) -> float:
+    def penalised_log_loss(log_factor: float) -> float:
         misfit = weights @ np.logaddexp(0.0, -np.exp(log_factor) * towards)
         return float(misfit + 0.5 * (log_factor / PRIOR_DEVIATION) ** 2)
 
     if not known.any():
         return 1.0
-    return float(np.exp(minimize_scalar(surprise, bounds=(-_LARGEST_LOG, _LARGEST_LOG), method="bounded").x))
+    return float(np.exp(minimize_scalar(penalised_log_loss, bounds=(-_LARGEST_LOG, _LARGEST_LOG), method="bounded").x))
 
 
 def recalibrate(

@@ -38,7 +38,7 @@ from truthful_rlhf.pipeline.training.best_of_n import best_of_n_kl
 class Method:
     """What a method does in an experiment."""
 
-    share: Callable[[Experiment, int, Any], object]
+    build_shared: Callable[[Experiment, int, Any], object]
     """Builds what all conditions of a seed share, given the method's settings."""
     train: Callable[[Experiment, Condition], str]
     """Builds the policy's artefacts; returns the fingerprint of the stage."""
@@ -183,10 +183,10 @@ def reward_model(experiment: Experiment, condition: Condition) -> str:
     return experiment.folder.stage(stage, inputs, [output, table, figure], build, together=True)
 
 
-def _held_out(labels: pd.DataFrame, share: float, seed: int) -> BoolArray:
-    """Hold out all pairs of a share of the prompts, the same ones in every condition of a seed."""
+def _held_out(labels: pd.DataFrame, fraction: float, seed: int) -> BoolArray:
+    """Hold out all pairs of a fraction of the prompts, the same ones in every condition of a seed."""
     prompts = sorted(set(labels["prompt"]))
-    chosen = part_rng(seed, "reward model held out").permutation(len(prompts))[: max(1, round(share * len(prompts)))]
+    chosen = part_rng(seed, "reward model held out").permutation(len(prompts))[: max(1, round(fraction * len(prompts)))]
     held_out: BoolArray = labels["prompt"].isin([prompts[k] for k in chosen]).to_numpy()
     return held_out
 
@@ -204,10 +204,10 @@ def _calibrate(
     truth = np.where(joined["chosen_is_a"], joined["p_truth"], 1 - joined["p_truth"])
     targets = {"soft labels": joined["soft_label"].to_numpy(dtype=np.float64), "truth": truth}
     pairs = joined.rename(columns={"chosen": "response_a", "rejected": "response_b"})
-    stated, rows = evaluate_reward_model(model, pairs, targets)
+    predicted, rows = evaluate_reward_model(model, pairs, targets)
     write_table(table, rows)
     image = io.BytesIO()
-    reliability_figure({name: (stated, target) for name, target in targets.items()}).savefig(image, dpi=150)
+    reliability_figure({name: (predicted, target) for name, target in targets.items()}).savefig(image, dpi=150)
     write_bytes_atomically(figure, image.getvalue())
 
 
