@@ -8,7 +8,8 @@ buried when it has made up for its losses: at steps that fall like 1 / sqrt(t) t
 k = 1, 2, ... has n_k = n_1 4^(k-1) of them with the step eta_k = 2^-k, where n_1 = ceil(8 L) and L = ln(N / a). The
 last update of an epoch mixes the weights of the labelers present with their mean: pi <- (1 - a) pi + a mean, with
 a = 0.1 (from unequal initial weights: with their joint weight, spread like these). So knowledge is kept, and with all
-present nobody starts an epoch below a / N (below a times its initial weight, whose log then takes the place of L).
+present nobody starts an epoch below a / N. With unequal initial weights nobody starts it below a times its own initial
+weight w; then L = ln(1 / (a w)).
 
 **Bound** (all present, any reports and outcomes, no horizon). With x_t = Lbar_t - l_it in [-1, 1] and
 ln(1 + z) >= z - z^2 for |z| <= 1/2, n rounds of an epoch in which labeler i starts with the weight p >= a / N give

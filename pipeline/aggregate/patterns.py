@@ -3,9 +3,9 @@
 Each pattern is a test against what the *other* labelers said about the same pairs (their mean, leaving the labeler out)
 and, where enough outcomes are known, against those. A flag needs an effect worth a talk with the labeler and a p-value
 that survives testing every labeler (Bonferroni at 1 %). A flag is a reason to look, not a verdict: if the majority is
-wrong, the one who disagrees may be the best labeler in the panel. So where the outcomes that are known, however few,
-were more often on the labeler's side than on that of the others, the others are no yardstick: then only a pattern that
-the outcomes themselves show is flagged.
+wrong, the one who disagrees may be the best labeler in the panel. So the known outcomes are counted, however few: if
+more of them are on the labeler's side than on the side of the others, the labeler is not compared with the others, and
+a pattern is flagged only if the outcomes themselves show it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Run the cells of a grid side by side on Ray: on this machine, or on a cluster that shares the run folder's disk.
 
-Nothing is scheduled here: a seed's shared work is one Ray task, each of its cells another that waits for it. Every task
-builds its stages in the run folder as the plain loop does, so that a killed grid goes on with either engine, and the
-numbers are the same wherever the number of threads is.
+Ray does the scheduling. A seed's shared work is one task, and each of its cells is a task that waits for it. Every task
+builds its stages in the run folder as the plain loop does. So a killed grid goes on with either engine, and with the
+same number of threads the numbers are the same.
 """
 
 from __future__ import annotations
