@@ -13,7 +13,8 @@ from scipy.integrate import quad
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from truthful_rlhf.aggregation import AGGREGATORS, make_aggregator, run_online
+from tests.rules import make_aggregator
+from truthful_rlhf.aggregation import AGGREGATORS, run_online
 from truthful_rlhf.aggregation.audits import audit_folds, scaled_weights
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.aggregation.map_logistic import fit_map
@@ -110,7 +111,7 @@ def test_a_common_factor_of_the_weights_changes_nothing_and_unequal_ones_do(rule
 
     def labels(weights: FloatArray | None) -> FloatArray:
         aggregator = rule(3)
-        aggregator.run(reports, outcomes, False, weights)
+        aggregator.run(reports, outcomes, False, sample_weights=weights)
         result: FloatArray = aggregator.predict_many(reports)
         return result
 
@@ -136,7 +137,7 @@ def test_weights_undo_audits_that_prefer_disagreement() -> None:
     chances = {}
     for name, weights in (("weighted", 1.0 / chance), ("unweighted", None)):
         rule = GoldVote(1)
-        rule.run(reports, revealed, False, weights)
+        rule.run(reports, revealed, False, sample_weights=weights)
         chances[name] = float(expit(rule.log_odds_[0]))
     assert abs(chances["weighted"] - 0.75) < 0.03
     assert chances["unweighted"] < 0.5
