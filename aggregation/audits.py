@@ -1,8 +1,8 @@
 """What every fit to audited outcomes shares: fixed folds for cross-fitting, and weights for audits drawn unequally.
 
-**Cross-fitting.** A label of an audited pair that was fitted to the pair's own outcome says nothing about how good such
-labels are. So the audits are dealt into ten folds, by their order and by nothing else (not by chance, not by anything
-that a labeler could influence), and what is said about a pair of one fold comes from the outcomes of the others.
+**Cross-fitting.** If a label was fitted to the outcome of its own pair, their agreement says nothing about how good
+such labels are. So the audits are dealt into ten folds, and the label of a pair is judged under a fit to the outcomes
+of the other folds. The folds follow the order of the audits: no chance, and nothing that a labeler could influence.
 
 **Weights.** An audit that was drawn with probability p stands for 1 / p pairs. Fits take such weights (Horvitz and
 Thompson 1952) and scale them to add up to the number of equally weighted audits that would tell as much, Kish's

@@ -71,6 +71,12 @@ class WholeCampaigns(Protocol):
 
         Shapes and outcomes are checked; the range of the reports is not, because a compiled rule checks it on the way.
         A rule that raises is unchanged.
+
+        Args:
+            reports: shape ``(T, N)``, probabilities that A is better, NaN where a labeler did not judge.
+            outcomes: shape ``(T,)``, 0 or 1, NaN where it was not revealed.
+            keep_weights: False leaves the weights of the rounds out of the result.
+            keys: of the rounds, length T, for labels that are drawn from a secret; None where none is.
         """
         ...
 

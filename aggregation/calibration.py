@@ -3,7 +3,7 @@
 A weighted average of calibrated, differing opinions is underconfident (Ranjan and Gneiting, J. R. Stat. Soc. B 72,
 2010). The usual cure stretches it away from 1/2, ``logit q' = a logit q`` (Satopaa et al., Int. J. Forecasting 30,
 2014): Platt scaling without an intercept, so that naming the responses the other way round names the labels the other
-way round. Few outcomes say little of a, hence the prior ``log a ~ N(0, 0.5^2)``: without outcomes a is 1.
+way round. Few outcomes say little about a. So it has the prior ``log a ~ N(0, 0.5^2)``: without outcomes a is 1.
 
 **Ceiling.** Votes give labels of 0 and 1, which no factor moves and which are wrong now and then. After n audits no
 label is surer than (n + 3) / (n + 4): the mean chance that a label is right if n of n were, from a Beta(3, 1) prior
@@ -69,13 +69,13 @@ def sharpness(soft_labels: ArrayLike, outcomes: ArrayLike, sample_weights: Array
     q = check_soft_labels(soft_labels, len(y))
     towards = (2.0 * y[known] - 1.0) * logit(q[known])
 
-    def surprise(log_factor: float) -> float:
+    def penalised_log_loss(log_factor: float) -> float:
         misfit = weights @ np.logaddexp(0.0, -np.exp(log_factor) * towards)
         return float(misfit + 0.5 * (log_factor / PRIOR_DEVIATION) ** 2)
 
     if not known.any():
         return 1.0
-    return float(np.exp(minimize_scalar(surprise, bounds=(-_LARGEST_LOG, _LARGEST_LOG), method="bounded").x))
+    return float(np.exp(minimize_scalar(penalised_log_loss, bounds=(-_LARGEST_LOG, _LARGEST_LOG), method="bounded").x))
 
 
 def recalibrate(

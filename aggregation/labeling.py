@@ -1,6 +1,6 @@
 """From reports to soft labels of every kind: the one road that ``compare``, ``aggregate``, campaigns and Python take.
 
-A label comes in kinds. With q_t what the rule states of pair t before its outcome is used, and y_t the outcome:
+There are five kinds of labels. q_t is what the rule states about pair t before its outcome is used, y_t the outcome:
 
     online        q_t, for every pair
     final         the rule's last state applied to every pair; an audited pair is labeled with y_t

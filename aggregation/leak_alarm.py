@@ -1,20 +1,20 @@
 """Do the labelers know which pairs are audited? Compare their agreement on audited and on other pairs.
 
-Whoever recognises the audited pairs can be honest there, earn weight, and lie on the rest: no rule that learns from
-audits survives it. But then somebody agrees with the others more, or less, where a pair is audited. With x = 2 r - 1,
-labeler i's agreement on pair t is x_ti times the mean of x over the others present, and D_i is its mean over the
-audited pairs minus that over the others; D of the panel is the same over all labelers at once.
+A labeler that recognises the audited pairs can be honest there, earn weight, and lie on the rest. No rule that learns
+from audits survives that. But such a labeler agrees with the others more, or less, on audited pairs than elsewhere.
+With x = 2 r - 1, labeler i's agreement on pair t is x_ti times the mean of x over the others present, and D_i is its
+mean over the audited pairs minus that over the others; D of the panel is the same over all labelers at once.
 
 **Test.** Which pairs are audited is drawn by the organiser: at random, or with known probabilities. If nobody knows the
-draw, the reports are what they are whatever the draw, so the audits are drawn again R times and D is computed for each
-(a permutation test; with probabilities, a conditional randomisation test, Candes et al. 2018). D_i is standardised by
-its mean and standard deviation over all R + 1 draws; the statistic is the largest ``|z|`` over the labelers and the
-panel, which corrects for their number. p = (1 + number of redraws with as large a statistic) / (R + 1) is exact: under
-honest reports P(p <= level) <= level, whatever the labelers' skills, correlations and absences.
+draw, the reports do not depend on it. So the audits are drawn again R times and D is computed for each (a permutation
+test; with probabilities, a conditional randomisation test, Candes et al. 2018). D_i is standardised by its mean and
+standard deviation over all R + 1 draws; the statistic is the largest ``|z|`` over the labelers and the panel, which
+corrects for their number. p = (1 + number of redraws with as large a statistic) / (R + 1) is exact: under honest
+reports P(p <= level) <= level, whatever the labelers' skills, correlations and absences.
 
-**Silence** means something only where a leak would have been heard. The audit-aware liars of the claim are simulated on
-the panel itself: a random ``SHARE`` = 30 % of the labelers have their reports exchanged (r -> 1 - r) on the pairs that
-are not audited, and the same test is run. Unless it sounds in 95 % of such panels the answer is "cannot tell".
+**Silence** means something only if the test would have found a leak. The audit-aware liars of the claim are simulated
+on the panel itself: a random ``SHARE`` = 30 % of the labelers have their reports exchanged (r -> 1 - r) on the pairs
+that are not audited, and the same test is run. Unless it sounds in 95 % of such panels the answer is "cannot tell".
 
 The alarm accuses the panel, not persons: if a third lie, the honest ones' agreement changes as well.
 """

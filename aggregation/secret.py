@@ -1,8 +1,8 @@
 """A secret that only the owner of a campaign has, and the numbers that it draws.
 
-HMAC-SHA256 (RFC 2104) of a name under the secret: whoever does not have the secret cannot tell the numbers from fair
-draws, and who has it draws them again, on any machine. In a live campaign the secret is random
-(``secrets.token_bytes(32)``) and stays with the owner. A seed such as 0 is no secret: labelers can try it.
+HMAC-SHA256 (RFC 2104) of a name under the secret. Without the secret nobody can tell the numbers from fair draws. With
+it they can be drawn again, on any machine. In a live campaign the secret is random (``secrets.token_bytes(32)``) and
+stays with the owner. A seed such as 0 is no secret: labelers can try it.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def input_secret(*parts: NDArray[Any] | Sequence[Any]) -> bytes:
     """Return the SHA-256 of a whole input: the secret of a recorded campaign, whose reports are all in.
 
     No labeler could know it beforehand, and the same input gives the same labels on any machine. Not for a live
-    campaign: whoever reports last could try reports until it likes the draws.
+    campaign: the labeler that reports last could try reports until it likes the draws.
 
     Args:
         parts: arrays of numbers (NaN is one value, and -0 is 0) and lists of ids, as strings; their order counts.

@@ -7,8 +7,8 @@ here it is a logistic regression, fitted to the audited pairs, on two pooled fea
 
 with q^w the pool under the last weights, n_t = (sum pi)^2 / sum pi^2 over those present (how many labelers the pool is
 worth), mean_t the plain mean and m_t the number of labelers present; an absent labeler's term is 0. The square roots
-lie between labelers who err independently, whose log-odds add up, and labelers who err together. b < 0 subtracts what
-the crowd has in common that misleads. No intercept, and every feature changes its sign when A and B are exchanged, so
+are a compromise: log-odds add up if labelers err independently, and do not if they err together. A negative b subtracts
+an error that the whole crowd shares. No intercept, and every feature changes its sign when A and B are exchanged, so
 the label of the exchanged pair is 1 - q.
 
 **Priors and averaging.** a ~ N(1.5, 1), b ~ N(0, 1), d_i ~ N(0, s^2 / m) with m the mean number of labelers at an

@@ -121,13 +121,13 @@ def measure(n_labelers: int, n_rounds: int) -> list[dict[str, Any]]:
             "labelers": n_labelers,
             "rounds": n_rounds,
             "rule": name,
-            "million reports/s": reports.size / taken / 1e6,
-            "times the bound": taken / bound,
-            "times a copy": taken / copy,
-            "times as fast as DawidSkene": peer_time / taken,
+            "million reports/s": reports.size / elapsed / 1e6,
+            "times the bound": elapsed / bound,
+            "times a copy": elapsed / copy,
+            "times as fast as DawidSkene": peer_time / elapsed,
             "times the time of median": ratios.get(name, np.nan),
         }
-        for name, taken in seconds.items()
+        for name, elapsed in seconds.items()
     ]
 
 

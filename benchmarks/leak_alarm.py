@@ -1,16 +1,16 @@
 """The leak alarm: how often it sounds when 30 % know the audited pairs, how often when nobody does, and what then.
 
 Panels of N = 10, 30, 117: a tenth experts (view with noise .5), the others ordinary (noise 1.5), all sincere and all
-present; and 117 of whom each pair sees a tenth. 29 of 144 or 50 of 500 pairs audited; and fewer, to see where "cannot
-tell" begins. *uniform*: any set of as many pairs; *planned*: pairs with more disagreement get a higher chance, as
-``audit-plan`` gives it, each drawn independently. The liars, a random 30 %, know the audited pairs, are honest there
-and state the opposite elsewhere.
+present. A further panel has 117 labelers, a tenth of them on each pair. 29 of 144 or 50 of 500 pairs are audited, and
+fewer, to see where "cannot tell" begins. *uniform*: any set of as many pairs; *planned*: pairs with more disagreement
+get a higher chance, as ``audit-plan`` gives it, each drawn independently. The liars, a random 30 %, know the audited
+pairs, are honest there and state the opposite elsewhere.
 
 *heard*: share of 100 such panels in which the alarm sounds (target: at least 95 %); *false alarms*: share of honest
 panels in which it does (target: at most 2 %); *cannot tell*: share of twenty honest panels with that answer.
 
-The last columns are for those in whom it sounds: accuracy of labels on the unaudited pairs of leaked panels (twenty; up
-to thirty labelers).
+The last columns are for the panels in which it sounds: accuracy of labels on unaudited pairs of the leaked panels
+(twenty).
 """
 
 from __future__ import annotations

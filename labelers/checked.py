@@ -67,6 +67,11 @@ def abridged(value: Any) -> str:
 def checked(model: type[ModelT], what: str, fields: Mapping[str, Any]) -> ModelT:
     """Return ``model(**fields)``.
 
+    Args:
+        model: the class that checks the fields.
+        what: what the fields describe, for the error.
+        fields: key -> value, as read from a file.
+
     Raises:
         ValueError: an unknown key (the nearest valid one is named) or a bad value; one line that begins with ``what``.
     """

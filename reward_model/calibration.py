@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Measures of stated probabilities against target probabilities of the same n pairs."""
+    """Measures of predicted probabilities against target probabilities of the same n pairs."""
 
     n_pairs: int
     accuracy: float
-    """Share of pairs whose direction is right; a tie, stated or true, counts half. In [0, 1]."""
+    """Share of pairs whose direction is right; a tie, predicted or true, counts half. In [0, 1]."""
     mean_squared_error: float
     """Mean squared distance to the target probability. In [0, 1]."""
     log_loss: float
@@ -33,7 +33,7 @@ class Calibration:
     entropy: float
     """Mean entropy of the targets in nats: the log loss that no model can beat."""
     ece: float
-    """Expected calibration error: the mean over pairs of |mean stated - mean target| of the pair's bin. In [0, 1]."""
+    """Expected calibration error, in [0, 1]: mean over pairs of |mean predicted - mean target| in the pair's bin."""
 
 
 def preference_probability(reward_a: FloatArray, reward_b: FloatArray) -> FloatArray:
@@ -45,15 +45,15 @@ def preference_probability(reward_a: FloatArray, reward_b: FloatArray) -> FloatA
     return sigmoid(reward_a - reward_b)
 
 
-def calibrate(stated: FloatArray, target: FloatArray) -> Calibration:
-    """Measure stated probabilities against target probabilities.
+def calibrate(predicted: FloatArray, target: FloatArray) -> Calibration:
+    """Measure predicted probabilities against target probabilities.
 
     The calibration error counts both orders of every pair, (p, t) and (1 - p, 1 - t): which response is called A is a
     convention, and in a table that is oriented by its soft labels every target is at least one half. The other measures
     are the same in both orders.
 
     Args:
-        stated: the model's P(A better), shape ``(n,)``, in [0, 1].
+        predicted: the model's P(A better), shape ``(n,)``, in [0, 1].
         target: the target probabilities, shape ``(n,)``, in [0, 1].
 
     Raises:
@@ -64,38 +64,40 @@ def calibrate(stated: FloatArray, target: FloatArray) -> Calibration:
         >>> round(result.ece, 6), round(result.mean_squared_error, 6)
         (0.0, 0.04)
     """
-    if stated.shape != target.shape or stated.ndim != 1 or not len(stated):
-        raise ValueError(f"stated and target must be vectors of one length >= 1, got {stated.shape} and {target.shape}")
-    for name, values in (("stated", stated), ("target", target)):
+    if predicted.shape != target.shape or predicted.ndim != 1 or not len(predicted):
+        raise ValueError(
+            f"predicted and target must be vectors of one length >= 1, got {predicted.shape} and {target.shape}"
+        )
+    for name, values in (("predicted", predicted), ("target", target)):
         if not ((values >= 0) & (values <= 1)).all():
             raise ValueError(f"{name} must be probabilities in [0, 1]")
     return Calibration(
-        n_pairs=len(stated),
-        accuracy=float(hits(stated, target).mean()),
-        mean_squared_error=mean_squared_error(stated, target),
-        log_loss=log_loss(stated, target),
+        n_pairs=len(predicted),
+        accuracy=float(hits(predicted, target).mean()),
+        mean_squared_error=mean_squared_error(predicted, target),
+        log_loss=log_loss(predicted, target),
         entropy=log_loss(target, target),
-        ece=calibration_error(*_both_orders(stated, target)),
+        ece=calibration_error(*_both_orders(predicted, target)),
     )
 
 
-def _both_orders(stated: FloatArray, target: FloatArray) -> tuple[FloatArray, FloatArray]:
-    return np.concatenate([stated, 1 - stated]), np.concatenate([target, 1 - target])
+def _both_orders(predicted: FloatArray, target: FloatArray) -> tuple[FloatArray, FloatArray]:
+    return np.concatenate([predicted, 1 - predicted]), np.concatenate([target, 1 - target])
 
 
 def reliability_figure(curves: dict[str, tuple[FloatArray, FloatArray]]) -> Figure:
-    """Draw stated against target probabilities; the diagonal is perfect calibration.
+    """Draw predicted against target probabilities; the diagonal is perfect calibration.
 
     Args:
-        curves: name of the target -> (stated, target), each of shape ``(n,)``.
+        curves: name of the target -> (predicted, target), each of shape ``(n,)``.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.2, 4.2), layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="0.7", linewidth=1, zorder=0)
-    for name, (stated, target) in curves.items():
-        bins = reliability(*_both_orders(stated, target))
+    for name, (predicted, target) in curves.items():
+        bins = reliability(*_both_orders(predicted, target))
         axes.plot(bins.stated, bins.observed, label=name, linewidth=1)
         axes.scatter(bins.stated, bins.observed, s=80 * bins.count / bins.count.max() + 4)
     axes.set(xlabel="stated P(A better)", ylabel="mean target in the bin", xlim=(0, 1), ylim=(0, 1), aspect="equal")

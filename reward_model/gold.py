@@ -102,5 +102,11 @@ def make_gold(name: str, label: str | None = None) -> GoldReward:
 
 
 def true_preference(gold_a: FloatArray, gold_b: FloatArray, kappa: float) -> FloatArray:
-    """Return P(A better) = sigmoid(kappa (g_a - g_b)), shape ``(n,)``: Bradley-Terry with temperature 1 / kappa."""
+    """Return P(A better) = sigmoid(kappa (g_a - g_b)), shape ``(n,)``: Bradley-Terry with temperature 1 / kappa.
+
+    Args:
+        gold_a: gold rewards of the responses A, shape ``(n,)``.
+        gold_b: of the responses B, shape ``(n,)``.
+        kappa: per unit of gold reward, > 0.
+    """
     return sigmoid(kappa * (gold_a - gold_b))

@@ -2,12 +2,12 @@
 
 Notation: z, shape ``(n,)``, is the score difference of the chosen and the rejected response (a reward model's reward
 difference, or DPO's beta times the difference of log-ratios); q in [0, 1], shape ``(n,)``, is the soft label,
-P(chosen better). TRL minimises the mean of ``-log sigmoid(z)``. A *term* is what must be added to it, per pair:
+P(chosen better). TRL minimises the mean of ``-log sigmoid(z)``. Our losses add a *term* to every pair of that mean:
 
     soft BCE    -q log sigmoid(z) - (1 - q) log sigmoid(-z)  =  -log sigmoid(z) + (1 - q) z
 
-because log sigmoid(-z) = log sigmoid(z) - z. So the term is linear in z, vanishes at q = 1, and at q = 1/2 cancels
-the gradient -1/2 of the hard loss at z = 0.
+because log sigmoid(-z) = log sigmoid(z) - z. The term is linear in z. It is 0 at q = 1. At q = 1/2 it cancels the
+gradient -1/2 that the hard loss has at z = 0.
 """
 
 from __future__ import annotations

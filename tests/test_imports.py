@@ -154,6 +154,44 @@ def test_contributing_draws_the_imports_as_they_are() -> None:
     assert {name: set(re.findall(r"`(\w+)`", cells)) for name, cells in drawn} == imports
 
 
+TREE = re.compile(r"^( *)(\w+)/ {2,}\S", flags=re.MULTILINE)
+"""A line of CONTRIBUTING's tree: a folder, then what it is for."""
+
+
+def folders_drawn(text: str) -> set[str]:
+    """Return the folders of a tree whose levels are two spaces apart."""
+    above: list[str] = []
+    drawn = set()
+    for indent, name in TREE.findall(text):
+        above = [*above[: len(indent) // 2], name]
+        drawn.add("/".join(above))
+    return drawn
+
+
+def test_contributing_draws_every_room_and_no_other() -> None:
+    packages = (*FORBIDDEN, "pipeline")
+    rooms = {init.parent.relative_to(ROOT).as_posix() for p in packages for init in (ROOT / p).rglob("__init__.py")}
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    at_the_top = {line.split("/")[0] for line in tracked.splitlines() if "/" in line and not line.startswith(".")}
+    assert folders_drawn((ROOT / "CONTRIBUTING.md").read_text("utf-8")) == rooms - {"pipeline/configs"} | at_the_top
+
+
+def test_the_check_of_the_tree_reads_levels() -> None:
+    assert folders_drawn("a/   one\n  b/  two\n    c/  three\n  d/  four\ne/  five\n") == {
+        "a",
+        "a/b",
+        "a/b/c",
+        "a/d",
+        "e",
+    }
+
+
+def test_contributing_says_which_room_may_import_which() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    lines = re.findall(rf"^({'|'.join(ROOMS)}) {{2,}}(.+)$", text, flags=re.MULTILINE)
+    assert {room: set(re.findall(r"\w+", below)) for room, below in lines} == ROOMS
+
+
 def test_the_check_of_cycles_sees_imports_inside_functions_and_for_types() -> None:
     known = {"a", "b", "b.c"}
     assert modules_imported_by("def f():\n    from b import c\n    import a", known) == {"a", "b.c"}

@@ -129,7 +129,7 @@ def train_as_in_the_readme(model: Path) -> None:
 
 
 def test_the_snippet_prints_what_the_readme_says() -> None:
-    snippet = next(block for block in blocks("python") if "run_online" in block)
+    snippet = next(block for block in blocks("python") if "label_campaign" in block)
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(snippet, {})

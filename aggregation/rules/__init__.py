@@ -55,6 +55,11 @@ class UnknownOptionError(TypeError, ValueError):
 def make_aggregator(name: str, n_labelers: int, /, **options: Any) -> Aggregator:
     """Return a fresh rule by name, with its options.
 
+    Args:
+        name: a key of ``AGGREGATORS``.
+        n_labelers: N, >= 1.
+        **options: keyword arguments of the rule's class, such as ``eta``.
+
     Raises:
         ValueError: an unknown name or option (the message names the nearest valid one), or a value out of range.
 

@@ -2,8 +2,9 @@
 
 They fit one model to all the votes of a campaign at once. Votes are hard: a report above 1/2 is a vote for A, below for
 B, exactly 1/2 none. crowd-kit's Dawid-Skene takes revealed outcomes (``true_labels``): audited pairs count with their
-outcome in every step of its expectation maximisation. GLAD and MACE take none: they **see no outcomes**, decide which
-labelers are good by who agrees with whom, and believe a majority that errs together. ``sees_outcomes`` says which.
+outcome in every step of its expectation maximisation. GLAD and MACE take none: they **see no outcomes**. They judge
+labelers by their agreement with each other, so they believe a majority that errs together. The class attribute
+``sees_outcomes`` tells the two sorts apart.
 
 ``run_online`` fits the given rounds and returns crowd-kit's own posteriors; the "weights before each round" are those
 of the fit, the same in every round. The posterior of an audited pair comes from a fit without the outcomes of its fold

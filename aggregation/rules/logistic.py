@@ -1,4 +1,4 @@
-"""Logistic regression on the audited pairs, with a prior that says: all labelers alike, until outcomes tell otherwise.
+"""Logistic regression on the audited pairs; by its prior all labelers are alike until outcomes say otherwise.
 
     logit q_t = sum_i beta_i x_ti,    x_ti = 2 r_ti - 1, 0 where labeler i is absent;    beta_i ~ N(c, s^2)
 

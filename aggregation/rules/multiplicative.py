@@ -42,7 +42,13 @@ ROUNDS_PER_SUM = 1024
 
 
 def mixed(moved: FloatArray, share: float, initial: FloatArray) -> FloatArray:
-    """Return (1 - share) of the moved weights, and ``share`` of their sum spread like the initial weights."""
+    """Return (1 - share) of the moved weights, and ``share`` of their sum spread like the initial weights.
+
+    Args:
+        moved: weights after an update, shape ``(n,)``, of the labelers present.
+        share: part that is mixed in, in [0, 1).
+        initial: their initial weights, shape ``(n,)``, > 0.
+    """
     return (1.0 - share) * moved + share * moved.sum() * initial / initial.sum() + SMALLEST_WEIGHT
 
 

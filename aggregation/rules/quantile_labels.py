@@ -18,12 +18,13 @@ knows u when it reports.
 **Nobody gains within the round** (objective: any single-peaked taste for this round's label, whatever its peak; any
 panel size; one labeler alone, not a coalition). Fix u, the weights and the others' reports. The quantile is the
 smallest report r with w(reports <= r) >= u: a minimum over coalitions S with w(S) >= u of the maximum of their reports.
-So is the neighbour above, with > u; and the median of 1/2 and these two is again made of minima and maxima. As a
-function of one report r_i it is therefore a clamp med(a, r_i, b) with a <= b from the others alone (Moulin 1980). The
-report p, the peak, gives p itself or the end nearest to it, and every other report gives a label that is not between p
-and that end. This holds for every u, so also in expectation over u. The weighted mean has no such clamp: labeler i
-moves it by w_i per unit, and who sees the label off its peak exaggerates. (The coalitions are compared in whole
-numbers, ``aggregation.rules.compiled.quantiles``: no rounding, no dependence on the order of the reports.)
+The neighbour above is such a minimum too, with > u. The median of 1/2 and these two again consists of minima and
+maxima. As a function of one report r_i it is therefore a clamp med(a, r_i, b), where a <= b depend on the others alone
+(Moulin 1980). If the labeler reports its peak p, the label is p or the end nearest to p. No other report gives a label
+between p and that end. This holds for every u, so also in expectation over u. The weighted mean has no such clamp:
+labeler i moves it by w_i per unit, and a labeler that wants the label elsewhere exaggerates. (The coalitions are
+compared in whole numbers, ``aggregation.rules.compiled.quantiles``: no rounding, no dependence on the order of the
+reports.)
 
 **Weights do not see the label**, so what is proved of the next weight holds as it stands, and adds up: a labeler that
 cares for its next weight and for this round's label, and whose taste is its belief, reports its belief.

@@ -8,7 +8,8 @@ buried when it has made up for its losses: at steps that fall like 1 / sqrt(t) t
 k = 1, 2, ... has n_k = n_1 4^(k-1) of them with the step eta_k = 2^-k, where n_1 = ceil(8 L) and L = ln(N / a). The
 last update of an epoch mixes the weights of the labelers present with their mean: pi <- (1 - a) pi + a mean, with
 a = 0.1 (from unequal initial weights: with their joint weight, spread like these). So knowledge is kept, and with all
-present nobody starts an epoch below a / N (below a times its initial weight, whose log then takes the place of L).
+present nobody starts an epoch below a / N. With unequal initial weights nobody starts it below a times its own initial
+weight w; then L = ln(1 / (a w)).
 
 **Bound** (all present, any reports and outcomes, no horizon). With x_t = Lbar_t - l_it in [-1, 1] and
 ln(1 + z) >= z - z^2 for |z| <= 1/2, n rounds of an epoch in which labeler i starts with the weight p >= a / N give
@@ -106,7 +107,13 @@ def regret_bound(n_labelers: int, n_updates: int) -> float:
 
 
 def make_schedule(n_labelers: float, eta: float | Literal["auto"], fixed_share: float) -> Schedule:
-    """Return the schedule that the options of a rule describe, or raise ``ValueError``."""
+    """Return the schedule that the options of a rule describe, or raise ``ValueError``.
+
+    Args:
+        n_labelers: 1 / (the largest initial weight): N where they are equal.
+        eta: the step size of every update, in (0, 1/2], or ``"auto"``.
+        fixed_share: part of the weight that every update mixes in, in [0, 1).
+    """
     if not isinstance(fixed_share, Real) or not 0.0 <= fixed_share < 1.0:
         raise ValueError(f"fixed_share must be in [0, 1), got {fixed_share!r}")
     if eta == "auto":

@@ -14,6 +14,11 @@ def against_outcomes(
 ) -> tuple[FloatArray, FloatArray, FloatArray | None]:
     """Return soft labels, outcomes and weights of the rounds with an outcome, each of shape ``(n,)``.
 
+    Args:
+        soft_labels: shape ``(T,)``, in [0, 1].
+        outcomes: shape ``(T,)``, 0 or 1, NaN where not revealed.
+        weights: of the rounds, shape ``(T,)``, >= 0, or None for equal ones.
+
     Raises:
         ValueError: an outcome that is not 0, 1 or NaN, a soft label outside [0, 1], or a bad weight.
     """
@@ -25,6 +30,11 @@ def against_probabilities(
     soft_labels: ArrayLike, targets: ArrayLike, weights: ArrayLike | None
 ) -> tuple[FloatArray, FloatArray, FloatArray | None]:
     """Return soft labels, target probabilities and weights of the rounds with a target, each of shape ``(n,)``.
+
+    Args:
+        soft_labels: shape ``(T,)``, in [0, 1].
+        targets: true probabilities, shape ``(T,)``, in [0, 1], NaN where unknown.
+        weights: of the rounds, shape ``(T,)``, >= 0, or None for equal ones.
 
     Raises:
         ValueError: a target outside [0, 1] that is not NaN, a soft label outside [0, 1], or a bad weight.
@@ -60,7 +70,13 @@ def check_weights(weights: ArrayLike, n: int) -> FloatArray:
 
 
 def check_groups(groups: ArrayLike, n: int, n_groups: int) -> IntArray:
-    """Return the group of every observation, shape ``(n,)``, each in 0 to ``n_groups`` - 1, or raise ``ValueError``."""
+    """Return the group of every observation, shape ``(n,)``, each in 0 to ``n_groups`` - 1, or raise ``ValueError``.
+
+    Args:
+        groups: whole numbers, shape ``(n,)``.
+        n: number of observations.
+        n_groups: number of groups, >= 1.
+    """
     vector = np.asarray(groups, dtype=np.int64)
     if vector.shape != (n,):
         raise ValueError(f"groups must have one entry per observation ({n}), got shape {vector.shape}")

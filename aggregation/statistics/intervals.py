@@ -118,18 +118,18 @@ def effective_size(weights: ArrayLike, groups: ArrayLike, n_groups: int) -> Floa
     return total**2 / np.where(squares > 0.0, squares, 1.0)
 
 
-def wilson_interval(share: ArrayLike, n: ArrayLike) -> tuple[FloatArray, FloatArray]:
-    """Return Wilson's 95 % score intervals of shares that were observed in n trials each.
+def wilson_interval(proportion: ArrayLike, n: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Return Wilson's 95 % score intervals of proportions that were observed in n trials each.
 
     (s + z^2 / 2n +- z sqrt(s (1 - s) / n + z^2 / 4n^2)) / (1 + z^2 / n) with z = 1.96, cut off at 0 and 1. Unlike
     s +- z standard errors it does not take ten right of ten for certainty.
 
     Args:
-        share: s, any shape, in [0, 1].
-        n: number of trials, >= 0, of the share's shape (or one for all); an `effective_size` for weighted shares.
+        proportion: s, any shape, in [0, 1].
+        n: number of trials, >= 0, of the proportion's shape (or one for all); an `effective_size` for weighted ones.
 
     Returns:
-        Low and high ends, of the share's shape; NaN where n is 0.
+        Low and high ends, of the proportion's shape; NaN where n is 0.
 
     References:
         Wilson, Probable inference, the law of succession, and statistical inference, JASA 22 (1927).
@@ -139,7 +139,7 @@ def wilson_interval(share: ArrayLike, n: ArrayLike) -> tuple[FloatArray, FloatAr
         >>> low.round(3).tolist(), high.round(3).tolist()
         ([0.722, 0.596], [1.0, 0.982])
     """
-    given, trials = np.asarray(share, dtype=np.float64), np.asarray(n, dtype=np.float64)
+    given, trials = np.asarray(proportion, dtype=np.float64), np.asarray(n, dtype=np.float64)
     count = np.where(trials > 0, trials, np.nan)
     centre = (given + Z**2 / (2 * count)) / (1 + Z**2 / count)
     half = Z / (1 + Z**2 / count) * np.sqrt(given * (1 - given) / count + Z**2 / (4 * count**2))

@@ -118,7 +118,14 @@ class LetterChooser:
         self._answers: dict[tuple[int, ...], float] = {}
 
     def first_preferred(self, shown: list[Shown], persona: str, batch_size: int, title: str) -> FloatArray:
-        """Return P(the response shown first is named), shape ``(len(shown),)``."""
+        """Return P(the response shown first is named), shape ``(len(shown),)``.
+
+        Args:
+            shown: pairs in the order of presentation.
+            persona: what the judge is told to be; becomes the system message.
+            batch_size: prompts per forward pass.
+            title: of the progress bar.
+        """
         from tqdm.auto import tqdm
 
         encoded = self._encoded(persona, shown)

@@ -74,7 +74,13 @@ def position_bias(first_preferred: FloatArray) -> float:
 
 
 def report_judge(labeler_id: str, bias: float, usage: str = "") -> None:
-    """Tell on stderr, below any progress bar, how much a judge's answers depended on the place."""
+    """Tell on stderr, below any progress bar, how much a judge's answers depended on the place.
+
+    Args:
+        labeler_id: of the judge.
+        bias: its ``position_bias``, in [-1/2, 1/2]; NaN if no pair was answered in both orders.
+        usage: a further sentence, such as what the answers cost.
+    """
     from tqdm.auto import tqdm
 
     tqdm.write(f"Judge {labeler_id}: position bias {bias:+.2f}" + (f"; {usage}" if usage else ""), file=sys.stderr)

@@ -107,7 +107,13 @@ def plan_audit(
 
 
 def write_plan(plan: AuditPlan, annotations: Annotations, path: Path) -> None:
-    """Write the plan as CSV or JSONL, by the path's suffix; the column ``outcome`` is left empty for the auditor."""
+    """Write the plan as CSV or JSONL, by the path's suffix; the column ``outcome`` is left empty for the auditor.
+
+    Args:
+        plan: the pairs to audit.
+        annotations: the table that they are from.
+        path: ends in ``.csv`` or ``.jsonl``.
+    """
     if path.suffix not in (".csv", ".jsonl"):
         raise AnnotationError(f"{path}: the plan is written as .csv or .jsonl")
     table = annotations.texts.take(annotations.text_row[plan.rounds]).to_pandas()

@@ -126,7 +126,13 @@ def choose_rule(annotations: Annotations, settings: AggregationSettings) -> Labe
 
 
 def reveal(annotations: Annotations, audit_rate: float, rng: np.random.Generator) -> FloatArray:
-    """Return the outcomes with only a share of the known ones left, shape ``(T,)``."""
+    """Return the outcomes with only a share of the known ones left, shape ``(T,)``.
+
+    Args:
+        annotations: the table, with its T pairs.
+        audit_rate: share of the known outcomes that is kept, in (0, 1].
+        rng: chooses which.
+    """
     if not 0.0 < audit_rate <= 1.0:
         raise AnnotationError(f"the audit rate must be in (0, 1], got {audit_rate}")
     known = np.flatnonzero(~np.isnan(annotations.outcome))

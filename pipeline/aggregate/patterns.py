@@ -3,9 +3,9 @@
 Each pattern is a test against what the *other* labelers said about the same pairs (their mean, leaving the labeler out)
 and, where enough outcomes are known, against those. A flag needs an effect worth a talk with the labeler and a p-value
 that survives testing every labeler (Bonferroni at 1 %). A flag is a reason to look, not a verdict: if the majority is
-wrong, the one who disagrees may be the best labeler in the panel. So where the outcomes that are known, however few,
-were more often on the labeler's side than on that of the others, the others are no yardstick: then only a pattern that
-the outcomes themselves show is flagged.
+wrong, the one who disagrees may be the best labeler in the panel. So the known outcomes are counted, however few: if
+more of them are on the labeler's side than on the side of the others, the labeler is not compared with the others, and
+a pattern is flagged only if the outcomes themselves show it.
 """
 
 from __future__ import annotations
@@ -112,19 +112,19 @@ def _constant(r: _Reports) -> Flag | None:
     Others who are wrong still show that pairs differ; only outcomes that are as constant as the reports refute that.
     """
     values, counts = np.unique(np.round(r.as_shown(r.report), 3), return_counts=True)
-    share = counts.max() / len(r.report)
+    fraction = counts.max() / len(r.report)
     usual = float(values[np.argmax(counts)])
     others, outcome = (r.as_shown(q)[~np.isnan(q)] for q in (r.others, r.outcome))
     sided = np.sign(others - 0.5)
     sided = sided[sided != 0]
-    if share < _CONSTANT_SHARE or len(sided) < _MIN_REPORTS:
+    if fraction < _CONSTANT_SHARE or len(sided) < _MIN_REPORTS:
         return None
     if r.others_are_refuted and np.mean((outcome - 0.5) * (usual - 0.5) > 0) >= _CONSTANT_SHARE:
         return None
     agree = np.mean(sided == np.sign(usual - 0.5)) if usual != 0.5 else 0.0
     # A labeler who looked would follow the others' side changes now and then.
     p_value = float(max(agree, 1.0 - agree) ** len(sided)) if usual != 0.5 else 0.0
-    return Flag(r.labeler, "constant", f"reports {usual:g} on {share:.0%} of {len(r.report)} pairs", p_value)
+    return Flag(r.labeler, "constant", f"reports {usual:g} on {fraction:.0%} of {len(r.report)} pairs", p_value)
 
 
 def _flipping(r: _Reports) -> Flag | None:

@@ -27,7 +27,14 @@ Provenance = list[tuple[str, str]]
 
 
 def write_labelers_json(result: CampaignResult, analysis: Analysis, provenance: Provenance, out: Path) -> Path:
-    """Write ``labelers.json``: the campaign, the accuracy table, every labeler (heaviest first) and every flag."""
+    """Write ``labelers.json``: the campaign, the accuracy table, every labeler (heaviest first) and every flag.
+
+    Args:
+        result: of the campaign.
+        analysis: what was measured of its labelers.
+        provenance: what was read, and by which command.
+        out: folder of the file.
+    """
     content = {
         "reading": result.annotations.reading.as_dict(),
         "campaign": {
@@ -55,7 +62,14 @@ def write_labelers_json(result: CampaignResult, analysis: Analysis, provenance: 
 
 
 def write_html(result: CampaignResult, analysis: Analysis, provenance: Provenance, out: Path) -> Path:
-    """Write the self-contained ``report.html``; everything from the annotations is escaped."""
+    """Write the self-contained ``report.html``; everything from the annotations is escaped.
+
+    Args:
+        result: of the campaign.
+        analysis: what was measured of its labelers.
+        provenance: what was read, and by which command.
+        out: folder of the file.
+    """
     annotations = result.annotations
     images = _images(result)
     shown = [_without_nan(row) for row in analysis.labelers[:_TABLE_ROWS]]

@@ -25,6 +25,11 @@ def candidates(experiment: Experiment, seed: int, n: int) -> str:
 
     Shared by all conditions of a seed: they differ in what they choose by, not in what they choose from.
     Columns: ``prompt, response, token_ids, gold``.
+
+    Args:
+        experiment: the experiment.
+        seed: of the run.
+        n: candidates per prompt, >= 1.
     """
     output = experiment.layout.of_seed(seed, CANDIDATES)
     inputs = {"base": evaluate_base(experiment, seed), "n": n}
@@ -74,7 +79,13 @@ def choose(experiment: Experiment, condition: Condition, reward_model: str, n: i
 
 
 def chosen(experiment: Experiment, condition: Condition, n: int) -> list[Response]:
-    """Return each held-out prompt's best candidate."""
+    """Return each held-out prompt's best candidate.
+
+    Args:
+        experiment: the experiment.
+        condition: whose reward model chose.
+        n: candidates per prompt, as in ``candidates``.
+    """
     table = read_table(experiment.path(experiment.layout.of_seed(condition.seed, CANDIDATES)), ["response"])
     path = experiment.path(experiment.layout.of_condition(condition, CANDIDATE_REWARDS))
     rewards = read_table(path, ["reward"])["reward"].to_numpy(dtype=np.float64).reshape(-1, n)

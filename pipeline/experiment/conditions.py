@@ -76,6 +76,12 @@ class Condition:
 def choose_condition(config: Config, panel: str | None, rule: str | None, method: str | None = None) -> Condition:
     """Return one cell of a config's grid, by the names of its panel, rule and method; the only one needs no name.
 
+    Args:
+        config: whose grid.
+        panel: name of a panel, or None for the only one.
+        rule: title of a rule, ``truth``, or None for the only one.
+        method: title of a method, or None for the only one.
+
     Raises:
         ConfigError: the name is not in the config, or there are several and none was named.
     """

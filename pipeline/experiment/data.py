@@ -125,6 +125,7 @@ def ask_panel(
     """Let the condition's panel report: one row per pair, one column per labeler (none for the truth).
 
     Args:
+        experiment: the experiment.
         condition: whose panel and rule.
         pairs: columns ``PAIR_COLUMNS``.
         first_round: the round of the first pair, where a campaign comes in batches.
@@ -150,7 +151,15 @@ def ask_panel(
 def aggregate(
     experiment: Experiment, condition: Condition, pairs: pd.DataFrame, outcomes: pd.DataFrame, reports: pd.DataFrame
 ) -> LabeledCampaign:
-    """Apply the condition's rule to a campaign, or take the truth."""
+    """Apply the condition's rule to a campaign, or take the truth.
+
+    Args:
+        experiment: the experiment.
+        condition: whose rule.
+        pairs: columns ``PAIR_COLUMNS``, T rows.
+        outcomes: columns ``pair_id, p_truth, outcome, audited``, T rows.
+        reports: shape ``(T, N)``, one column per labeler.
+    """
     assert condition.rule is not None
     if condition.rule.name == TRUTH:
         return truth_labels(outcomes["p_truth"].to_numpy())
@@ -167,7 +176,16 @@ def write_labels(
     outcomes: pd.DataFrame,
     reports: pd.DataFrame,
 ) -> None:
-    """Write ``LABEL_ARTEFACTS`` of a whole campaign into a stage's scratch folder."""
+    """Write ``LABEL_ARTEFACTS`` of a whole campaign into a stage's scratch folder.
+
+    Args:
+        experiment: the experiment.
+        scratch: the stage's folder.
+        condition: whose rule and labels.
+        pairs: columns ``PAIR_COLUMNS``, T rows.
+        outcomes: columns ``pair_id, p_truth, outcome, audited``, T rows.
+        reports: shape ``(T, N)``, one column per labeler.
+    """
     here = {name: scratch / experiment.layout.of_labels(condition, name) for name in LABEL_ARTEFACTS}
     labels = aggregate(experiment, condition, pairs, outcomes, reports)
     labeler_ids, audited = tuple(reports.columns), outcomes["audited"].to_numpy(dtype=bool)
@@ -210,7 +228,14 @@ def with_local_model(spec: LabelerSpec) -> LabelerSpec:
 def long_table(
     pairs: pd.DataFrame, labeler_ids: tuple[str, ...], reports: np.ndarray[Any, Any], outcomes: np.ndarray[Any, Any]
 ) -> pd.DataFrame:
-    """Return the long table that ``aggregate`` reads: one report per row, with what was revealed of the outcome."""
+    """Return the long table that ``aggregate`` reads: one report per row, with what was revealed of the outcome.
+
+    Args:
+        pairs: columns ``PAIR_COLUMNS``, T rows.
+        labeler_ids: length N.
+        reports: shape ``(T, N)``, NaN where a labeler did not judge: no row.
+        outcomes: shape ``(T,)``, 0 or 1, NaN where not revealed.
+    """
     n = len(labeler_ids)
     rows = pairs[["pair_id", "prompt", "response_a", "response_b", "topic"]]
     table = rows.loc[rows.index.repeat(n)].reset_index(drop=True)

@@ -18,12 +18,12 @@ from truthful_rlhf.pipeline.experiment.samples import (
 from truthful_rlhf.pipeline.storage.tables import read_table
 
 
-def share(experiment: Experiment, seed: int) -> None:
+def build_shared(experiment: Experiment, seed: int) -> None:
     """Build what all conditions of a seed share, so that they can then be built in any order, or side by side."""
     build_outcomes(experiment, seed)
     evaluate_base(experiment, seed)
     for policy in experiment.config.policy:
-        METHODS[policy.method].share(experiment, seed, policy)
+        METHODS[policy.method].build_shared(experiment, seed, policy)
 
 
 def train_policy(experiment: Experiment, condition: Condition) -> str:

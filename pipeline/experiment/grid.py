@@ -13,7 +13,7 @@ from truthful_rlhf.pipeline.config.rule import TRUTH, RuleSection
 from truthful_rlhf.pipeline.config.training import PolicySettings
 from truthful_rlhf.pipeline.experiment.conditions import Condition
 from truthful_rlhf.pipeline.experiment.context import Experiment
-from truthful_rlhf.pipeline.experiment.evaluation import evaluate, share
+from truthful_rlhf.pipeline.experiment.evaluation import build_shared, evaluate
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def cells(config: Config, seed: int) -> list[tuple[Condition, ...]]:
 def run_grid(experiment: Experiment) -> None:
     """Run every stage of every condition, seed by seed; what is there already is skipped."""
     for seed in experiment.config.seeds:
-        share(experiment, seed)
+        build_shared(experiment, seed)
         for cell in cells(experiment.config, seed):
             for condition in cell:
                 evaluate(experiment, condition)

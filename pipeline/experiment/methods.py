@@ -38,7 +38,7 @@ from truthful_rlhf.pipeline.training.best_of_n import best_of_n_kl
 class Method:
     """What a method does in an experiment."""
 
-    share: Callable[[Experiment, int, Any], object]
+    build_shared: Callable[[Experiment, int, Any], object]
     """Builds what all conditions of a seed share, given the method's settings."""
     train: Callable[[Experiment, Condition], str]
     """Builds the policy's artefacts; returns the fingerprint of the stage."""
@@ -68,7 +68,13 @@ def _base(experiment: Experiment) -> str:
 
 
 def reference(experiment: Experiment, seed: int, settings: DPOSettings) -> str:
-    """Build ``reference.parquet``: the base policy's log-probabilities of both responses of every pair."""
+    """Build ``reference.parquet``: the base policy's log-probabilities of both responses of every pair.
+
+    Args:
+        experiment: the experiment.
+        seed: of the run.
+        settings: of the method; ``max_length`` tokens are read.
+    """
     from truthful_rlhf.pipeline.training.dpo import reference_log_probabilities
 
     output = experiment.layout.of_seed(seed, "reference.parquet")
@@ -177,10 +183,10 @@ def reward_model(experiment: Experiment, condition: Condition) -> str:
     return experiment.folder.stage(stage, inputs, [output, table, figure], build, together=True)
 
 
-def _held_out(labels: pd.DataFrame, share: float, seed: int) -> BoolArray:
-    """Hold out all pairs of a share of the prompts, the same ones in every condition of a seed."""
+def _held_out(labels: pd.DataFrame, fraction: float, seed: int) -> BoolArray:
+    """Hold out all pairs of a fraction of the prompts, the same ones in every condition of a seed."""
     prompts = sorted(set(labels["prompt"]))
-    chosen = part_rng(seed, "reward model held out").permutation(len(prompts))[: max(1, round(share * len(prompts)))]
+    chosen = part_rng(seed, "reward model held out").permutation(len(prompts))[: max(1, round(fraction * len(prompts)))]
     held_out: BoolArray = labels["prompt"].isin([prompts[k] for k in chosen]).to_numpy()
     return held_out
 
@@ -198,10 +204,10 @@ def _calibrate(
     truth = np.where(joined["chosen_is_a"], joined["p_truth"], 1 - joined["p_truth"])
     targets = {"soft labels": joined["soft_label"].to_numpy(dtype=np.float64), "truth": truth}
     pairs = joined.rename(columns={"chosen": "response_a", "rejected": "response_b"})
-    stated, rows = evaluate_reward_model(model, pairs, targets)
+    predicted, rows = evaluate_reward_model(model, pairs, targets)
     write_table(table, rows)
     image = io.BytesIO()
-    reliability_figure({name: (stated, target) for name, target in targets.items()}).savefig(image, dpi=150)
+    reliability_figure({name: (predicted, target) for name, target in targets.items()}).savefig(image, dpi=150)
     write_bytes_atomically(figure, image.getvalue())
 
 
@@ -214,7 +220,14 @@ def choose_by_reward_model(experiment: Experiment, condition: Condition) -> str:
 def respond_with_adapter(
     experiment: Experiment, condition: Condition, prompts: list[str], seed: int
 ) -> tuple[list[Response], FloatArray]:
-    """Sample from the trained adapter; its KL is estimated along the responses."""
+    """Sample from the trained adapter; its KL is estimated along the responses.
+
+    Args:
+        experiment: the experiment.
+        condition: whose policy.
+        prompts: n held-out prompts.
+        seed: of the sampling.
+    """
     adapter = experiment.path(experiment.layout.of_condition(condition, "policy"))
     policy = load_model(experiment.config.model.name_or_path, adapter)
     sampling, tokenizer = experiment.config.sampling, experiment.tokenizer
@@ -226,7 +239,14 @@ def respond_with_adapter(
 def respond_with_best_of_n(
     experiment: Experiment, condition: Condition, prompts: list[str], seed: int
 ) -> tuple[list[Response], FloatArray]:
-    """Let the reward model pick among n responses of the base policy; the KL is its upper bound, `best_of_n_kl`."""
+    """Let the reward model pick among n responses of the base policy; the KL is its upper bound, `best_of_n_kl`.
+
+    Args:
+        experiment: the experiment.
+        condition: whose reward model.
+        prompts: n held-out prompts, those of ``candidates``.
+        seed: not used: the candidates are sampled already.
+    """
     assert isinstance(condition.method, BestOfNSettings)
     n = condition.method.n
     return chosen(experiment, condition, n), np.full(len(prompts), best_of_n_kl(n))

@@ -72,6 +72,12 @@ def draw_outcomes(pairs: pd.DataFrame, kappa: float, audit_rate: float, rng: np.
     A recorded outcome is taken as it is: it is then the true preference. The same state of ``rng`` gives the same
     outcomes at every audit rate, and the pairs audited at a lower rate are among those audited at a higher one.
 
+    Args:
+        pairs: columns ``PAIR_COLUMNS``, n rows.
+        kappa: of the true preference, per unit of gold reward, > 0.
+        audit_rate: share of the pairs that is audited, in [0, 1].
+        rng: draws outcomes, then audits.
+
     Returns:
         Columns ``pair_id``, ``p_truth`` (true P(A better)), ``outcome`` (drawn for all pairs), ``audited``: exactly
         ``round(audit_rate * n)`` pairs, chosen uniformly, so that labelers cannot predict them.

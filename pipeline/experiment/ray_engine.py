@@ -1,8 +1,8 @@
 """Run the cells of a grid side by side on Ray: on this machine, or on a cluster that shares the run folder's disk.
 
-Nothing is scheduled here: a seed's shared work is one Ray task, each of its cells another that waits for it. Every task
-builds its stages in the run folder as the plain loop does, so that a killed grid goes on with either engine, and the
-numbers are the same wherever the number of threads is.
+Ray does the scheduling. A seed's shared work is one task, and each of its cells is a task that waits for it. Every task
+builds its stages in the run folder as the plain loop does. So a killed grid goes on with either engine, and with the
+same number of threads the numbers are the same.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from truthful_rlhf.pipeline.config.experiment import Config
 from truthful_rlhf.pipeline.config.loading import ConfigError
 from truthful_rlhf.pipeline.experiment.conditions import Condition, Layout
 from truthful_rlhf.pipeline.experiment.context import Experiment
-from truthful_rlhf.pipeline.experiment.evaluation import evaluate, share
+from truthful_rlhf.pipeline.experiment.evaluation import build_shared, evaluate
 from truthful_rlhf.pipeline.experiment.grid import cells
 from truthful_rlhf.pipeline.storage.artifacts import RunFolder
 from truthful_rlhf.pipeline.storage.threads import number_in_environment, say_if_other
@@ -57,11 +57,11 @@ class RayEngine:
 
     def _run(self, ray: Any, experiment: Experiment) -> None:
         resources = {"num_cpus": self.cpus_per_cell, "num_gpus": self.gpus_per_cell, "max_retries": 0}
-        share, run_cell = ray.remote(**resources)(_share), ray.remote(**resources)(_run_cell)
+        build, run_cell = ray.remote(**resources)(_build_shared), ray.remote(**resources)(_run_cell)
         work = (experiment.config, str(experiment.folder.root.resolve()), experiment.layout)
         names: dict[Any, str] = {}
         for seed in experiment.config.seeds:
-            shared = share.remote(*work, seed)
+            shared = build.remote(*work, seed)
             names[shared] = f"seed {seed}: pairs and base policy"
             for cell in cells(experiment.config, seed):
                 names[run_cell.remote(*work, cell, shared)] = f"seed {seed}: {cell[0].panel}, {cell[0].title}"
@@ -122,8 +122,8 @@ def _experiment(config: Config, root: str, layout: Layout) -> Experiment:
     return Experiment(config, RunFolder(Path(root)), layout)
 
 
-def _share(config: Config, root: str, layout: Layout, seed: int) -> None:
-    share(_experiment(config, root, layout), seed)
+def _build_shared(config: Config, root: str, layout: Layout, seed: int) -> None:
+    build_shared(_experiment(config, root, layout), seed)
 
 
 def _run_cell(config: Config, root: str, layout: Layout, cell: tuple[Condition, ...], shared: None) -> None:

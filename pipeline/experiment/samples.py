@@ -69,7 +69,13 @@ def scored(experiment: Experiment, seed: int, responses: Sequence[Response], kl:
 
 
 def write_samples(experiment: Experiment, samples: pd.DataFrame, paths: Sequence[Path]) -> None:
-    """Write the summary (JSON) and the samples (Parquet) to the two ``paths``."""
+    """Write the summary (JSON) and the samples (Parquet) to the two ``paths``.
+
+    Args:
+        experiment: the experiment.
+        samples: as ``scored`` returns them, with ``gold_base`` for a trained policy.
+        paths: of the JSON and of the Parquet file.
+    """
     write_table(paths[1], samples)
     write_json(paths[0], summarise(samples, experiment.config.evaluation.responses_per_prompt))
 

@@ -1,8 +1,8 @@
 """Regret on the outcomes that a rule saw, and the bound that is proved for it.
 
-A rule learns from revealed outcomes only, so only on these anything is proved: ``regret_revealed`` is the regret
-(``aggregation.regret``) summed over them. ``regret`` without more is over all outcomes, revealed or not: a measure of
-the labels, for which no bound holds in any single campaign.
+A rule learns from revealed outcomes only, so bounds are proved for these only. ``regret_revealed`` is the regret
+(``aggregation.regret``) summed over them. The measure ``regret`` is summed over all outcomes, revealed or not. It says
+how good the labels are; no bound holds for it in a single campaign.
 """
 
 from __future__ import annotations

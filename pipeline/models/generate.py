@@ -33,6 +33,14 @@ def sample_responses(
 
     The global generator of torch, which ``generate`` insists on, is seeded inside a fork and restored afterwards: the
     same model, prompts, settings and seed give the same responses, and nothing else changes.
+
+    Args:
+        model: the policy.
+        tokenizer: its tokenizer.
+        prompts: n texts.
+        settings: temperature, top-p, length in new tokens, batch size, engine.
+        seed: of the sampling.
+        description: of the progress bar.
     """
     import torch
     from tqdm.auto import tqdm

@@ -26,6 +26,14 @@ def kl_to_base(
 
     The sum over the response's positions of the exact KL between the two next-token distributions, along responses
     sampled from the policy: unbiased for the sequence KL as the plain log-ratio is, with far less variance.
+
+    Args:
+        policy: the trained policy.
+        base: the policy before training.
+        tokenizer: of both.
+        prompts: n texts.
+        responses: n responses that were sampled from the policy.
+        batch_size: sequences per forward pass.
     """
     import torch
     from tqdm.auto import tqdm

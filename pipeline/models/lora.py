@@ -26,7 +26,13 @@ def lora_config(rank: int, task: str = "CAUSAL_LM", modules_to_save: list[str] |
 
 
 def save_adapter(trainer: Any, policy: Any, out: Path) -> None:
-    """Save the adapter of ``policy`` (safetensors) and the trainer's tokenizer from the first process."""
+    """Save the adapter of ``policy`` (safetensors) and the trainer's tokenizer from the first process.
+
+    Args:
+        trainer: of TRL, with the tokenizer.
+        policy: the PEFT model.
+        out: folder, made if it is missing.
+    """
     trainer.accelerator.wait_for_everyone()
     if trainer.is_world_process_zero():
         policy.save_pretrained(str(out), safe_serialization=True, selected_adapters=["default"])

@@ -82,7 +82,7 @@ def sample_token_ids(
 
 
 def release() -> None:
-    """Free the engine and its memory, if one is alive; whoever trains calls this first."""
+    """Free the engine and its memory, if one is alive. Call this before training."""
     global _running
     if _running is None:
         return

@@ -52,7 +52,14 @@ class MethodSection:
 def method_section(
     experiment: Experiment, panel: str, conditions: Sequence[Condition], images: dict[str, bytes]
 ) -> MethodSection:
-    """Describe what the method of some conditions did, drawing into ``images``."""
+    """Describe what the method of some conditions did, drawing into ``images``.
+
+    Args:
+        experiment: the experiment.
+        panel: name of the panel.
+        conditions: of one method: the truth, then every rule.
+        images: name -> PNG bytes, added to.
+    """
     section = MethodSection()
     for describe in _DESCRIPTIONS[conditions[0].method.method]:
         describe(experiment, panel, conditions, images, section)

@@ -43,7 +43,13 @@ _CAPTIONS = {
 
 
 def write_report(experiment: Experiment, rows: Sequence[GapRow], command: str) -> Path:
-    """Write ``report.html``, ``figures/*.png``, ``results.csv``, ``results.md`` and ``evaluation.json``."""
+    """Write ``report.html``, ``figures/*.png``, ``results.csv``, ``results.md`` and ``evaluation.json``.
+
+    Args:
+        experiment: the experiment.
+        rows: the base policy first, as ``summarise_grid`` returns them.
+        command: what made the run, shown on the page.
+    """
     folder = experiment.folder.root
     seed = experiment.config.seeds[0]
     images = _overview(rows)

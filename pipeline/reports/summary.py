@@ -80,7 +80,13 @@ def measures_of(experiment: Experiment, condition: Condition) -> Measures:
 
 
 def read_json(experiment: Experiment, condition: Condition, name: str) -> dict[str, Any]:
-    """Read a JSON artefact of a condition."""
+    """Read a JSON artefact of a condition.
+
+    Args:
+        experiment: the experiment.
+        condition: whose artefact.
+        name: of the file.
+    """
     return _json(experiment.path(experiment.layout.of_condition(condition, name)))
 
 

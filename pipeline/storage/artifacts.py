@@ -145,7 +145,13 @@ class RunFolder:
                 leftover.unlink(missing_ok=True)
 
     def is_done(self, name: str, key: str, outputs: Sequence[str]) -> bool:
-        """Whether the stage's manifest is there, was made from the same inputs, and every output is intact."""
+        """Whether the stage's manifest is there, was made from the same inputs, and every output is intact.
+
+        Args:
+            name: of the stage.
+            key: fingerprint of its inputs.
+            outputs: paths below the run folder.
+        """
         try:
             manifest = json.loads((self.root / STAGES / f"{name}.json").read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError, RecursionError):

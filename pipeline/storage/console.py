@@ -53,7 +53,14 @@ def shown(text: str) -> str:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], n_text: int = 2) -> None:
-    """Print a table whose first ``n_text`` columns are text and whose others are numbers."""
+    """Print a table whose first ``n_text`` columns are text and whose others are numbers.
+
+    Args:
+        title: above the table.
+        columns: headers.
+        rows: cells, each row as long as ``columns``.
+        n_text: number of columns, from the left, that are text.
+    """
     table = Table(title=shown(title), title_justify="left", header_style="bold", box=SIMPLE_HEAD, collapse_padding=True)
     for k, column in enumerate(columns):
         table.add_column(shown(column), justify="left" if k < n_text else "right", no_wrap=k < n_text)

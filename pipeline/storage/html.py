@@ -11,7 +11,13 @@ if TYPE_CHECKING:
 
 
 def render(template: str, images: Mapping[str, bytes], **content: Any) -> str:
-    """Render a page with every value escaped and the images embedded; ``figure(name, caption)`` places one."""
+    """Render a page with every value escaped and the images embedded; ``figure(name, caption)`` places one.
+
+    Args:
+        template: file name in ``pipeline/templates``.
+        images: name -> PNG bytes.
+        **content: variables of the template.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 

@@ -1,9 +1,9 @@
 """How many threads torch gets and how they wait: by what else runs on the machine, and the same when a run goes on.
 
-A step of training is as slow as its slowest thread, and threads that wait for it keep their cores busy meanwhile. So a
-thread that has to share its core with another process holds up all others. On two cores a DPO step took 3.0 s alone;
-with one busy process beside it 9.7 s on two threads, 5.2 s where these wait passively (asleep), and 4.7 s on one
-thread. Alone, passive waiting cost 45 %.
+A training step takes as long as its slowest thread, and the threads that wait for that one keep their cores busy. So
+one thread that shares its core with another process delays all others. On two cores a DPO step took 3.0 s alone; with
+one busy process beside it 9.7 s on two threads, 5.2 s where these wait passively (asleep), and 4.7 s on one thread.
+Alone, passive waiting cost 45 %.
 """
 
 from __future__ import annotations

@@ -86,6 +86,12 @@ class GoldLog(TrainerCallback):
 
 
 def follow(trainer: Trainer, description: str, folder: Path) -> None:
-    """Attach a ``TrainingLog`` to a trainer in place of the library's printing."""
+    """Attach a ``TrainingLog`` to a trainer in place of the library's printing.
+
+    Args:
+        trainer: of TRL.
+        description: of the progress bar.
+        folder: where ``metrics.jsonl`` is written.
+    """
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(TrainingLog(description, folder))

@@ -76,16 +76,16 @@ def evaluate_reward_model(
         targets: name (``soft labels``, ``truth``) -> target P(A better), shape ``(n,)``.
 
     Returns:
-        The stated P(A better) = sigmoid(r(A) - r(B)), shape ``(n,)``, and one row of ``Calibration`` per target.
+        The predicted P(A better) = sigmoid(r(A) - r(B)), shape ``(n,)``, and one row of ``Calibration`` per target.
     """
     from truthful_rlhf.reward_model.gold import ClassifierGold
 
     reward = ClassifierGold(str(reward_model_folder))
     prompts = pairs["prompt"].tolist()
     rewards = [reward.score(prompts, pairs[side].tolist()) for side in ("response_a", "response_b")]
-    stated = preference_probability(*rewards)
-    rows = [{"target": name, **asdict(calibrate(stated, target))} for name, target in targets.items()]
-    return stated, pd.DataFrame(rows)
+    predicted = preference_probability(*rewards)
+    rows = [{"target": name, **asdict(calibrate(predicted, target))} for name, target in targets.items()]
+    return predicted, pd.DataFrame(rows)
 
 
 def _fresh(model_folder: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

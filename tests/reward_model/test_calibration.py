@@ -7,7 +7,7 @@ from truthful_rlhf.reward_model.calibration import calibrate, preference_probabi
 
 
 def test_measures_of_two_pairs_by_hand() -> None:
-    # pair 1: stated .9, target 1.0, right; pair 2: stated .6, target .3, wrong
+    # pair 1: predicted .9, target 1.0, right; pair 2: predicted .6, target .3, wrong
     # mean squared error: (.01 + .09) / 2 = .05
     # log loss: pair 1: -ln .9 = .10536; pair 2: -.3 ln .6 - .7 ln .4 = .15325 + .64140 = .79465; mean .45001
     # entropy: pair 1: 0; pair 2: -.3 ln .3 - .7 ln .7 = .61086; mean .30543
@@ -64,7 +64,7 @@ def test_bad_input_is_refused() -> None:
         calibrate(np.array([0.5]), np.array([0.5, 0.5]))
     with pytest.raises(ValueError, match="one length"):
         calibrate(np.array([]), np.array([]))
-    with pytest.raises(ValueError, match="stated must be"):
+    with pytest.raises(ValueError, match="predicted must be"):
         calibrate(np.array([1.5]), np.array([0.5]))
     with pytest.raises(ValueError, match="target must be"):
         calibrate(np.array([0.5]), np.array([np.nan]))

@@ -26,7 +26,13 @@ def step(n_labelers: int, n_updates: int) -> float:
 
 @njit(cache=True, nogil=True)
 def lottery_chances(debts: IntArray, n_updates: int, chances: FloatArray) -> None:
-    """Write pi^(k), shape ``(K, N)``, from the debts, shape ``(K, N)``."""
+    """Write pi^(k), shape ``(K, N)``, from the debts, shape ``(K, N)``.
+
+    Args:
+        debts: of every lottery and labeler, shape ``(K, N)``.
+        n_updates: number of audited pairs so far; the step size depends on it.
+        chances: shape ``(K, N)``, written: each row is on the simplex.
+    """
     n_labelers = debts.shape[1]
     size = step(n_labelers, n_updates)
     for k in range(len(debts)):
@@ -52,7 +58,15 @@ def mean_weights(chances: FloatArray, weights: FloatArray) -> None:
 def present_weights(
     chances: FloatArray, debts: IntArray, n_updates: int, reports: FloatArray, weights: FloatArray
 ) -> None:
-    """Write the weights of a round's label, shape ``(N,)``: the mean of the lotteries, each scaled to those present."""
+    """Write the weights of a round's label, shape ``(N,)``: the mean of the lotteries, each scaled to those present.
+
+    Args:
+        chances: of every lottery, shape ``(K, N)``, rows on the simplex.
+        debts: shape ``(K, N)``.
+        n_updates: number of audited pairs so far.
+        reports: of the round, shape ``(N,)``, NaN where absent.
+        weights: shape ``(N,)``, written; all 0 if nobody is present.
+    """
     n_labelers = len(reports)
     weights[:] = 0.0
     n_present = 0
@@ -88,7 +102,15 @@ def _chances_of_present(debts: IntArray, n_updates: int, reports: FloatArray, ow
 
 @njit(cache=True, nogil=True)
 def stated(reports: FloatArray, weights: FloatArray, points: FloatArray, t: int, room: IntArray) -> float:
-    """Return the label of round t under its weights: a quantile at ``points[t]``, or the mean where that is empty."""
+    """Return the label of round t under its weights: a quantile at ``points[t]``, or the mean where that is empty.
+
+    Args:
+        reports: of the round, shape ``(N,)``, NaN where absent.
+        weights: shape ``(N,)``, >= 0.
+        points: of the quantiles, shape ``(T,)``, in [0, 1], or empty.
+        t: the round, in 0 to T - 1.
+        room: scratch space for sorting, from ``scratch(N)``.
+    """
     if len(points) > 0:
         return weighted_quantile(reports, weights, points[t], room)
     mass, total = 0.0, 0.0
@@ -134,6 +156,17 @@ def examined_rounds(
     """Run rounds; change ``debts`` and ``weights``, write ``soft_labels`` and ``history`` (each unless empty).
 
     ``draws`` has one row per round with an outcome and somebody present. Returns the number of updates so far.
+
+    Args:
+        reports: shape ``(T, N)``, NaN where absent.
+        outcomes: shape ``(T,)``, 0, 1 or NaN.
+        points: of the quantiles, shape ``(T,)``, in [0, 1], or empty for the weighted mean.
+        draws: uniform on [0, 1), shape ``(n, K)``, one row per round with an outcome and somebody present.
+        debts: shape ``(K, N)``, changed.
+        n_updates: number of updates before the first round.
+        soft_labels: shape ``(T,)``, written, or empty.
+        history: weights before each round, shape ``(T, N)``, written, or empty.
+        weights: shape ``(N,)``, written: those after the last round.
     """
     n_labelers = reports.shape[1]
     chances, room, used = np.empty(debts.shape), scratch(n_labelers), 0

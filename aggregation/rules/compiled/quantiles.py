@@ -135,7 +135,14 @@ def _cut(bits: IntArray, shares: IntArray, pivot: int) -> tuple[np.int64, np.int
 
 @njit(cache=True, nogil=True)
 def quantile_labels(reports: FloatArray, weights: FloatArray, points: FloatArray, soft_labels: FloatArray) -> None:
-    """Write the weighted quantile of every round of ``reports`` ``(T, N)`` at its point ``(T,)``."""
+    """Write the weighted quantile of every round of ``reports`` ``(T, N)`` at its point ``(T,)``.
+
+    Args:
+        reports: shape ``(T, N)``, NaN where absent.
+        weights: before each round, shape ``(T, N)``, >= 0.
+        points: of the quantiles, shape ``(T,)``, in [0, 1].
+        soft_labels: shape ``(T,)``, written.
+    """
     room = scratch(reports.shape[1])
     for t in range(len(reports)):
         soft_labels[t] = weighted_quantile(reports[t], weights, points[t], room)

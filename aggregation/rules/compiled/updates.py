@@ -21,7 +21,14 @@ _REORDERED = {"reassoc", "contract", "nsz", "arcp"}
 
 @njit(cache=True, nogil=True, fastmath=_REORDERED)
 def mix_in(reports: FloatArray, initial: FloatArray, mass: float, weights: FloatArray) -> None:
-    """Spread ``mass`` over the labelers present like their initial weights."""
+    """Spread ``mass`` over the labelers present like their initial weights.
+
+    Args:
+        reports: of the round, shape ``(N,)``, NaN where absent.
+        initial: initial weights, shape ``(N,)``, > 0.
+        mass: weight that is spread, >= 0.
+        weights: shape ``(N,)``, changed.
+    """
     initial_mass = 0.0
     for i in range(len(reports)):
         initial_mass += initial[i] if reports[i] == reports[i] else 0.0
@@ -47,15 +54,26 @@ def centred_updates(
     """Run pi_i <- pi_i (1 - step (l_i - Lbar)) with step = eta / (1 - linear eta Lbar); see ``multiplicative``.
 
     The label is the weighted quantile at ``points``, or the weighted mean where that is empty.
+
+    Args:
+        reports: shape ``(T, N)``, NaN where absent.
+        outcomes: shape ``(T,)``, 0, 1 or NaN.
+        weights: shape ``(N,)``, > 0, changed.
+        initial: initial weights, shape ``(N,)``, > 0.
+        n_updates: number of updates before the first round.
+        etas: step size of every update, shape ``(n,)``, n at least the number of updates in these rounds.
+        shares: part of the weight that each update mixes in from the initial weights, shape ``(n,)``, in [0, 1).
+        linear: 1 for the linear rule, 0 for weighted-score wagering.
+        points: of the quantiles, shape ``(T,)``, in [0, 1], or empty.
+        soft_labels: shape ``(T,)``, written.
+        history: weights before each round, shape ``(T, N)``, written, or empty.
     """
     n_rounds, n_labelers = reports.shape
-    first, n_bad, keep = n_updates, 0, len(history) > 0
-    room = scratch(n_labelers)
+    first, n_bad, keep, room = n_updates, 0, len(history) > 0, scratch(n_labelers)
     for t in range(n_rounds):
         outcome = outcomes[t]
         if keep:
-            for i in range(n_labelers):
-                history[t, i] = weights[i]
+            history[t] = weights
         mass, stated, loss, n_present = 0.0, 0.0, 0.0, 0
         for i in range(n_labelers):
             report = reports[t, i]
@@ -99,7 +117,17 @@ def exponential_updates(
     soft_labels: FloatArray,
     history: FloatArray,
 ) -> tuple[int, int]:
-    """Run pi_i <- pi_i exp(-eta l_i), scaled so that the labelers present keep their joint weight; see ``hedge``."""
+    """Run pi_i <- pi_i exp(-eta l_i), scaled so that the labelers present keep their joint weight; see ``hedge``.
+
+    Args:
+        reports: shape ``(T, N)``, NaN where absent.
+        outcomes: shape ``(T,)``, 0, 1 or NaN.
+        weights: shape ``(N,)``, > 0, changed.
+        eta: step size, > 0.
+        n_updates: number of updates before the first round.
+        soft_labels: shape ``(T,)``, written.
+        history: weights before each round, shape ``(T, N)``, written, or empty.
+    """
     n_rounds, n_labelers = reports.shape
     n_bad, keep = 0, len(history) > 0
     for t in range(n_rounds):

@@ -40,9 +40,9 @@ def test_it_learns_the_probability_and_saves_an_ordinary_classifier(
             "response_b": [" terrible", " great food"],
         }
     )
-    stated, table = evaluate_reward_model(tmp_path, held_out, {"truth": np.array([0.8, 0.2])})
-    np.testing.assert_allclose(stated, [0.8, 0.2], atol=0.06)
-    assert stated.sum() == pytest.approx(1.0, abs=EXACT)  # swapping A and B
+    predicted, table = evaluate_reward_model(tmp_path, held_out, {"truth": np.array([0.8, 0.2])})
+    np.testing.assert_allclose(predicted, [0.8, 0.2], atol=0.06)
+    assert predicted.sum() == pytest.approx(1.0, abs=EXACT)  # swapping A and B
     assert table.loc[0, "target"] == "truth"
     assert table.loc[0, "accuracy"] == 1.0
     logged = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
