@@ -10,7 +10,7 @@ import numpy as np
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.labelers.context import Labeler, Peer, ReportContext, Setting
 from truthful_rlhf.labelers.pairs import Pairs
-from truthful_rlhf.labelers.recorded.read import AnnotationError
+from truthful_rlhf.labelers.recorded.errors import AnnotationError
 from truthful_rlhf.labelers.simulated import batch_rng
 from truthful_rlhf.labelers.sources import make_labelers
 from truthful_rlhf.labelers.spec import LabelerSpec

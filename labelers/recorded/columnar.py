@@ -24,8 +24,8 @@ from truthful_rlhf.aggregation.base import BoolArray, FloatArray, IntArray
 from truthful_rlhf.labelers.recorded.build import Parts
 from truthful_rlhf.labelers.recorded.cells import parse_id, parse_name, parse_time
 from truthful_rlhf.labelers.recorded.codes import Codebook
+from truthful_rlhf.labelers.recorded.files.source import Source
 from truthful_rlhf.labelers.recorded.identity import MOST_REPORTS, UnusedColumns
-from truthful_rlhf.labelers.recorded.read import Source
 from truthful_rlhf.labelers.recorded.texts import PairTexts
 
 MAX_BYTES = 2**30

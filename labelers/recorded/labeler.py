@@ -9,7 +9,7 @@ import numpy as np
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.aggregation.names import nearest
 from truthful_rlhf.labelers.pairs import Pairs
-from truthful_rlhf.labelers.recorded.read import AnnotationError
+from truthful_rlhf.labelers.recorded.errors import AnnotationError
 from truthful_rlhf.labelers.recorded.table import Annotations
 
 

@@ -19,12 +19,12 @@ from truthful_rlhf.labelers.recorded.build import Builder, Parts
 from truthful_rlhf.labelers.recorded.cells import parse_id
 from truthful_rlhf.labelers.recorded.codes import Codebook
 from truthful_rlhf.labelers.recorded.errors import AnnotationError
+from truthful_rlhf.labelers.recorded.files.source import Batch, Progress, Source
 from truthful_rlhf.labelers.recorded.finish import finish
 from truthful_rlhf.labelers.recorded.formats import FORMATS, Importer, Sample
 from truthful_rlhf.labelers.recorded.formats.long import lookup
 from truthful_rlhf.labelers.recorded.identity import refuse_response_columns, response_columns
 from truthful_rlhf.labelers.recorded.options import ROLES, Duplicates, ReadOptions
-from truthful_rlhf.labelers.recorded.read import Batch, Progress, Source
 from truthful_rlhf.labelers.recorded.suggest import no_format, pair_ways, side_not_known, values_not_understood
 
 __all__ = ["Annotations", "Duplicates", "read_annotations"]
@@ -48,7 +48,7 @@ def read_annotations(
     """Read, check and code annotations; ``.reading`` of the result says what was understood.
 
     Args:
-        source: see `labelers.recorded.read.Source`.
+        source: see `labelers.recorded.files.source.Source`.
         format: a key of `labelers.recorded.formats.FORMATS`, or ``auto``.
         columns: canonical name (``pair_id``, ..., ``round``, ``topic``) -> name in the source. With ``round`` (a number
             or a time) pairs go in the order in which their last report arrived; otherwise they keep the file's order.

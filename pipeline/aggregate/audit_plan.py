@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from truthful_rlhf.aggregation.base import FloatArray, IntArray
-from truthful_rlhf.labelers.recorded.read import AnnotationError
+from truthful_rlhf.labelers.recorded.errors import AnnotationError
 from truthful_rlhf.labelers.recorded.table import Annotations
 from truthful_rlhf.pipeline.storage.artifacts import write_text_atomically
 from truthful_rlhf.pipeline.storage.tables import harmless_cell

@@ -17,7 +17,7 @@ from truthful_rlhf.aggregation.base import FloatArray, IntArray
 from truthful_rlhf.aggregation.labeling import Piece, SoftLabelKind
 from truthful_rlhf.aggregation.names import nearest
 from truthful_rlhf.aggregation.statistics import payouts
-from truthful_rlhf.labelers.recorded.read import AnnotationError
+from truthful_rlhf.labelers.recorded.errors import AnnotationError
 from truthful_rlhf.labelers.recorded.table import Annotations
 from truthful_rlhf.pipeline.config.rule import LabelingRule
 

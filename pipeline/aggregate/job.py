@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from truthful_rlhf.labelers.recorded.read import is_file
+from truthful_rlhf.labelers.recorded.files.source import is_file
 from truthful_rlhf.labelers.recorded.table import Annotations
 from truthful_rlhf.pipeline.aggregate.campaign import AggregationSettings, CampaignResult, run_campaign
 from truthful_rlhf.pipeline.aggregate.exports import write_labels, write_weights

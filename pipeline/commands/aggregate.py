@@ -104,7 +104,7 @@ def aggregate(
 
       truthful-rlhf aggregate hf://lmsys/mt_bench_human_judgments:human
     """
-    from truthful_rlhf.labelers.recorded.read import AnnotationError
+    from truthful_rlhf.labelers.recorded.errors import AnnotationError
     from truthful_rlhf.pipeline.aggregate.campaign import AggregationSettings
     from truthful_rlhf.pipeline.aggregate.job import aggregate_into
 

@@ -76,7 +76,7 @@ PairsByTextOption = Annotated[
 
 def column_mapping(given: Sequence[str] | None, **shortcuts: str | None) -> dict[str, str]:
     """Return the column mapping of ``--column NAME=SOURCE`` options and of the options that name one column."""
-    from truthful_rlhf.labelers.recorded.read import AnnotationError
+    from truthful_rlhf.labelers.recorded.errors import AnnotationError
 
     columns = {}
     for entry in given or ():
@@ -108,7 +108,7 @@ def read_with_progress(source: str, **options: Any) -> Annotations:
     """Read annotations, with a progress bar where the size is known; ``options`` are those of `read_annotations`."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from truthful_rlhf.labelers.recorded.read import is_file
+    from truthful_rlhf.labelers.recorded.files.source import is_file
     from truthful_rlhf.labelers.recorded.table import read_annotations
     from truthful_rlhf.pipeline.storage.console import error_console
 
@@ -137,7 +137,7 @@ def rule_options(given: list[str] | None, eta: float | None) -> dict[str, Any]:
     Raises:
         AnnotationError: not of that form, not YAML, or an option given twice.
     """
-    from truthful_rlhf.labelers.recorded.read import AnnotationError
+    from truthful_rlhf.labelers.recorded.errors import AnnotationError
 
     options: dict[str, Any] = {} if eta is None else {"eta": eta}
     for text in given or []:

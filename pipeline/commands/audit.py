@@ -34,7 +34,7 @@ def audit(
 
         truthful-rlhf audit annotations.jsonl "rules=\[online_weighted]" --out runs/audit-people
     """
-    from truthful_rlhf.labelers.recorded.read import AnnotationError
+    from truthful_rlhf.labelers.recorded.errors import AnnotationError
     from truthful_rlhf.pipeline.config.game import AuditConfig, split_arguments
     from truthful_rlhf.pipeline.config.loading import ConfigError, load_section
     from truthful_rlhf.pipeline.game.console import run_stages, write_config

@@ -67,7 +67,7 @@ def audit_plan(
     """
     import numpy as np
 
-    from truthful_rlhf.labelers.recorded.read import AnnotationError
+    from truthful_rlhf.labelers.recorded.errors import AnnotationError
     from truthful_rlhf.pipeline.aggregate.audit_plan import plan_audit, write_plan
     from truthful_rlhf.pipeline.aggregate.campaign import AggregationSettings, run_campaign
 

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from truthful_rlhf.labelers import Pairs
+from truthful_rlhf.labelers.recorded.errors import AnnotationError
 from truthful_rlhf.labelers.recorded.options import ReadOptions
-from truthful_rlhf.labelers.recorded.read import AnnotationError
 from truthful_rlhf.labelers.recorded.table import read_annotations
 from truthful_rlhf.pipeline.experiment.prompts import Prompt
 from truthful_rlhf.reward_model.gold import GoldReward, true_preference

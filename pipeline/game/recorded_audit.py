@@ -11,7 +11,7 @@ import pandas as pd
 from truthful_rlhf.aggregation.game.campaigns import Objective
 from truthful_rlhf.aggregation.game.incentives import describe
 from truthful_rlhf.aggregation.game.recorded_gains import FEWEST_REPORTS, gains_on_recorded
-from truthful_rlhf.labelers.recorded.read import AnnotationError
+from truthful_rlhf.labelers.recorded.errors import AnnotationError
 from truthful_rlhf.labelers.recorded.table import read_annotations
 from truthful_rlhf.pipeline.config.game import NEXT_SHARE, AuditConfig
 from truthful_rlhf.pipeline.game.console import percent, progress_bar

@@ -38,7 +38,7 @@ from truthful_rlhf.aggregation.statistics import (
 )
 from truthful_rlhf.labelers.judges.remote import _plain_reply, _softmax_of_letters, parse_letter
 from truthful_rlhf.labelers.pairs import Pairs
-from truthful_rlhf.labelers.recorded.read import AnnotationError
+from truthful_rlhf.labelers.recorded.errors import AnnotationError
 from truthful_rlhf.pipeline.aggregate import aggregate_table
 from truthful_rlhf.reward_model.calibration import calibrate
 from truthful_rlhf.reward_model.losses import make_term

@@ -17,7 +17,7 @@ from tests.rules import make_aggregator
 from truthful_rlhf.aggregation import AGGREGATORS, final_labels, run_online
 from truthful_rlhf.labelers.panel import Panel
 from truthful_rlhf.labelers.recorded.codes import VOTES
-from truthful_rlhf.labelers.recorded.read import AnnotationError
+from truthful_rlhf.labelers.recorded.errors import AnnotationError
 from truthful_rlhf.labelers.recorded.table import read_annotations
 from truthful_rlhf.pipeline.aggregate import aggregate_table
 from truthful_rlhf.pipeline.config.experiment import Config, load_config

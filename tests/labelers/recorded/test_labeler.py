@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from truthful_rlhf.labelers.pairs import Pairs
+from truthful_rlhf.labelers.recorded.errors import AnnotationError
 from truthful_rlhf.labelers.recorded.labeler import RecordedLabeler
-from truthful_rlhf.labelers.recorded.read import AnnotationError
 from truthful_rlhf.labelers.recorded.table import read_annotations
 
 ROWS = [

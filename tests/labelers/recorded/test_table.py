@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from truthful_rlhf.labelers.recorded.read import AnnotationError
+from truthful_rlhf.labelers.recorded.errors import AnnotationError
 from truthful_rlhf.labelers.recorded.table import Annotations, read_annotations
 
 DATA = Path(__file__).parents[4] / "shared" / "data"

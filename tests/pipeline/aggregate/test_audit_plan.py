@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.pipeline.aggregate.campaigns import annotations_of, rows_of, votes
 from truthful_rlhf.aggregation import final_labels, make_aggregator, run_online
 from truthful_rlhf.aggregation.base import FloatArray
-from truthful_rlhf.labelers.recorded.read import AnnotationError
+from truthful_rlhf.labelers.recorded.errors import AnnotationError
 from truthful_rlhf.labelers.recorded.table import read_annotations
 from truthful_rlhf.pipeline.aggregate.audit_plan import (
     audit_values,

@@ -11,7 +11,7 @@ import pytest
 from tests.pipeline.aggregate.campaigns import annotations_of, rows_of, votes
 from truthful_rlhf.aggregation import AGGREGATORS, label_campaign, mechanism
 from truthful_rlhf.aggregation.rules import fits_all_at_once
-from truthful_rlhf.labelers.recorded.read import AnnotationError
+from truthful_rlhf.labelers.recorded.errors import AnnotationError
 from truthful_rlhf.labelers.recorded.table import read_annotations
 from truthful_rlhf.pipeline.aggregate.accuracy import accuracy_table, measured_pairs
 from truthful_rlhf.pipeline.aggregate.campaign import AggregationSettings, run_campaign

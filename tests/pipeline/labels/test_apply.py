@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from truthful_rlhf.labelers.recorded.read import AnnotationError
+from truthful_rlhf.labelers.recorded.errors import AnnotationError
 from truthful_rlhf.pipeline.config.rule import RuleSection
 from truthful_rlhf.pipeline.experiment.pairs import draw_outcomes, recorded_pairs
 from truthful_rlhf.pipeline.labels.apply import label_quality, orient

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from truthful_rlhf.labelers.recorded.csv_files import refuse_repeated
 from truthful_rlhf.labelers.recorded.errors import AnnotationError
-from truthful_rlhf.labelers.recorded.records import MAX_RECORD_BYTES, Batch, Progress, Record
+from truthful_rlhf.labelers.recorded.files.csv import refuse_repeated
+from truthful_rlhf.labelers.recorded.files.records import MAX_RECORD_BYTES, Batch, Progress, Record
 
 _PARQUET_ROWS = 65_536
 _HUB_TIMEOUT_SECONDS = 5.0

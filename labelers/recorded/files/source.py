@@ -13,14 +13,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from truthful_rlhf.labelers.recorded.csv_files import delimiter_of, read_csv
 from truthful_rlhf.labelers.recorded.errors import AnnotationError
-from truthful_rlhf.labelers.recorded.files import Opened, open_file
-from truthful_rlhf.labelers.recorded.json_files import read_json
-from truthful_rlhf.labelers.recorded.records import MAX_RECORD_BYTES, Batch, Progress, Record, batched, silent
-from truthful_rlhf.labelers.recorded.tables import hub_records, read_parquet, table_records
+from truthful_rlhf.labelers.recorded.files.csv import delimiter_of, read_csv
+from truthful_rlhf.labelers.recorded.files.json import read_json
+from truthful_rlhf.labelers.recorded.files.open import Opened, open_file
+from truthful_rlhf.labelers.recorded.files.records import MAX_RECORD_BYTES, Batch, Progress, Record, batched, silent
+from truthful_rlhf.labelers.recorded.files.tables import hub_records, read_parquet, table_records
 
-__all__ = ["MAX_RECORD_BYTES", "AnnotationError", "Batch", "Progress", "Record", "Source", "read_records"]
+__all__ = ["MAX_RECORD_BYTES", "Batch", "Progress", "Record", "Source", "read_records"]
 
 _HUB_ID = re.compile(r"^(hf://)?(?P<name>[\w.-]+/[\w.-]+?)(:(?P<split>[\w.-]+))?$")
 _SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".txt", ".parquet", ".gz", ".zst")

@@ -14,7 +14,7 @@ from typing import IO, Any, NamedTuple
 
 from truthful_rlhf.aggregation.names import nearest
 from truthful_rlhf.labelers.recorded.errors import AnnotationError
-from truthful_rlhf.labelers.recorded.records import MAX_RECORD_BYTES, Progress
+from truthful_rlhf.labelers.recorded.files.records import MAX_RECORD_BYTES, Progress
 
 MAX_UNPACKED_BYTES = 8 * 2**30
 _PEEK_BYTES = 4096

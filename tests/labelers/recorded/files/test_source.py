@@ -15,7 +15,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from truthful_rlhf.labelers.recorded.read import MAX_RECORD_BYTES, AnnotationError, read_records
+from truthful_rlhf.labelers.recorded.errors import AnnotationError
+from truthful_rlhf.labelers.recorded.files.source import MAX_RECORD_BYTES, read_records
 
 
 def records(source: Any) -> list[tuple[int, dict[str, Any]]]:
@@ -108,7 +109,7 @@ def test_packed_files_are_read_like_unpacked_ones(tmp_path: Path, kind: str, pac
 
 
 def test_a_bomb_is_refused_at_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("truthful_rlhf.labelers.recorded.files.MAX_UNPACKED_BYTES", 3 * 2**20)
+    monkeypatch.setattr("truthful_rlhf.labelers.recorded.files.open.MAX_UNPACKED_BYTES", 3 * 2**20)
     small = write(tmp_path / "small.jsonl.gz", gzip.compress(b'{"x": 1}\n' * 300_000))
     assert len(records(small)) == 300_000
     bomb = write(tmp_path / "bomb.jsonl.gz", gzip.compress(b'{"x": 1}\n' * 1_000_000))

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from truthful_rlhf.labelers.recorded.errors import AnnotationError
-from truthful_rlhf.labelers.recorded.files import Opened, lines
-from truthful_rlhf.labelers.recorded.records import MAX_RECORD_BYTES, Batch, Record, batched, silent
+from truthful_rlhf.labelers.recorded.files.open import Opened, lines
+from truthful_rlhf.labelers.recorded.files.records import MAX_RECORD_BYTES, Batch, Record, batched, silent
 
 
 @contextmanager
