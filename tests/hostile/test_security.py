@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.hostile.harness import Sandbox
 from tests.hostile.tables import encoded, good_rows
 from truthful_rlhf.labelers import RecordedLabeler
+from truthful_rlhf.labelers.checked import UniqueKeyLoader
 from truthful_rlhf.labelers.recorded.table import read_annotations
 from truthful_rlhf.pipeline.models.load import ModelNotFoundError, load_model
 from truthful_rlhf.reward_model.gold import ClassifierGold
@@ -36,7 +38,7 @@ FORBIDDEN_CALLS = {
     "pd.read_pickle",
     "pandas.read_pickle",
 }
-SAFE_LOADERS = {"_UniqueKeyLoader", "yaml.SafeLoader"}
+SAFE_LOADERS = {"UniqueKeyLoader", "yaml.SafeLoader"}
 
 
 def dotted(node: ast.AST) -> str:
@@ -84,6 +86,10 @@ def test_no_module_runs_its_input(path: Path) -> None:
 def test_the_check_finds_what_it_looks_for(source: str) -> None:
     """The negative control."""
     assert list(dangers(source))
+
+
+def test_the_loader_of_configs_is_a_safe_one() -> None:
+    assert issubclass(UniqueKeyLoader, yaml.SafeLoader)
 
 
 def test_templates_escape_everything() -> None:
