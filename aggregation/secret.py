@@ -8,11 +8,10 @@ stays with the owner. A seed such as 0 is no secret: labelers can try it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from truthful_rlhf.aggregation.base import FloatArray
 
@@ -89,7 +88,7 @@ def _lost() -> Secret:
     return secret
 
 
-def input_secret(*parts: NDArray[Any] | Sequence[Any]) -> bytes:
+def input_secret(*parts: ArrayLike) -> bytes:
     """Return the SHA-256 of a whole input: the secret of a recorded campaign, whose reports are all in.
 
     No labeler could know it beforehand, and the same input gives the same labels on any machine. Not for a live

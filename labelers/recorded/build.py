@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from array import array
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,6 +50,9 @@ class Parts:
     same_texts: int
     """Pairs whose texts stand under an earlier id as well."""
     same_texts_example: str = ""
+    pairs_with_topics: int = 0
+    """Pair ids that stand with several topics: each is one pair per topic."""
+    topics_example: str = ""
     games: int = 0
     """Verdicts that went into reports which are themselves means."""
     unused: UnusedColumns = field(default_factory=UnusedColumns)
@@ -64,10 +67,17 @@ class Builder:
         reports: reads the report column.
         outcomes: reads the outcome column.
         labeler_column: what the source calls the labelers' column.
+        pair_per_topic: whether a pair with several topics is one pair per topic; otherwise it is refused.
     """
 
     def __init__(
-        self, name: str, pairs_by_text: bool, reports: Codebook, outcomes: Codebook, labeler_column: str
+        self,
+        name: str,
+        pairs_by_text: bool,
+        reports: Codebook,
+        outcomes: Codebook,
+        labeler_column: str,
+        pair_per_topic: bool,
     ) -> None:
         self.name, self.pairs_by_text, self.labeler_column = name, pairs_by_text, labeler_column
         self.reports, self.outcomes = reports, outcomes
@@ -83,12 +93,16 @@ class Builder:
         self.report, self.swapped, self.time = array("d"), array("b"), array("d")
         self.outcome, self.outcome_row, self.pair_time = array("d"), array("q"), array("d")
         self.topics: list[str] = []
+        self.pair_per_topic = pair_per_topic
+        self.topic_index: dict[int, dict[str, int]] = {}  # first pair of an id with several topics -> topic -> pair
+        self.no_topic_row = array("q")  # each pair's first row without a topic, 0: none
         self.has_texts, self.games = True, 0
         self.unused = UnusedColumns()
 
     def add(self, number: int, row: Row) -> None:
         """Add one report; raises ValueError without the row number."""
         pair, swapped = self._pair(row)
+        pair = self._with_topic(number, pair, row)
         labeler = self._labeler(row.labeler_id)
         report = self.reports.read(row.report, number)
         self.pair.append(pair)
@@ -107,8 +121,6 @@ class Builder:
         elif row.updated is not None:
             time = parse_time(row.updated)
         self.time.append(time)
-        if row.topic is not None:
-            self._set_topic(pair, name_cell("topic", row.topic))
 
     def remember_unused(self, record: dict[str, Any], used: set[str], reports: int) -> None:
         """Remember the columns that were not read, for the first reports."""
@@ -146,11 +158,8 @@ class Builder:
             if row.response_a is None or row.response_b is None:
                 raise ValueError("a pair needs pair_id, or response_a and response_b (and a prompt)")
             pair_id = made_up_id(texts)
-        index = len(self.pair_ids)
+        index = self._append(pair_id, shown, texts)
         self.pair_index[key] = index
-        self.pair_ids.append(pair_id)
-        self.shown.append(shown)
-        self.texts.append(*texts)
         complete = not any(v is None for v in (row.prompt, row.response_a, row.response_b))
         self.has_texts = self.has_texts and complete
         if complete:
@@ -158,11 +167,19 @@ class Builder:
             if first != index:
                 self.same_texts += 1
                 self.same_texts_example = self.same_texts_example or f"{self.pair_ids[first]} and {pair_id}"
+        return index
+
+    def _append(self, pair_id: str, shown: int, texts: Sequence[str]) -> int:
+        """Add a pair of which nothing else is known yet, and return its index."""
+        self.pair_ids.append(pair_id)
+        self.shown.append(shown)
+        self.texts.append(*texts)
         self.outcome.append(math.nan)
         self.outcome_row.append(0)
         self.pair_time.append(math.nan)
         self.topics.append("")
-        return index
+        self.no_topic_row.append(0)
+        return len(self.pair_ids) - 1
 
     def _labeler(self, value: Any) -> int:
         index = self.labeler_index.get(value) if isinstance(value, Hashable) else None
@@ -190,15 +207,56 @@ class Builder:
             )
         self.outcome[pair], self.outcome_row[pair] = outcome, number
 
-    def _set_topic(self, pair: int, topic: str) -> None:
-        if self.topics[pair] and topic and self.topics[pair] != topic:
+    def _with_topic(self, number: int, pair: int, row: Row) -> int:
+        """Return the pair of a row's topic, which is the pair itself unless it stands with several topics."""
+        topic = "" if row.topic is None else name_cell("topic", row.topic)
+        if not topic:
+            self.no_topic_row[pair] = self.no_topic_row[pair] or number
+            return pair
+        known = self.topics[pair]
+        self.topics[pair] = known or topic
+        if known in ("", topic):
+            return pair
+        if not self.pair_per_topic:
             raise ValueError(
-                f"topic of pair {self.pair_ids[pair]!r} is {topic!r} here and {self.topics[pair]!r} before"
+                f"topic of pair {self.pair_ids[pair]!r} is {topic!r} here and {known!r} before"
+                + ways_on([WayOn("if it is a pair of its own for each topic", ["--topic-column", "topic"])])
             )
-        self.topics[pair] = topic or self.topics[pair]
+        others = self.topic_index.setdefault(pair, {})
+        if topic not in others:
+            texts = [name_cell(key, getattr(row, key)) for key in ("prompt", "response_a", "response_b")]
+            if self.shown[pair] != fingerprint(row.prompt, row.response_a, row.response_b):
+                texts = [texts[0], texts[2], texts[1]]  # as the pair was first shown
+            others[topic] = self._append(self.pair_ids[pair], self.shown[pair], texts)
+            self.topics[others[topic]] = topic
+        return others[topic]
+
+    def _name_by_topic(self) -> None:
+        """Give the pairs of an id with several topics an id each: the id and the topic."""
+        taken = set(self.pair_ids)
+        for pair, others in self.topic_index.items():
+            pair_id = self.pair_ids[pair]
+            if row := self.no_topic_row[pair]:
+                reason = f"pair {pair_id!r} stands with several topics, and this row names none"
+                raise refuse_row(self.name, row, reason)
+            for k in (pair, *others.values()):
+                name = f"{pair_id}:{self.topics[k]}"
+                if name in taken:
+                    raise AnnotationError(
+                        f"{self.name}: pair {pair_id!r} with topic {self.topics[k]!r} would be called {name!r}, which "
+                        "another pair is called already: rename one of them"
+                    )
+                taken.add(name)
+                self.pair_ids[k] = name
 
     def parts(self) -> Parts:
-        """Return what was collected."""
+        """Return what was collected.
+
+        Raises:
+            AnnotationError: a row without a topic belongs to a pair with several.
+        """
+        self._name_by_topic()
+        first = next(((pair, *others.values()) for pair, others in self.topic_index.items()), ())
         pair, labeler, row = (np.frombuffer(a, dtype=np.int64) for a in (self.pair, self.labeler, self.row))
         return Parts(
             name=self.name,
@@ -217,6 +275,8 @@ class Builder:
             has_texts=self.has_texts,
             same_texts=self.same_texts,
             same_texts_example=self.same_texts_example,
+            pairs_with_topics=len(self.topic_index),
+            topics_example=" and ".join(self.pair_ids[k] for k in first),
             games=self.games,
             unused=self.unused,
         )

@@ -142,6 +142,8 @@ def _refuse_duplicates(parts: Parts, order: IntArray, start: IntArray, n_valid: 
     for column, values in aspect_columns(parts.unused, groups)[:2]:
         text += f"; the column {column!r} differs between them"
         ways += [WayOn(f"to keep one {column}", ["--only", f"{column}={value}"]) for value in list(values)[:6]]
+        if not any(parts.topics):
+            ways.append(WayOn(f"to keep every {column}, each as a topic of its own", ["--topic-column", column]))
     if any(len(set(parts.swapped[group].tolist())) > 1 for group in groups):
         text += "; the responses were shown in both orders"
     ways.append(WayOn("to take the mean of them", ["--duplicates", "mean"]))
@@ -163,6 +165,11 @@ def _notes(
         notes.append(
             f"the same prompt and responses stand under several ids {parts.same_texts:,} times "
             f"({parts.same_texts_example}); to recognise pairs by their texts: --pairs-by-text"
+        )
+    if parts.pairs_with_topics:
+        notes.append(
+            f"{parts.pairs_with_topics:,} pair ids stand with several topics: each of them is one pair per topic, so "
+            f"there are {len(parts.pair_ids):,} pairs (for example {parts.topics_example})"
         )
     if len(parts.labeler_ids) > 1 and len(pair) > 1 and np.bincount(pair).max() < 2:
         notes.append(

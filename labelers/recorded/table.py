@@ -52,6 +52,7 @@ def read_annotations(
         format: a key of `labelers.recorded.formats.FORMATS`, or ``auto``.
         columns: canonical name (``pair_id``, ..., ``round``, ``topic``) -> name in the source. With ``round`` (a number
             or a time) pairs go in the order in which their last report arrived; otherwise they keep the file's order.
+            A pair that stands with several values of ``topic`` becomes one pair per topic, called ``pair:topic``.
             A dotted name reaches into a nested list of judgments; ``report: "annotator*"`` reads one column per
             labeler.
         votes: code of the report column -> ``A``, ``B``, ``tie`` or ``none`` (did not judge).
@@ -109,6 +110,7 @@ class _Reader:
         self.notes: list[str] = []
         self.left_out = self.kept = 0
         self.only_found: set[str] = set()
+        self.pair_per_topic = "topic" in options.columns  # a column that is only called topic says nothing of pairs
         self.seen: dict[str, None] = {}
 
     def read(self) -> Annotations:
@@ -124,7 +126,8 @@ class _Reader:
         if (found := self._by_column(sample, importer)) is not None:
             return self._finished(*found, sample)
         books = self._books(importer)
-        builder = Builder(self.name, self.options.pairs_by_text, *books, self._column("labeler_id"))
+        by_text, who = self.options.pairs_by_text, self._column("labeler_id")
+        builder = Builder(self.name, by_text, *books, who, self.pair_per_topic)
         for batch in itertools.chain([first], batches):
             self.seen.update(dict.fromkeys(str(key) for _, record in batch for key in record))
             self._add(builder, self._kept(batch), importer)

@@ -12,6 +12,7 @@ from truthful_rlhf.pipeline.commands.annotation_options import (
     DuplicatesOption,
     FileArgument,
     FormatOption,
+    GoldOption,
     LowOption,
     OneHotOption,
     OnlyOption,
@@ -50,9 +51,7 @@ def aggregate(
             "the weights to the labels, fitted to the outcomes; online: stated before each outcome."
         ),
     ] = "final",
-    gold_column: Annotated[
-        str | None, typer.Option(help="Column with the known outcomes (1 or A: A is better). Default: outcome.")
-    ] = None,
+    gold_column: GoldOption = None,
     audit_rate: Annotated[
         float, typer.Option(help="Share of the known outcomes that the rule may see; the rest measures the labels.")
     ] = 1.0,

@@ -1,4 +1,4 @@
-"""Options that ``aggregate`` and ``audit-plan`` share: how to read an annotation file."""
+"""Options that ``aggregate``, ``audit-plan`` and ``audit`` share: how to read an annotation file."""
 
 from __future__ import annotations
 
@@ -28,6 +28,9 @@ ColumnOption = Annotated[
         "outcome, round, topic) is found in the file. Repeatable.",
     ),
 ]
+GoldOption = Annotated[
+    str | None, typer.Option(help="Column with the known outcomes (1 or A: A is better). Default: outcome.")
+]
 OrderOption = Annotated[
     str | None,
     typer.Option(
@@ -35,7 +38,11 @@ OrderOption = Annotated[
     ),
 ]
 TopicOption = Annotated[
-    str | None, typer.Option(help="Column with each pair's topic: weights are kept per topic, audits are stratified.")
+    str | None,
+    typer.Option(
+        help="Column with each pair's topic: weights are kept per topic, audits are stratified. A pair with several "
+        "topics becomes one pair per topic."
+    ),
 ]
 DuplicatesOption = Annotated[
     str,

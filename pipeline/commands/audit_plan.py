@@ -13,9 +13,11 @@ from truthful_rlhf.pipeline.commands.annotation_options import (
     DuplicatesOption,
     FileArgument,
     FormatOption,
+    GoldOption,
     LowOption,
     OneHotOption,
     OnlyOption,
+    OrderOption,
     OutcomeVoteOption,
     PairsByTextOption,
     ScaleOption,
@@ -33,7 +35,8 @@ def audit_plan(
     file: FileArgument,
     budget: Annotated[int, typer.Option(help="Number of pairs to audit.", min=1)] = 50,
     out: Annotated[Path, typer.Option(help="The plan: a .csv or a .jsonl file.")] = Path("runs/audit_plan.csv"),
-    gold_column: Annotated[str | None, typer.Option(help="Column with the outcomes known so far.")] = None,
+    gold_column: GoldOption = None,
+    order: OrderOption = None,
     topic_column: TopicOption = None,
     seed: Annotated[
         int | None,
@@ -72,7 +75,7 @@ def audit_plan(
     from truthful_rlhf.pipeline.aggregate.campaign import AggregationSettings, run_campaign
 
     with clear_errors(AnnotationError, OSError):
-        columns = column_mapping(column, outcome=gold_column, topic=topic_column)
+        columns = column_mapping(column, outcome=gold_column, round=order, topic=topic_column)
         annotations = read_with_progress(
             file,
             format=format,

@@ -12,7 +12,8 @@ from truthful_rlhf.aggregation.game.campaigns import Objective
 from truthful_rlhf.aggregation.game.incentives import describe
 from truthful_rlhf.aggregation.game.recorded_gains import FEWEST_REPORTS, gains_on_recorded
 from truthful_rlhf.labelers.recorded.errors import AnnotationError
-from truthful_rlhf.labelers.recorded.table import read_annotations
+from truthful_rlhf.labelers.recorded.reading import Reading
+from truthful_rlhf.labelers.recorded.table import Annotations
 from truthful_rlhf.pipeline.config.game import NEXT_SHARE, AuditConfig
 from truthful_rlhf.pipeline.game.console import percent, progress_bar
 from truthful_rlhf.pipeline.storage.artifacts import write_text_atomically
@@ -25,13 +26,17 @@ SHOWN = 10
 """Labelers per rule and objective in the terminal; the files have all of them."""
 
 
-def audit_recorded(path: Path, config: AuditConfig, out: Path) -> None:
-    """Audit every labeler of an annotation file; write ``gains.csv`` and ``audit.md``, and print tables.
+def audit_recorded(annotations: Annotations, config: AuditConfig, out: Path) -> None:
+    """Audit every labeler of an annotation table; write ``gains.csv`` and ``audit.md``, and print tables.
+
+    Args:
+        annotations: what was recorded.
+        config: rules, objectives, random halvings and seed.
+        out: folder of the two files.
 
     Raises:
-        AnnotationError: the file cannot be read, or nobody has enough reports on pairs with an outcome.
+        AnnotationError: nobody has enough reports on pairs with an outcome.
     """
-    annotations = read_annotations(path, duplicates="last")  # what a labeler settled on
     reports, outcomes = annotations.matrix(), annotations.outcome
     rows = []
     objectives = [name for name in config.objectives if name != NEXT_SHARE]
@@ -45,7 +50,7 @@ def audit_recorded(path: Path, config: AuditConfig, out: Path) -> None:
                     outcomes,
                     rule.make,
                     Objective(name, config.discount),
-                    rng=part_rng(config.seed, f"audit {path.name}"),
+                    rng=part_rng(config.seed, f"audit {annotations.source}"),
                     n_splits=config.splits,
                     on_labeler=lambda _: progress.advance(task),
                 )
@@ -63,15 +68,14 @@ def audit_recorded(path: Path, config: AuditConfig, out: Path) -> None:
                     }
                     for gain in found
                 ]
-    notes = _notes(rows, config, annotations.reading.replaced)
-    _report(pd.DataFrame(rows), path, config, out, notes)
+    _report(pd.DataFrame(rows), annotations.reading, config, out, _notes(rows, config))
 
 
-def _report(gains: pd.DataFrame, path: Path, config: AuditConfig, out: Path, notes: list[str]) -> None:
+def _report(gains: pd.DataFrame, reading: Reading, config: AuditConfig, out: Path, notes: list[str]) -> None:
     audited = gains.dropna(subset="gain")
     if audited.empty:
         raise AnnotationError(
-            f"{path.name}: no labeler has {FEWEST_REPORTS} reports on pairs with an outcome: there is nothing to"
+            f"{reading.source}: no labeler has {FEWEST_REPORTS} reports on pairs with an outcome: there is nothing to"
             " audit on"
         )
     cells = gains.assign(labeler_id=gains["labeler_id"].map(harmless_cell))
@@ -99,7 +103,7 @@ def _report(gains: pd.DataFrame, path: Path, config: AuditConfig, out: Path, not
         "above 1 % in all halves",
         "median in hindsight",
     ]
-    print_table(f"{path.name}: what labelers could have gained by misreporting", columns, summary)
+    print_table(f"{reading.source}: what labelers could have gained by misreporting", columns, summary)
     pages.append(markdown_table(columns, summary, n_text=2))
     for (rule, objective), rows in audited.groupby(["rule", "objective"], sort=False):
         detail = [
@@ -120,11 +124,12 @@ def _report(gains: pd.DataFrame, path: Path, config: AuditConfig, out: Path, not
         pages.append(f"**{title}**\n\n{markdown_table(columns, detail)}")
     for note in notes:
         console.print(note, markup=False)
-    write_text_atomically(out / "audit.md", "\n".join([*pages, *(f"- {note}" for note in notes)]) + "\n")
+    read = f"What was read:\n\n```text\n{reading}\n```\n"
+    write_text_atomically(out / "audit.md", "\n".join([read, *pages, *(f"- {note}" for note in notes)]) + "\n")
     console.print(f"Written to {out}: audit.md and gains.csv (all labelers, rules and objectives)")
 
 
-def _notes(rows: list[dict[str, Any]], config: AuditConfig, replaced: int) -> list[str]:
+def _notes(rows: list[dict[str, Any]], config: AuditConfig) -> list[str]:
     notes = [
         "Gain: the best of constant scales, shifts and a flip, chosen on a random half of the pairs and measured on"
         f" the other half, mean [smallest, largest] of {config.splits} random halvings; relative to what the recorded"
@@ -135,6 +140,4 @@ def _notes(rows: list[dict[str, Any]], config: AuditConfig, replaced: int) -> li
     n_skipped = len({row["labeler_id"] for row in rows if np.isnan(row["gain"])})
     if n_skipped:
         notes.append(f"{n_skipped} labelers have fewer than {FEWEST_REPORTS} reports with an outcome: not audited.")
-    if replaced:
-        notes.append(f"{replaced} reports were replaced by a later one of the same labeler on the same pair.")
     return notes

@@ -161,6 +161,11 @@ CASES_TABLE = [
     Case("both_orders_one_judge.jsonl", {"p1": 1.0, "p2": 0.5, "p3": 0.0}, pasted=("--duplicates mean",)),
     Case("corrected_vote_newest_first.jsonl", {"p1": 1.0}, typed="--order t", pasted=("--duplicates last",)),
     Case("aspect_rows.jsonl", EACH, pasted=("--only aspect=overall",)),
+    Case(
+        "aspect_rows.jsonl",
+        {f"p{k}:{aspect}": p for k in (1, 2, 3) for aspect, p in (("overall", 1.0), ("style", 0.0))},
+        pasted=("--topic-column aspect",),
+    ),
     # 5. which pair is which
     Case(
         "swapped_responses_unmapped.jsonl",

@@ -141,7 +141,7 @@ def test_no_ground_truth_of_label_studio_is_a_report() -> None:
     silent = LABEL_STUDIO | {"annotations": [ground_truth(8, None), *LABEL_STUDIO["annotations"]]}
     np.testing.assert_array_equal(read_annotations([silent]).outcome, [0.0])  # the other one says it
     contradicted = LABEL_STUDIO | {"annotations": [*LABEL_STUDIO["annotations"], ground_truth(8, "left")]}
-    with pytest.raises(AnnotationError, match=r"row 1: the 2 ground truths of one task contradict each other"):
+    with pytest.raises(AnnotationError, match=r"row 1: two annotations are marked as ground truth and contradict"):
         read_annotations([contradicted])
 
 

@@ -118,6 +118,44 @@ def test_what_recorded_people_could_have_gained(annotations: Path, tmp_path: Pat
     assert "flip" in (tmp_path / "audit.md").read_text(encoding="utf-8")
 
 
+def test_a_file_in_other_codes_is_read_as_by_aggregate(annotations: Path, tmp_path: Path) -> None:
+    """Codes and names of columns are said by the options of aggregate; the best misreports are the same."""
+    table = pd.read_json(annotations, lines=True, dtype={"report": float})
+    table["report"] = (table["report"] > 0.5).astype(int)
+    table.to_csv(tmp_path / "plain.csv", index=False)
+    coded = table.assign(vote=2 - table["report"], expert=2 - table["outcome"]).drop(columns=["report", "outcome"])
+    pd.concat([coded.assign(vote=9)[:3], coded]).to_csv(tmp_path / "coded.csv", index=False)
+    options = ["rules=[online_weighted]", "objectives=[influence]", "splits=1", "--out"]
+    assert audit(str(tmp_path / "plain.csv"), *options, str(tmp_path / "a")).exit_code == 0
+    command = [str(tmp_path / "coded.csv"), *options, str(tmp_path / "b"), "--column", "report=vote"]
+    command += ["--gold-column", "expert", "--outcome-vote", "1=A", "--outcome-vote", "2=B"]
+    refused = audit(*command)
+    assert refused.exit_code == 2
+    assert not (tmp_path / "b").exists()
+    command += ["--vote", "1=A", "--vote", "2=B", "--vote", "9=none"]
+    result = audit(*command)
+    assert result.exit_code == 0, result.output
+    assert "did not judge" in result.output
+    assert "response A better" in (tmp_path / "b" / "audit.md").read_text(encoding="utf-8")
+    columns = ["labeler_id", "gain", "hindsight", "n_audited"]
+    plain, read = (pd.read_csv(tmp_path / name / "gains.csv")[columns] for name in ("a", "b"))
+    # the halves are drawn by the file's name; what does not depend on them is the same
+    pd.testing.assert_frame_equal(plain.drop(columns="gain"), read.drop(columns="gain"))
+
+
+def test_repeated_judgments_are_refused_with_the_ways_on(annotations: Path, tmp_path: Path) -> None:
+    rows = annotations.read_text(encoding="utf-8").splitlines(keepends=True)
+    twice = tmp_path / "twice.jsonl"
+    twice.write_text("".join([*rows, rows[0]]), encoding="utf-8")
+    command = [str(twice), "rules=[mean]", "objectives=[taste]", "splits=1", "--out", str(tmp_path / "out")]
+    refused = audit(*command)
+    assert refused.exit_code == 2
+    assert "    --duplicates last" in refused.output.splitlines()
+    result = audit(*command, "--duplicates", "last")
+    assert result.exit_code == 0, result.output
+    assert "1 replaced by a later one" in result.output
+
+
 def test_without_outcomes_there_is_nothing_to_audit(annotations: Path, tmp_path: Path) -> None:
     rows = [json.loads(line) for line in annotations.read_text(encoding="utf-8").splitlines()]
     bare = tmp_path / "bare.jsonl"
@@ -135,6 +173,7 @@ def test_without_outcomes_there_is_nothing_to_audit(annotations: Path, tmp_path:
         (["world=real"], "Input should be"),
         (["missing.jsonl"], "no such file"),
         (["fresh=1"], "greater than or equal to 2"),
+        (["rules=[mean]", "--vote", "1=A"], "audit is a config, and votes say how an annotation file is read"),
         (["people.jsonl", "--panel", "honest"], "the labelers of people.jsonl are recorded: leave one out"),
     ],
 )
