@@ -19,7 +19,7 @@ from truthful_rlhf.pipeline.config.experiment import Config
 from truthful_rlhf.pipeline.experiment.conditions import GRID, SINGLE, Condition
 from truthful_rlhf.pipeline.experiment.context import Experiment
 from truthful_rlhf.pipeline.experiment.data import build_labels
-from truthful_rlhf.pipeline.experiment.evaluation import evaluate, share
+from truthful_rlhf.pipeline.experiment.evaluation import build_shared, evaluate
 from truthful_rlhf.pipeline.experiment.grid import cells
 from truthful_rlhf.pipeline.storage.artifacts import RunFolder, fingerprint
 from truthful_rlhf.pipeline.storage.contents import contents
@@ -51,7 +51,7 @@ def planned(config: Config, root: Path) -> dict[str, str]:
     plan = Plan(root)
     experiment = Experiment(config, plan, GRID)
     for seed in config.seeds:
-        share(experiment, seed)
+        build_shared(experiment, seed)
         for cell in cells(config, seed):
             for condition in cell:
                 evaluate(experiment, condition)
