@@ -72,7 +72,6 @@ def test_without_outcomes_it_says_so_and_suggests_what_to_do(file: Path, tmp_pat
         (["--duplicates", "first"], "valid are error, last and mean"),
         (["--format", "argila"], "did you mean 'argilla'"),
         (["--gold-column", "gold", "--audit-rate", "0"], "audit rate must be in"),
-        (["--topic-column", "labeler_id"], "row 2: topic of pair 'p0000' is"),
     ],
 )
 def test_a_wrong_option_gets_one_clear_line(options: list[str], message: str, file: Path, tmp_path: Path) -> None:
