@@ -75,6 +75,10 @@ class ReadOptions(BaseModel):
         for key in value:
             if key not in ROLES:
                 raise ValueError(f"--column {key}=...: no such column{nearest(key, ROLES)}; valid: {', '.join(ROLES)}")
+        for role in ("labeler_id", "report"):
+            if "topic" in value and value["topic"] == value.get(role, role):
+                reason = "each pair would be another one for each of its values"
+                raise ValueError(f"--topic-column {value['topic']}: it is the column {role}, and {reason}")
         return value
 
     @field_validator("votes", "outcome_votes")

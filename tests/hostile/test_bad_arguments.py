@@ -47,6 +47,7 @@ CASES: list[tuple[str, str, str]] = [
     ("aggregate votes.csv --gold-column outcomes", "AnnotationError", "(for outcome) (did you mean 'outcome'"),
     ("aggregate votes.csv --gold-column prompt", "AnnotationError", "row 1: outcome (pair 'p0')"),
     ("aggregate votes.csv --topic-column topics", "AnnotationError", "no column 'topics'"),
+    ("aggregate votes.csv --topic-column labeler_id", "AnnotationError", "it is the column labeler_id"),
     ("aggregate votes.csv --order prompt", "AnnotationError", "neither a number nor an ISO 8601 time"),
     ("aggregate votes.csv --order when", "AnnotationError", "no column 'when' (for round)"),
     # aggregate: numbers

@@ -72,6 +72,8 @@ def test_without_outcomes_it_says_so_and_suggests_what_to_do(file: Path, tmp_pat
         (["--duplicates", "first"], "valid are error, last and mean"),
         (["--format", "argila"], "did you mean 'argilla'"),
         (["--gold-column", "gold", "--audit-rate", "0"], "audit rate must be in"),
+        (["--topic-column", "labeler_id"], "--topic-column labeler_id: it is the column labeler_id"),
+        (["--topic-column", "report"], "--topic-column report: it is the column report"),
     ],
 )
 def test_a_wrong_option_gets_one_clear_line(options: list[str], message: str, file: Path, tmp_path: Path) -> None:
