@@ -45,50 +45,44 @@ def finish(
         AnnotationError: a labeler judged a pair twice, or nobody judged anything.
     """
     rounds = np.argsort(parts.pair_time, kind="stable")  # NaN last; all NaN keeps the file's order
-    position = np.empty_like(rounds)
-    position[rounds] = np.arange(len(rounds))
-    settled = _settle(parts, position, duplicates)
+    settled = _settle(parts, np.argsort(rounds), duplicates)
     kept = ~np.isnan(settled.report)
     if not kept.any():
         raise AnnotationError(f"{parts.name}: every report is an abstention")
-    pair, labeler = settled.pair[kept], settled.labeler[kept]
-    report, swapped = settled.report[kept], settled.swapped[kept]
-    counts = np.bincount(position[pair], minlength=len(rounds))
-    outcome = parts.outcome[rounds]
-    texts = parts.texts.close()
-    reading = Reading(
-        source=parts.name,
-        format=format,
-        pairs=len(rounds),
-        labelers=len(parts.labeler_ids),
-        rows=len(parts.pair),
-        reports=len(report),
-        abstained=int((~kept).sum()),
-        swapped=int((parts.swapped & ~np.isnan(parts.report)).sum()),
-        replaced=settled.replaced,
-        averaged=settled.averaged + parts.games,
-        left_out=left_out,
-        outcomes=int((~np.isnan(outcome)).sum()),
-        values=value_table(*(book for book in books if book.codes)),
-        notes=(*notes, *_notes(parts, pair, labeler, report, books)),
-        example=_example(parts),
-        ignored_columns=tuple(ignored),
-    )
+    pair, labeler, report = settled.pair[kept], settled.labeler[kept], settled.report[kept]
+    texts = parts.texts.close()  # before the example is taken from them
     return Annotations(
         source=parts.name,
         format=format,
         pair_ids=[parts.pair_ids[k] for k in rounds],
         labeler_ids=parts.labeler_ids,
-        start=np.concatenate([[0], np.cumsum(counts)]),
+        start=np.concatenate([[0], np.cumsum(np.bincount(pair, minlength=len(rounds))[rounds])]),
         labeler=labeler,
         report=report,
-        swapped=swapped,
-        outcome=outcome,
+        swapped=settled.swapped[kept],
+        outcome=parts.outcome[rounds],
         topic=[parts.topics[k] for k in rounds] if any(parts.topics) else None,
         texts=texts,
         has_texts=parts.has_texts,
         text_row=rounds,
-        reading=reading,
+        reading=Reading(
+            source=parts.name,
+            format=format,
+            pairs=len(rounds),
+            labelers=len(parts.labeler_ids),
+            rows=len(parts.pair),
+            reports=len(report),
+            abstained=int((~kept).sum()),
+            swapped=int((parts.swapped & ~np.isnan(parts.report)).sum()),
+            replaced=settled.replaced,
+            averaged=settled.averaged + parts.games,
+            left_out=left_out,
+            outcomes=int((~np.isnan(parts.outcome)).sum()),
+            values=value_table(*(book for book in books if book.codes)),
+            notes=(*notes, *_notes(parts, pair, labeler, report, books)),
+            example=_example(parts),
+            ignored_columns=tuple(ignored),
+        ),
     )
 
 

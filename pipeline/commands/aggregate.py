@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -30,6 +30,9 @@ from truthful_rlhf.pipeline.commands.annotation_options import (
 )
 from truthful_rlhf.pipeline.storage.console import clear_errors, console, print_table, shown
 
+if TYPE_CHECKING:
+    from truthful_rlhf.pipeline.aggregate.measures import Analysis
+
 RuleOption = Annotated[
     str | None,
     typer.Option(
@@ -37,36 +40,43 @@ RuleOption = Annotated[
         "majority, dawid_skene, glad or mace. Default: online_weighted if any outcome is known, otherwise mean."
     ),
 ]
+LabelsOption = Annotated[
+    str,
+    typer.Option(
+        help="final: re-aggregated with the last weights, audited pairs take their outcome; reweighted: audited "
+        "pairs keep the panel's label; recalibrated: these, as sure as the outcomes warrant; stacked: a step from "
+        "the weights to the labels, fitted to the outcomes; online: stated before each outcome."
+    ),
+]
+AuditRateOption = Annotated[
+    float, typer.Option(help="Share of the known outcomes that the rule may see; the rest measures the labels.")
+]
+EtaOption = Annotated[
+    float | None, typer.Option(help="Step size of a learning rule, as --option eta=. Default: its schedule.")
+]
+RuleOptionsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=VALUE", help="Option of the rule, repeatable: initial_weights=\\[1,1,2] or fixed_share=0.01."
+    ),
+]
+OutOption = Annotated[Path, typer.Option(help="Folder for everything that is written.")]
+SeedOption = Annotated[int, typer.Option(help="Of the choice of audited pairs.", min=0)]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what was read, and stop.")]
 
 
 def aggregate(
     file: FileArgument,
-    out: Annotated[Path, typer.Option(help="Folder for everything that is written.")] = Path("runs/aggregate"),
+    out: OutOption = Path("runs/aggregate"),
     rule: RuleOption = None,
-    labels: Annotated[
-        str,
-        typer.Option(
-            help="final: re-aggregated with the last weights, audited pairs take their outcome; reweighted: audited "
-            "pairs keep the panel's label; recalibrated: these, as sure as the outcomes warrant; stacked: a step from "
-            "the weights to the labels, fitted to the outcomes; online: stated before each outcome."
-        ),
-    ] = "final",
+    labels: LabelsOption = "final",
     gold_column: GoldOption = None,
-    audit_rate: Annotated[
-        float, typer.Option(help="Share of the known outcomes that the rule may see; the rest measures the labels.")
-    ] = 1.0,
+    audit_rate: AuditRateOption = 1.0,
     order: OrderOption = None,
     topic_column: TopicOption = None,
-    eta: Annotated[
-        float | None, typer.Option(help="Step size of a learning rule, as --option eta=. Default: its schedule.")
-    ] = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=VALUE", help="Option of the rule, repeatable: initial_weights=\\[1,1,2] or fixed_share=0.01."
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of the choice of audited pairs.", min=0)] = 0,
+    eta: EtaOption = None,
+    option: RuleOptionsOption = None,
+    seed: SeedOption = 0,
     format: FormatOption = "auto",
     column: ColumnOption = None,
     vote: VoteOption = None,
@@ -77,7 +87,7 @@ def aggregate(
     only: OnlyOption = None,
     duplicates: DuplicatesOption = "error",
     pairs_by_text: PairsByTextOption = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what was read, and stop.")] = False,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Turn annotations from many labelers into TRL-ready soft labels and a report on the labelers.
 
@@ -123,18 +133,23 @@ def aggregate(
         if dry_run:
             return
         settings = AggregationSettings(
-            rule=rule,
-            labels=labels,  # type: ignore[arg-type]  # checked there
-            audit_rate=audit_rate,
-            options=rule_options(option, eta),
-            per_topic=topic_column is not None,
-            seed=seed,
+            rule,
+            labels,  # type: ignore[arg-type]  # checked there
+            audit_rate,
+            rule_options(option, eta),
+            topic_column is not None,
+            seed,
         )
         with console.status("aggregating") as status:
             result, analysis = aggregate_into(out, annotations, settings, file, columns, status.update)
+    _print_accuracy(result.rule.name, analysis)
+    console.print(shown(f"{' '.join(analysis.findings)} Report: {out / 'report.html'}"))
+
+
+def _print_accuracy(rule: str, analysis: Analysis) -> None:
+    """Print the warnings, and how right each kind of labels is."""
     for warning in analysis.warnings:
         console.print(shown(f"Note: {warning}"), style="yellow")
     if analysis.accuracy:
         rows = [(r.name + " ←" * r.chosen, str(r.n), f"{r.accuracy:.3f}", f"{r.brier:.3f}") for r in analysis.accuracy]
-        print_table(f"Rule {result.rule.name}", ("labels", "pairs", "accuracy", "Brier"), rows, n_text=1)
-    console.print(shown(f"{' '.join(analysis.findings)} Report: {out / 'report.html'}"))
+        print_table(f"Rule {rule}", ("labels", "pairs", "accuracy", "Brier"), rows, n_text=1)

@@ -25,6 +25,9 @@ from truthful_rlhf.pipeline.storage.tables import harmless_cell
 SHOWN = 10
 """Labelers per rule and objective in the terminal; the files have all of them."""
 
+_SUMMARY = ["rule", "objective", "audited", "median gain", "largest", "above 1 % in all halves", "median in hindsight"]
+_DETAIL = ["labeler", "audited reports", "gain [all halves]", "in hindsight", "best misreport in hindsight"]
+
 
 def audit_recorded(annotations: Annotations, config: AuditConfig, out: Path) -> None:
     """Audit every labeler of an annotation table; write ``gains.csv`` and ``audit.md``, and print tables.
@@ -80,53 +83,49 @@ def _report(gains: pd.DataFrame, reading: Reading, config: AuditConfig, out: Pat
         )
     cells = gains.assign(labeler_id=gains["labeler_id"].map(harmless_cell))
     write_text_atomically(out / "gains.csv", cells.to_csv(index=False))
-    pages = []
-    summary = []
-    for (rule, objective), rows in audited.groupby(["rule", "objective"], sort=False):
-        summary.append(
-            [
-                str(rule),
-                str(objective),
-                str(len(rows)),
-                f"{100 * rows['gain'].median():+.1f} %",
-                f"{100 * rows['gain'].max():+.1f} %",
-                str(int((rows["low"] > 0.01).sum())),
-                f"{100 * rows['hindsight'].median():+.1f} %",
-            ]
-        )
-    columns = [
-        "rule",
-        "objective",
-        "audited",
-        "median gain",
-        "largest",
-        "above 1 % in all halves",
-        "median in hindsight",
-    ]
-    print_table(f"{reading.source}: what labelers could have gained by misreporting", columns, summary)
-    pages.append(markdown_table(columns, summary, n_text=2))
-    for (rule, objective), rows in audited.groupby(["rule", "objective"], sort=False):
-        detail = [
-            [
-                str(row["labeler_id"]),
-                str(row["n_audited"]),
-                percent(row["gain"], row["low"], row["high"]),
-                f"{100 * row['hindsight']:+.1f} %",
-                str(row["misreport"]),
-            ]
-            for row in rows.sort_values("gain", ascending=False).to_dict("records")
-        ]
+    groups = list(audited.groupby(["rule", "objective"], sort=False))
+    summary = [_summary_row(rule, objective, rows) for (rule, objective), rows in groups]
+    print_table(f"{reading.source}: what labelers could have gained by misreporting", _SUMMARY, summary)
+    pages = [markdown_table(_SUMMARY, summary, n_text=2)]
+    for (rule, objective), rows in groups:
+        detail = _detail(rows)
         title = f"{objective} under {rule}"
-        columns = ["labeler", "audited reports", "gain [all halves]", "in hindsight", "best misreport in hindsight"]
         if rule == config.rules[0].title:
             more = f", the {SHOWN} largest of {len(detail)}" if len(detail) > SHOWN else ""
-            print_table(title + more, columns, detail[:SHOWN], n_text=1)
-        pages.append(f"**{title}**\n\n{markdown_table(columns, detail)}")
+            print_table(title + more, _DETAIL, detail[:SHOWN], n_text=1)
+        pages.append(f"**{title}**\n\n{markdown_table(_DETAIL, detail)}")
     for note in notes:
         console.print(note, markup=False)
     read = f"What was read:\n\n```text\n{reading}\n```\n"
     write_text_atomically(out / "audit.md", "\n".join([read, *pages, *(f"- {note}" for note in notes)]) + "\n")
     console.print(f"Written to {out}: audit.md and gains.csv (all labelers, rules and objectives)")
+
+
+def _summary_row(rule: object, objective: object, rows: pd.DataFrame) -> list[str]:
+    """Return the cells of one rule and objective in the summary."""
+    return [
+        str(rule),
+        str(objective),
+        str(len(rows)),
+        f"{100 * rows['gain'].median():+.1f} %",
+        f"{100 * rows['gain'].max():+.1f} %",
+        str(int((rows["low"] > 0.01).sum())),
+        f"{100 * rows['hindsight'].median():+.1f} %",
+    ]
+
+
+def _detail(rows: pd.DataFrame) -> list[list[str]]:
+    """Return the cells of each labeler, the largest gain first."""
+    return [
+        [
+            str(row["labeler_id"]),
+            str(row["n_audited"]),
+            percent(row["gain"], row["low"], row["high"]),
+            f"{100 * row['hindsight']:+.1f} %",
+            str(row["misreport"]),
+        ]
+        for row in rows.sort_values("gain", ascending=False).to_dict("records")
+    ]
 
 
 def _notes(rows: list[dict[str, Any]], config: AuditConfig) -> list[str]:

@@ -146,7 +146,7 @@ CALLS: dict[str, tuple[Callable[[], Any], str]] = {
     "pairs": (lambda: Pairs(["p"], ["?"], ["x"], []), "column 'response_b' has 0 entries"),
     "calibrate: shapes": (lambda: calibrate(np.array([0.5]), np.array([0.5, 0.5])), "vectors of one length"),
     "calibrate: nothing": (lambda: calibrate(np.array([]), np.array([])), "vectors of one length >= 1"),
-    "calibrate: range": (lambda: calibrate(np.array([NAN]), np.array([0.5])), "stated must be probabilities"),
+    "calibrate: range": (lambda: calibrate(np.array([NAN]), np.array([0.5])), "predicted must be probabilities"),
     "loss": (lambda: make_term("soft_bec"), "did you mean 'soft_bce'"),
     # tables and data sets
     "table of no dicts": (lambda: aggregate_table([1, 2]), "<table>: row 1: expected a dict, found int"),
