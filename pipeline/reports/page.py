@@ -193,7 +193,8 @@ def _panel_section(
             f"regret_revealed_{panel}",
             "Regret on the revealed outcomes, which are all that the rules saw: squared loss of the labels, each stated"
             " before its outcome, minus that of the labeler who was best on these pairs. Dotted, in the rule's colour:"
-            " what is proved for it after as many revealed outcomes. The regret on all outcomes is in the table above.",
+            " what is proved for it after as many revealed outcomes; it jumps where an epoch of smaller steps begins."
+            " The regret on all outcomes is in the table above.",
         )
     )
     labelers = list(next(iter(final_weights.values())))
