@@ -148,7 +148,13 @@ def labels_of(label: str, weights: FloatArray, own: FloatArray, other: FloatArra
 
 
 def between(values: FloatArray, places: FloatArray, order: int) -> FloatArray:
-    """Return ``values`` (first axis: states) at fractional places, by Lagrange polynomials of an order, 0, 1 or 3."""
+    """Return ``values`` (first axis: states) at fractional places, by Lagrange polynomials of an order, 0, 1 or 3.
+
+    Args:
+        values: on the grid, shape ``(S, ...)``.
+        places: fractional positions in [0, S - 1], any shape.
+        order: of the polynomials: 0 takes the state below.
+    """
     if order == 0:
         return values[places.astype(np.int64)]
     first = np.clip(np.floor(places).astype(np.int64) - (order - 1) // 2, 0, len(values) - 1 - order)

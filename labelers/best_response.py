@@ -60,7 +60,14 @@ def best_misreport(objective: str, context: ReportContext, peers: tuple[Peer, ..
 
 
 def equilibrium_misreport(objective: str, context: ReportContext, peers: tuple[Peer, ...], position: int) -> Misreport:
-    """Return what one labeler plays in the equilibrium of all peers that have an objective; arguments as above."""
+    """Return what one labeler plays in the equilibrium of all peers that have an objective; arguments as above.
+
+    Args:
+        objective: ``influence`` or ``taste``.
+        context: the rule, its options and the audit rate.
+        peers: all N labelers as they are known publicly.
+        position: which of them it is.
+    """
     return equilibrium_play(objective, context, peers, position)[0].misreport
 
 

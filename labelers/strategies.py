@@ -226,7 +226,13 @@ class BestResponse(Strategy):
         return self.misreport(setting.context, setting.peers, setting.position)(beliefs)
 
     def misreport(self, context: ReportContext, peers: tuple[Peer, ...], position: int) -> Misreport:
-        """Return the misreport that the labeler at a position plays; what the others do is what is known of them."""
+        """Return the misreport that the labeler at a position plays; what the others do is what is known of them.
+
+        Args:
+            context: the rule, its options and the audit rate.
+            peers: all N labelers as they are known publicly.
+            position: of the labeler among them, from 0.
+        """
         return best_misreport(self.objective, context, peers, position)
 
 
@@ -239,7 +245,13 @@ class Equilibrium(BestResponse):
     """
 
     def misreport(self, context: ReportContext, peers: tuple[Peer, ...], position: int) -> Misreport:
-        """Return what the labeler at a position plays in the equilibrium."""
+        """Return what the labeler at a position plays in the equilibrium.
+
+        Args:
+            context: the rule, its options and the audit rate.
+            peers: all N labelers as they are known publicly.
+            position: of the labeler among them, from 0.
+        """
         return equilibrium_misreport(self.objective, context, peers, position)
 
 

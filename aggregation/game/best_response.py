@@ -94,7 +94,13 @@ def _neighbours(grid: Sequence[float], value: float) -> tuple[float, float]:
 
 
 def grid_search(payoffs: Payoffs, family: StrategyClass, n_rounds: int) -> Misreport:
-    """Return the best lie of a family: the best of its grid, then scale and shift refined by golden section."""
+    """Return the best lie of a family: the best of its grid, then scale and shift refined by golden section.
+
+    Args:
+        payoffs: payoff of each misreport.
+        family: the misreports to try; its scales and shifts are the grid.
+        n_rounds: T, rounds of the campaign.
+    """
 
     def value(misreport: Misreport) -> float:
         return float(payoffs(misreport).mean())
@@ -152,7 +158,13 @@ def spsa_search(
 
 
 def best_response(payoffs: Payoffs, n_rounds: int, family: StrategyClass | None = None) -> Misreport:
-    """Return the best misreport of a family (default ``any``) by grid search, or the truth where no lie beats it."""
+    """Return the best misreport of a family (default ``any``) by grid search, or the truth where no lie beats it.
+
+    Args:
+        payoffs: payoff of each misreport.
+        n_rounds: T, rounds of the campaign.
+        family: the misreports to try.
+    """
     truth = Misreport()
     lie = grid_search(payoffs, family or STRATEGY_CLASSES["any"], n_rounds)
     return lie if payoffs(lie).mean() > payoffs(truth).mean() else truth

@@ -74,7 +74,13 @@ class Game:
     world: str = "own"
 
     def seat(self, index: int, campaigns: Sequence[Campaign], plan: Sequence[Misreport]) -> Seat:
-        """Return the seat of the first player of a group while all play the plan (one misreport per group)."""
+        """Return the seat of the first player of a group while all play the plan (one misreport per group).
+
+        Args:
+            index: of the group, from 0.
+            campaigns: the drawn campaigns.
+            plan: one misreport per group.
+        """
         first, objective = self.groups[index].columns[0], Objective(self.groups[index].objective)
         played = [self._played(campaign, plan) for campaign in campaigns]
         return Seat(self.rule, played, slice(first, first + 1), objective, self.world)

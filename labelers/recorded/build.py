@@ -123,7 +123,13 @@ class Builder:
         self.time.append(time)
 
     def remember_unused(self, record: dict[str, Any], used: set[str], reports: int) -> None:
-        """Remember the columns that were not read, for the first reports."""
+        """Remember the columns that were not read, for the first reports.
+
+        Args:
+            record: one record of the source.
+            used: names of the columns that were read.
+            reports: how many reports came of the record, >= 0.
+        """
         if self.unused.size < MOST_REPORTS:
             self.unused.add(record, used, reports)
 
@@ -312,7 +318,13 @@ def id_cell(column: str, value: Any) -> str:
 
 
 def fingerprint(prompt: Any, first: Any, second: Any) -> int:
-    """Return 64 bits that tell one shown pair from another (a keyed hash: Python draws the key per process)."""
+    """Return 64 bits that tell one shown pair from another (a keyed hash: Python draws the key per process).
+
+    Args:
+        prompt: as shown.
+        first: the response shown first.
+        second: the response shown second.
+    """
     try:
         return hash((prompt, first, second))
     except TypeError:
@@ -320,5 +332,11 @@ def fingerprint(prompt: Any, first: Any, second: Any) -> int:
 
 
 def refuse_row(name: str, number: int, reason: str) -> AnnotationError:
-    """Return the error of one row."""
+    """Return the error of one row.
+
+    Args:
+        name: of the source.
+        number: of the row, from 1.
+        reason: what is wrong with it.
+    """
     return AnnotationError(f"{name}: row {number}: {reason}")

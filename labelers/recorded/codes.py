@@ -179,7 +179,13 @@ class Codebook:
         return self.count(value, row, 1)
 
     def count(self, value: Any, row: int, rows: int) -> float:
-        """Do the same for a value that occurs ``rows`` times, first in row ``row``."""
+        """Do the same for a value that occurs ``rows`` times, first in row ``row``.
+
+        Args:
+            value: as it stands in the source.
+            row: number of its first row, from 1.
+            rows: how often it occurs, >= 1.
+        """
         try:
             code = self._seen.get(value)
         except TypeError:  # a list or a dict

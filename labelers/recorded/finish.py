@@ -180,7 +180,15 @@ def _notes(
 def below_chance(
     parts: Parts, pair: IntArray, labeler: IntArray, report: FloatArray, books: tuple[Codebook, Codebook]
 ) -> list[str]:
-    """Return a note if every labeler is on the wrong side of the outcomes more often than not."""
+    """Return a note if every labeler is on the wrong side of the outcomes more often than not.
+
+    Args:
+        parts: what was collected; its outcomes have shape ``(T,)``, NaN where not known.
+        pair: pair of each report, shape ``(K,)``.
+        labeler: labeler of each report, shape ``(K,)``.
+        report: P(A is better) in [0, 1], shape ``(K,)``.
+        books: of the reports and of the outcomes.
+    """
     outcome = parts.outcome[pair]
     decided = ~np.isnan(outcome) & (report != 0.5)
     if decided.sum() < _FEW_REPORTS:

@@ -35,7 +35,13 @@ class UnusedColumns:
         self._numbers: dict[int, int] = {}
 
     def add(self, record: Mapping[str, Any], used: set[str], reports: int) -> None:
-        """Add the reports of one record."""
+        """Add the reports of one record.
+
+        Args:
+            record: one record of the source.
+            used: names of the columns that were read.
+            reports: how many reports came of the record, >= 0.
+        """
         for key, value in record.items():
             if key in used or (key not in self.codes and len(self.codes) >= _MOST_COLUMNS):
                 continue
@@ -99,7 +105,13 @@ def response_columns(unused: UnusedColumns, pair: IntArray, labelers: Sequence[s
 
 
 def refuse_response_columns(found: ResponseColumns, pair_column: str, has_prompt: bool) -> str:
-    """Return why the responses' columns have to be mapped, and how."""
+    """Return why the responses' columns have to be mapped, and how.
+
+    Args:
+        found: the two columns.
+        pair_column: the source's name of the pair's id.
+        has_prompt: whether a column of prompts was read.
+    """
     arguments = ["--column", f"response_a={found.first}", "--column", f"response_b={found.second}"]
     if found.several:
         arguments += [] if has_prompt else ["--column", f"prompt={pair_column}"]
@@ -142,7 +154,13 @@ def _is_time(word: str) -> bool:
 
 
 def varying_columns(unused: UnusedColumns, pair: IntArray, labeler: IntArray) -> list[str]:
-    """Return notes on unused columns with few values that differ among the reports of one pair."""
+    """Return notes on unused columns with few values that differ among the reports of one pair.
+
+    Args:
+        unused: the columns.
+        pair: pair of each report, shape ``(R,)`` or longer.
+        labeler: labeler of each report, as long.
+    """
     notes = []
     pair, labeler = pair[: unused.size], labeler[: unused.size]
     n_pairs = len(np.unique(pair))

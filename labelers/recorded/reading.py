@@ -112,7 +112,14 @@ def in_short(text: str) -> str:
 
 
 def example_pair(labeler: str, pair: str, report: float, texts: tuple[str, str, str]) -> str:
-    """Return one report in words."""
+    """Return one report in words.
+
+    Args:
+        labeler: its id.
+        pair: its id.
+        report: P(A is better) in [0, 1].
+        texts: prompt, response A and response B.
+    """
     prompt, a, b = texts
     first = f"A ({in_short(a)})" if a else "A"
     second = f"B ({in_short(b)})" if b else "B"

@@ -18,7 +18,13 @@ _MOST_CHARACTERS = 1200
 
 
 def no_format(sample: Sample, options: ReadOptions, formats: Iterable[str]) -> str:
-    """Return why a source is not recognised, and a mapping of its columns if the names suggest one."""
+    """Return why a source is not recognised, and a mapping of its columns if the names suggest one.
+
+    Args:
+        sample: the first records.
+        options: what the user said of the source.
+        formats: names of the known formats.
+    """
     mapped = options.columns
     hints = [
         f"{wanted!r} is missing{nearest(wanted, sample.keys)}"

@@ -24,7 +24,13 @@ class PairTexts:
         self._table: Any = None
 
     def append(self, prompt: str, response_a: str, response_b: str) -> None:
-        """Add the texts of one pair."""
+        """Add the texts of one pair.
+
+        Args:
+            prompt: of the pair; empty if there is none.
+            response_a: the same.
+            response_b: the same.
+        """
         for column, text in zip(self._columns, (prompt, response_a, response_b), strict=True):
             column.append(text)
             self._characters += len(text)

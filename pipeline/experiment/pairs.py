@@ -52,6 +52,11 @@ def pair_off(prompts: list[Prompt], responses: list[list[str]], gold: GoldReward
 def recorded_pairs(path: Path, gold: GoldReward, read: ReadOptions | None = None) -> pd.DataFrame:
     """Return the pairs of an annotation file, each once: ``PAIR_COLUMNS``, and ``recorded_outcome`` (NaN: not known).
 
+    Args:
+        path: of the annotation file.
+        gold: the gold reward of prompt and response.
+        read: how to read the file.
+
     Raises:
         AnnotationError: the file is not readable, or a pair lacks its texts.
     """

@@ -97,7 +97,13 @@ def judge_pairs(
 
 
 def make_panel(config: GameSection, name: str, seed: int) -> Panel:
-    """Return a panel of a config with the random streams that it has in ``compare`` under this seed."""
+    """Return a panel of a config with the random streams that it has in ``compare`` under this seed.
+
+    Args:
+        config: of ``simulate`` or ``audit``.
+        name: of one of its panels.
+        seed: of the campaign.
+    """
     return Panel.from_specs(config.panels[name], part_rng(seed, f"panel {name}"))
 
 

@@ -41,5 +41,11 @@ def run_stages(stages: Iterator[str], n_stages: int) -> None:
 
 
 def percent(gain: float, low: float, high: float) -> str:
-    """Return a relative gain with its interval, in per cent."""
+    """Return a relative gain with its interval, in per cent.
+
+    Args:
+        gain: relative: 0.1 is 10 %.
+        low: lower end of the interval, in the same unit.
+        high: upper end.
+    """
     return f"{100 * gain:+.1f} % [{100 * low:+.1f}, {100 * high:+.1f}]"

@@ -27,6 +27,11 @@ def known_horizon_bound(n_rounds: float, n_labelers: int, audit_rate: float) -> 
     If all T rounds are audited this is 2 sqrt(T ln N). If each round is audited with probability a, whatever the pair,
     soft labels are stated before that is known: against a fixed labeler the expected regret on all rounds is 1 / a
     times the one on the audited rounds, and these are a T in expectation. No audit, no promise: infinite.
+
+    Args:
+        n_rounds: T, at least 1.
+        n_labelers: N, at least 1.
+        audit_rate: a, in [0, 1].
     """
     return 2.0 * float(np.sqrt(n_rounds * np.log(n_labelers) / audit_rate)) if audit_rate > 0 else float("inf")
 
@@ -38,6 +43,11 @@ def growth(regrets: pd.DataFrame, audit_rate: float, seed: int) -> pd.DataFrame:
     ``worst_of_bound`` (largest regret / bound over all campaigns), ``slope, slope_low, slope_high`` of log regret on
     log T, NaN where regret is not positive at every length (better than the best labeler), and ``best``: lowest mean
     regret of the panel at the greatest length of all.
+
+    Args:
+        regrets: one row per panel, rule, seed and length.
+        audit_rate: in [0, 1]; the bound depends on it.
+        seed: of the bootstrap.
     """
     rows: list[dict[str, Any]] = []
     for (panel, rule), mine in regrets.groupby(["panel", "rule"], sort=False):
@@ -161,6 +171,11 @@ def regret_figure(regrets: pd.DataFrame, panels: Sequence[str], audit_rate: floa
     """Draw regret against the number of pairs: one part per panel, a line per rule (band: all seeds), the bound.
 
     Both axes are logarithmic, the vertical one linear between -10 and 10: below zero is better than the best labeler.
+
+    Args:
+        regrets: one row per panel, rule, seed and length.
+        panels: names, in the order of the parts.
+        audit_rate: in [0, 1]; the bound depends on it.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

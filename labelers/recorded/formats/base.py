@@ -78,7 +78,13 @@ class Columns:
         self.found: set[str] = set()
 
     def get(self, role: str, *scopes: Any, default: Any = None) -> Any:
-        """Return the value of a column in the first of some records that has it, ``default`` if it is not mapped."""
+        """Return the value of a column in the first of some records that has it, ``default`` if it is not mapped.
+
+        Args:
+            role: name of the column in the annotation table.
+            *scopes: records, the nearest first; what is no dict is passed over.
+            default: returned if the role is not mapped.
+        """
         name = self.names.get(role)
         if name is None:
             return default
@@ -139,7 +145,14 @@ def pairs_of_ranking(order: Mapping[int, float], codes: Mapping[int, str]) -> It
 
 
 def part_id(pair_id: Any, i: int, j: int, n: int) -> Any:
-    """Return the id of the pair of responses i and j (from 0) of a record with n responses."""
+    """Return the id of the pair of responses i and j (from 0) of a record with n responses.
+
+    Args:
+        pair_id: of the record, or None.
+        i: index of the first response.
+        j: index of the second response.
+        n: responses of the record, >= 2.
+    """
     return pair_id if n == 2 or pair_id is None else f"{pair_id}:{i + 1}-{j + 1}"
 
 
@@ -189,7 +202,13 @@ def plain_text(value: Any) -> Any:
 
 
 def single_name(names: Iterable[str], columns: Columns, noun: str) -> str | None:
-    """Return the question or control that holds the preference: the one that is named, or the only one."""
+    """Return the question or control that holds the preference: the one that is named, or the only one.
+
+    Args:
+        names: of the questions or controls.
+        columns: the user's mapping; its ``report`` names one.
+        noun: what the tool calls them, for the error.
+    """
     found = sorted(names)
     chosen = columns.names.get("report")
     if chosen is not None:
