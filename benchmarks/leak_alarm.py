@@ -30,7 +30,7 @@ from truthful_rlhf.aggregation.game.campaigns import draw_nature
 from truthful_rlhf.aggregation.leak_alarm import SHARE, leak_alarm
 from truthful_rlhf.aggregation.statistics import accuracy
 
-ABOUT = "how often the leak alarm sounds with and without a leak, by panel and audits (about 15 minutes)"
+ABOUT = "how often the leak alarm sounds with and without a leak, by panel and audits (about 10 minutes of one core)"
 
 PANELS = ((10, 1.0), (30, 1.0), (117, 1.0), (117, 0.1))
 """Number of labelers, and the chance that a labeler judges a pair."""
