@@ -1,15 +1,15 @@
 """Best responses: the misreport that pays a labeler best against a rule, searched in simulated campaigns.
 
-The labeler knows the rule, how often outcomes are revealed, and how the others judge as a distribution (``Peer``):
-never the aggregator or anybody's reports. It imagines campaigns with those peers, lets itself report
-sigmoid(scale * logit(belief)) in them for many scales, and takes the scale that pays best
+The labeler knows the rule, how often outcomes are revealed, and how the others judge as a distribution
+(``PublicProfile``): never the aggregator or anybody's reports. It imagines campaigns of such labelers, lets itself
+report sigmoid(scale * logit(belief)) in them for many scales, and takes the scale that pays best
 (``aggregation.game.campaigns``). The best of many looks better than it is, so it is played only if it also beats the
 truth in fresh campaigns, by two standard errors; otherwise the labeler is truthful. The imagined outcomes follow the
 truth and not its taste, because a labeler whose taste is declared knows the difference: a contrarian may find that
 reporting *against* its taste pays.
 
-In an *equilibrium* the others respond too (``aggregation.game.equilibrium``): all peers with an objective choose their
-scale, like peers alike, until nobody gains by moving alone.
+In an *equilibrium* the others respond too (``aggregation.game.equilibrium``): all labelers with an objective
+choose their scale, like labelers alike, until nobody gains by moving alone.
 
 Shifts are not searched: A and B are arbitrary, so pushing towards A on every pair serves no taste.
 """
@@ -26,11 +26,19 @@ import numpy as np
 
 from truthful_rlhf.aggregation.game.beliefs import calibrated_beliefs, with_bias
 from truthful_rlhf.aggregation.game.best_response import StrategyClass, best_response
-from truthful_rlhf.aggregation.game.campaigns import SPREAD, TRUTH, Campaign, Objective, Rule, Seat, draw_nature
+from truthful_rlhf.aggregation.game.campaigns import (
+    SPREAD,
+    TRUTH,
+    Campaign,
+    LabelerPosition,
+    Objective,
+    Rule,
+    draw_nature,
+)
 from truthful_rlhf.aggregation.game.equilibrium import Equilibrium, Game, Play, Players, find_equilibrium
 from truthful_rlhf.aggregation.game.misreport import Misreport
 from truthful_rlhf.aggregation.rules import simulated_rule
-from truthful_rlhf.labelers.context import Peer, ReportContext
+from truthful_rlhf.labelers.context import PublicProfile, ReportContext
 
 N_ROUNDS = 200
 N_CAMPAIGNS = 8
@@ -45,44 +53,48 @@ STAND_IN = {"dawid_skene": "mean", "glad": "mean", "mace": "mean"}
 """Rules that re-estimate everything are too slow to iterate against: an equilibrium is one against this rule."""
 
 
-def best_misreport(objective: str, context: ReportContext, peers: tuple[Peer, ...], position: int) -> Misreport:
+def best_misreport(
+    objective: str, context: ReportContext, profiles: tuple[PublicProfile, ...], position: int
+) -> Misreport:
     """Return the best misreport of one labeler; searched once per rule, panel and kind of labeler.
 
     Args:
         objective: ``influence`` or ``taste``.
         context: the rule, its options and the audit rate.
-        peers: all N labelers as they are known publicly; what they declare is what they are taken to do.
+        profiles: all N labelers as they are known publicly; what they declare is what they are taken to do.
         position: which of them it is.
     """
     if "initial_weights" not in context.rule_options:
-        position = peers.index(peers[position])  # labelers of one kind share the search
-    return _search(*_rule(context), context.audit_rate, peers, position, objective)
+        position = profiles.index(profiles[position])  # labelers of one kind share the search
+    return _search(*_rule(context), context.audit_rate, profiles, position, objective)
 
 
-def equilibrium_misreport(objective: str, context: ReportContext, peers: tuple[Peer, ...], position: int) -> Misreport:
-    """Return what one labeler plays in the equilibrium of all peers that have an objective; arguments as above.
+def equilibrium_misreport(
+    objective: str, context: ReportContext, profiles: tuple[PublicProfile, ...], position: int
+) -> Misreport:
+    """Return what one labeler plays in the equilibrium of all labelers that have an objective; arguments as above.
 
     Args:
         objective: ``influence`` or ``taste``.
         context: the rule, its options and the audit rate.
-        peers: all N labelers as they are known publicly.
+        profiles: all N labelers as they are known publicly.
         position: which of them it is.
     """
-    return equilibrium_play(objective, context, peers, position)[0].misreport
+    return equilibrium_play(objective, context, profiles, position)[0].misreport
 
 
 def equilibrium_play(
-    objective: str, context: ReportContext, peers: tuple[Peer, ...], position: int
+    objective: str, context: ReportContext, profiles: tuple[PublicProfile, ...], position: int
 ) -> tuple[Play, Equilibrium]:
-    """Return what one labeler plays in the equilibrium of all peers that have an objective, and the equilibrium.
+    """Return what one labeler plays in the equilibrium of all labelers that have an objective, and the equilibrium.
 
     Args:
         objective: the labeler's own, ``influence`` or ``taste``.
         context: the rule, its options and the audit rate.
-        peers: all N labelers as they are known publicly.
+        profiles: all N labelers as they are known publicly.
         position: which of them it is.
     """
-    known = (*peers[:position], replace(peers[position], objective=objective), *peers[position + 1 :])
+    known = (*profiles[:position], replace(profiles[position], objective=objective), *profiles[position + 1 :])
     groups = _groups(known, apart="initial_weights" in context.rule_options)
     name, options = _rule(context)
     if name in STAND_IN:
@@ -102,22 +114,22 @@ def _factory(rule: str, options: str) -> Rule:
     return simulated_rule(rule, chosen)
 
 
-def _groups(peers: tuple[Peer, ...], apart: bool) -> tuple[Players, ...]:
-    """Return the players among the peers; like ones choose alike, unless they have weights of their own (``apart``)."""
+def _groups(profiles: tuple[PublicProfile, ...], apart: bool) -> tuple[Players, ...]:
+    """Return the players: labelers who are alike choose alike, unless they have weights of their own (``apart``)."""
     columns: dict[Any, list[int]] = {}
-    for column, peer in enumerate(peers):
-        if peer.objective is not None:
-            columns.setdefault((column, peer) if apart else peer, []).append(column)
-    return tuple(Players(tuple(members), str(peers[members[0]].objective)) for members in columns.values())
+    for column, profile in enumerate(profiles):
+        if profile.objective is not None:
+            columns.setdefault((column, profile) if apart else profile, []).append(column)
+    return tuple(Players(tuple(members), str(profiles[members[0]].objective)) for members in columns.values())
 
 
 @lru_cache(maxsize=512)
 def _search(
-    rule: str, options: str, audit_rate: float, peers: tuple[Peer, ...], position: int, objective: str
+    rule: str, options: str, audit_rate: float, profiles: tuple[PublicProfile, ...], position: int, objective: str
 ) -> Misreport:
-    campaigns = imagine_campaigns(peers, audit_rate, np.random.default_rng(SEED))
+    campaigns = imagine_campaigns(profiles, audit_rate, np.random.default_rng(SEED))
     searched, fresh = (
-        Seat(_factory(rule, options), part, slice(position, position + 1), Objective(objective), "true")
+        LabelerPosition(_factory(rule, options), part, slice(position, position + 1), Objective(objective), "true")
         for part in (campaigns[:N_CAMPAIGNS], campaigns[N_CAMPAIGNS:])
     )
     lie = best_response(searched.payoffs, N_ROUNDS, SCALES)
@@ -127,29 +139,29 @@ def _search(
 
 @lru_cache(maxsize=128)
 def _iterate(
-    rule: str, options: str, audit_rate: float, peers: tuple[Peer, ...], groups: tuple[Players, ...]
+    rule: str, options: str, audit_rate: float, profiles: tuple[PublicProfile, ...], groups: tuple[Players, ...]
 ) -> Equilibrium:
     rng, resampling = np.random.default_rng(SEED).spawn(2)
-    campaigns = imagine_campaigns(peers, audit_rate, rng)
+    campaigns = imagine_campaigns(profiles, audit_rate, rng)
     game = Game(_factory(rule, options), groups, SCALES, "true")
     return find_equilibrium(game, campaigns[:N_CAMPAIGNS], campaigns[N_CAMPAIGNS:], resampling)
 
 
-def imagine_campaigns(peers: Sequence[Peer], audit_rate: float, rng: np.random.Generator) -> list[Campaign]:
+def imagine_campaigns(profiles: Sequence[PublicProfile], audit_rate: float, rng: np.random.Generator) -> list[Campaign]:
     """Draw 2 ``N_CAMPAIGNS`` campaigns in which each labeler judges by its known taste, and outcomes follow the truth.
 
     Args:
-        peers: the N labelers.
+        profiles: the N labelers.
         audit_rate: chance that an outcome is revealed.
         rng: source of everything.
     """
-    first, *streams = rng.spawn(1 + len(peers))
+    first, *streams = rng.spawn(1 + len(profiles))
     nature = draw_nature(2 * N_CAMPAIGNS * N_ROUNDS, first, SPREAD, audit_rate)
-    beliefs = np.empty((len(nature.log_odds), len(peers)))
+    beliefs = np.empty((len(nature.log_odds), len(profiles)))
     reports = np.empty_like(beliefs)
-    for column, (peer, stream) in enumerate(zip(peers, streams, strict=True)):
-        own = peer.gold * nature.log_odds + peer.other * stream.normal(0.0, SPREAD, len(nature.log_odds))
-        posterior = calibrated_beliefs(own, peer.noise, stream)
-        beliefs[:, column] = with_bias(posterior, peer.bias) if peer.bias else posterior
-        reports[:, column] = Misreport(peer.scale)(beliefs[:, column])
+    for column, (profile, stream) in enumerate(zip(profiles, streams, strict=True)):
+        own = profile.gold * nature.log_odds + profile.other * stream.normal(0.0, SPREAD, len(nature.log_odds))
+        posterior = calibrated_beliefs(own, profile.noise, stream)
+        beliefs[:, column] = with_bias(posterior, profile.bias) if profile.bias else posterior
+        reports[:, column] = Misreport(profile.scale)(beliefs[:, column])
     return nature.campaigns(N_ROUNDS, beliefs, reports, posteriors=beliefs)

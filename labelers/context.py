@@ -55,7 +55,7 @@ class Labeler(Protocol):
 
 
 @dataclass(frozen=True)
-class Peer:
+class PublicProfile:
     """What is publicly known about how one labeler of the panel judges: a distribution, not its reports.
 
     The log-odds of its taste are ``gold`` times the true log-odds plus ``other`` times an independent feature of the
@@ -72,7 +72,7 @@ class Peer:
 
 
 @dataclass(frozen=True)
-class Setting:
+class StrategyContext:
     """The situation of one labeler that turns its beliefs about a batch into reports."""
 
     pairs: Pairs
@@ -83,7 +83,7 @@ class Setting:
     """Beliefs of the members of its bloc, itself included, shape ``(n, k)``."""
     impartial: FloatArray
     """What it expects the outcomes to be, taste aside, shape ``(n,)``; its belief where it cannot tell them apart."""
-    peers: tuple[Peer, ...]
+    profiles: tuple[PublicProfile, ...]
     """All N labelers of the panel as they are known publicly."""
     position: int
     """Which of the N it is."""

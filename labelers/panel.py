@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from truthful_rlhf.aggregation.base import FloatArray
-from truthful_rlhf.labelers.context import Labeler, Peer, ReportContext, Setting
+from truthful_rlhf.labelers.context import Labeler, PublicProfile, ReportContext, StrategyContext
 from truthful_rlhf.labelers.pairs import Pairs
 from truthful_rlhf.labelers.recorded.errors import AnnotationError
 from truthful_rlhf.labelers.simulated import batch_rng
@@ -18,26 +18,26 @@ from truthful_rlhf.labelers.strategies import Strategy
 
 __all__ = ["LabelerSpec", "Member", "Panel"]
 
-NOTHING_SPECIAL = Peer()
+NOTHING_SPECIAL = PublicProfile()
 
 
 @dataclass(frozen=True)
 class Member:
-    """A seat on a panel: who judges, what it does with its beliefs, and with whom it colludes if it does.
+    """A place on a panel: who judges, what it does with its beliefs, and with whom it colludes if it does.
 
     Attributes:
         labeler: the source of beliefs.
         strategy: from beliefs to reports.
         bloc: name of the entry of the panel; members of one bloc are allies.
         seed: randomness of the strategy, never of the belief.
-        peer: what the others know about it.
+        profile: what the others know about it.
     """
 
     labeler: Labeler
     strategy: Strategy
     bloc: str = ""
     seed: int = 0
-    peer: Peer = NOTHING_SPECIAL
+    profile: PublicProfile = NOTHING_SPECIAL
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Panel:
         members = []
         for spec, stream in zip(specs, rng.spawn(len(specs)), strict=True):
             for labeler, strategy_seed in make_labelers(spec, stream):
-                members.append(Member(labeler, spec.make_strategy(), spec.name, strategy_seed, spec.peer()))
+                members.append(Member(labeler, spec.make_strategy(), spec.name, strategy_seed, spec.profile()))
         return cls(members)
 
     def beliefs(self, pairs: Pairs) -> FloatArray:
@@ -100,9 +100,9 @@ class Panel:
         return np.column_stack([member.labeler.belief(pairs) for member in self.members])
 
     @property
-    def peers(self) -> tuple[Peer, ...]:
+    def profiles(self) -> tuple[PublicProfile, ...]:
         """What is publicly known of every labeler."""
-        return tuple(member.peer for member in self.members)
+        return tuple(member.profile for member in self.members)
 
     def views(self, pairs: Pairs) -> Views:
         """Return what everybody holds of a batch before anybody decides what to report."""
@@ -132,14 +132,14 @@ class Panel:
         reports = np.empty_like(views.beliefs)
         for position, member in enumerate(self.members):
             own = views.beliefs[:, position]
-            setting = Setting(
+            situation = StrategyContext(
                 pairs=pairs,
                 context=context,
                 rng=batch_rng(member.seed, pairs),
                 allies=views.beliefs[:, blocs == member.bloc],
                 impartial=views.impartial[:, position],
-                peers=self.peers,
+                profiles=self.profiles,
                 position=position,
             )
-            reports[:, position] = np.where(np.isnan(own), np.nan, member.strategy.report(own.copy(), setting))
+            reports[:, position] = np.where(np.isnan(own), np.nan, member.strategy.report(own.copy(), situation))
         return reports

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from truthful_rlhf.aggregation.names import nearest, unknown
 from truthful_rlhf.labelers.checked import LocalPath
-from truthful_rlhf.labelers.context import Peer
+from truthful_rlhf.labelers.context import PublicProfile
 from truthful_rlhf.labelers.features import GOLD
 from truthful_rlhf.labelers.judges.remote import check_address, check_variable
 from truthful_rlhf.labelers.personas import Persona, make_persona
@@ -143,16 +143,16 @@ class LabelerSpec(BaseModel):
         """Return a new strategy of this entry."""
         return make_strategy(**self.strategy)
 
-    def peer(self) -> Peer:
+    def profile(self) -> PublicProfile:
         """Return what is publicly known of the entry's labelers: their declared taste, noise, and how they report."""
         strategy = self.make_strategy()
         scale = strategy.scale if isinstance(strategy, Exaggerate) else -1.0 if isinstance(strategy, Flip) else 1.0
         objective = strategy.objective if isinstance(strategy, Equilibrium) else None
         if self.persona is None or self.kind != "simulated":
-            return Peer(scale=scale, objective=objective)
+            return PublicProfile(scale=scale, objective=objective)
         other = sum(weight**2 for name, weight in self.persona.taste.items() if name != GOLD) ** 0.5
         gold, noise, bias = self.persona.taste.get(GOLD, 0.0), self.persona.noise, self.persona.bias
-        return Peer(gold, other, noise, scale, bias, objective)
+        return PublicProfile(gold, other, noise, scale, bias, objective)
 
 
 def distinct(specs: list[LabelerSpec]) -> list[LabelerSpec]:

@@ -21,7 +21,7 @@ from truthful_rlhf.aggregation.game.misreport import Misreport
 from truthful_rlhf.aggregation.log_odds import logit, sigmoid
 from truthful_rlhf.aggregation.names import unknown
 from truthful_rlhf.labelers.best_response import best_misreport, equilibrium_misreport
-from truthful_rlhf.labelers.context import Peer, ReportContext, Setting
+from truthful_rlhf.labelers.context import PublicProfile, ReportContext, StrategyContext
 
 
 @dataclass(frozen=True)
@@ -51,17 +51,17 @@ class Strategy(ABC):
 
     traits: ClassVar[Traits]
 
-    def report(self, beliefs: FloatArray, setting: Setting) -> FloatArray:
+    def report(self, beliefs: FloatArray, situation: StrategyContext) -> FloatArray:
         """Return reports in [0, 1], shape ``(n,)``, NaN exactly where the belief is NaN.
 
         Args:
             beliefs: the labeler's own beliefs, shape ``(n,)``.
-            setting: the batch and what the labeler may know.
+            situation: the batch and what the labeler may know.
         """
-        return np.where(np.isnan(beliefs), np.nan, self._report(beliefs, setting))
+        return np.where(np.isnan(beliefs), np.nan, self._report(beliefs, situation))
 
     @abstractmethod
-    def _report(self, beliefs: FloatArray, setting: Setting) -> FloatArray: ...
+    def _report(self, beliefs: FloatArray, situation: StrategyContext) -> FloatArray: ...
 
 
 def _check(name: str, value: float, low: float = -math.inf, high: float = math.inf) -> None:
@@ -75,7 +75,7 @@ class Truthful(Strategy):
 
     traits: ClassVar[Traits] = Traits(honest=True)
 
-    def _report(self, beliefs: FloatArray, setting: Setting) -> FloatArray:
+    def _report(self, beliefs: FloatArray, situation: StrategyContext) -> FloatArray:
         return beliefs
 
 
@@ -89,7 +89,7 @@ class Exaggerate(Strategy):
     def __post_init__(self) -> None:
         _check("scale", self.scale, low=0.0)
 
-    def _report(self, beliefs: FloatArray, setting: Setting) -> FloatArray:
+    def _report(self, beliefs: FloatArray, situation: StrategyContext) -> FloatArray:
         return Misreport(self.scale)(beliefs)
 
 
@@ -99,7 +99,7 @@ class Flip(Strategy):
 
     traits: ClassVar[Traits] = Traits()
 
-    def _report(self, beliefs: FloatArray, setting: Setting) -> FloatArray:
+    def _report(self, beliefs: FloatArray, situation: StrategyContext) -> FloatArray:
         return 1.0 - beliefs
 
 
@@ -109,8 +109,8 @@ class Random(Strategy):
 
     traits: ClassVar[Traits] = Traits(randomised=True)
 
-    def _report(self, beliefs: FloatArray, setting: Setting) -> FloatArray:
-        return setting.rng.random(len(beliefs))
+    def _report(self, beliefs: FloatArray, situation: StrategyContext) -> FloatArray:
+        return situation.rng.random(len(beliefs))
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Constant(Strategy):
     def __post_init__(self) -> None:
         _check("value", self.value, 0.0, 1.0)
 
-    def _report(self, beliefs: FloatArray, setting: Setting) -> FloatArray:
+    def _report(self, beliefs: FloatArray, situation: StrategyContext) -> FloatArray:
         return np.full(len(beliefs), self.value)
 
 
@@ -140,8 +140,8 @@ class Collude(Strategy):
     def __post_init__(self) -> None:
         _check("scale", self.scale)
 
-    def _report(self, beliefs: FloatArray, setting: Setting) -> FloatArray:
-        views = logit(setting.allies)
+    def _report(self, beliefs: FloatArray, situation: StrategyContext) -> FloatArray:
+        views = logit(situation.allies)
         judged = ~np.isnan(views)
         total = np.where(judged, views, 0.0).sum(axis=1)
         return sigmoid(self.scale * total / np.maximum(judged.sum(axis=1), 1))
@@ -159,8 +159,8 @@ class Sleeper(Strategy):
         _check("start", self.start, low=0)
         _check("scale", self.scale)
 
-    def _report(self, beliefs: FloatArray, setting: Setting) -> FloatArray:
-        return Misreport(self.scale, start=self.start)(beliefs, setting.context.first_round)
+    def _report(self, beliefs: FloatArray, situation: StrategyContext) -> FloatArray:
+        return Misreport(self.scale, start=self.start)(beliefs, situation.context.first_round)
 
 
 @dataclass(frozen=True)
@@ -174,11 +174,11 @@ class TopicTrigger(Strategy):
     def __post_init__(self) -> None:
         _check("scale", self.scale)
 
-    def _report(self, beliefs: FloatArray, setting: Setting) -> FloatArray:
-        if setting.pairs.topic is None:
+    def _report(self, beliefs: FloatArray, situation: StrategyContext) -> FloatArray:
+        if situation.pairs.topic is None:
             raise ValueError(f"strategy topic_trigger waits for topic {self.topic!r}, but the pairs have no topics")
         mine = {self.topic} if isinstance(self.topic, str) else set(self.topic)
-        here = np.array([topic in mine for topic in setting.pairs.topic], dtype=bool)
+        here = np.array([topic in mine for topic in situation.pairs.topic], dtype=bool)
         return np.where(here, Misreport(self.scale)(beliefs), beliefs)
 
 
@@ -200,12 +200,12 @@ class MimicThenExploit(Strategy):
         _check("threshold", self.threshold, low=0.0)
         _check("start", self.start, low=0)
 
-    def _report(self, beliefs: FloatArray, setting: Setting) -> FloatArray:
-        if setting.weight is None:
-            exploit = setting.context.first_round + np.arange(len(beliefs)) >= self.start
+    def _report(self, beliefs: FloatArray, situation: StrategyContext) -> FloatArray:
+        if situation.weight is None:
+            exploit = situation.context.first_round + np.arange(len(beliefs)) >= self.start
         else:
-            exploit = np.full(len(beliefs), setting.weight * len(setting.peers) >= self.threshold)
-        return np.where(exploit, Misreport(self.scale)(beliefs), setting.impartial)
+            exploit = np.full(len(beliefs), situation.weight * len(situation.profiles) >= self.threshold)
+        return np.where(exploit, Misreport(self.scale)(beliefs), situation.impartial)
 
 
 @dataclass(frozen=True)
@@ -222,18 +222,18 @@ class BestResponse(Strategy):
         if self.objective not in OBJECTIVES:
             raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}, got {self.objective!r}")
 
-    def _report(self, beliefs: FloatArray, setting: Setting) -> FloatArray:
-        return self.misreport(setting.context, setting.peers, setting.position)(beliefs)
+    def _report(self, beliefs: FloatArray, situation: StrategyContext) -> FloatArray:
+        return self.misreport(situation.context, situation.profiles, situation.position)(beliefs)
 
-    def misreport(self, context: ReportContext, peers: tuple[Peer, ...], position: int) -> Misreport:
+    def misreport(self, context: ReportContext, profiles: tuple[PublicProfile, ...], position: int) -> Misreport:
         """Return the misreport that the labeler at a position plays; what the others do is what is known of them.
 
         Args:
             context: the rule, its options and the audit rate.
-            peers: all N labelers as they are known publicly.
+            profiles: all N labelers as they are known publicly.
             position: of the labeler among them, from 0.
         """
-        return best_misreport(self.objective, context, peers, position)
+        return best_misreport(self.objective, context, profiles, position)
 
 
 @dataclass(frozen=True)
@@ -244,15 +244,15 @@ class Equilibrium(BestResponse):
     approximate equilibrium (``aggregation.game.equilibrium``) of scales of the log-odds.
     """
 
-    def misreport(self, context: ReportContext, peers: tuple[Peer, ...], position: int) -> Misreport:
+    def misreport(self, context: ReportContext, profiles: tuple[PublicProfile, ...], position: int) -> Misreport:
         """Return what the labeler at a position plays in the equilibrium.
 
         Args:
             context: the rule, its options and the audit rate.
-            peers: all N labelers as they are known publicly.
+            profiles: all N labelers as they are known publicly.
             position: of the labeler among them, from 0.
         """
-        return equilibrium_misreport(self.objective, context, peers, position)
+        return equilibrium_misreport(self.objective, context, profiles, position)
 
 
 STRATEGIES: dict[str, type[Any]] = {

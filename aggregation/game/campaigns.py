@@ -12,8 +12,8 @@ are is not known here: beliefs and reports come in as arrays. The payoff is one 
 A payoff is an expectation *of the labeler who decides*. A biased labeler is sure of its belief, so its outcomes have
 to be drawn from that belief and not from the truth: otherwise un-biasing its reports would look like a profitable
 lie. With c_t the calibrated posterior of the outcome and p_t > c_t the belief, an outcome of 0 is turned into 1
-with probability (p_t - c_t) / (1 - c_t) (and 1 into 0 symmetrically if p_t < c_t): the smallest change of the world
-that makes P(y_t = 1 | own view) = p_t. An unbiased labeler expects the world as it is.
+with probability (p_t - c_t) / (1 - c_t) (and 1 into 0 symmetrically if p_t < c_t): the smallest change of the outcomes
+that makes P(y_t = 1 | own view) = p_t. An unbiased labeler expects the outcomes as they are.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Rule = Callable[[int], Aggregator]
 
 TRUTH = Misreport()
 OBJECTIVES = ("influence", "taste")
-WORLDS = ("own", "true")
+OUTCOME_MODELS = ("own", "true")
 SPREAD = 1.5
 """Standard deviation of the pairs' true log-odds where nothing else is said."""
 
@@ -174,8 +174,8 @@ class Objective:
         return -float(discount_factors(len(distance), self.discount) @ distance)
 
 
-class Seat:
-    """The seat of a labeler (or of a bloc) that weighs its misreports against the rule, in simulation.
+class LabelerPosition:
+    """The position of a labeler (or of a bloc) that weighs its misreports against the rule, in simulation.
 
     It knows the rule and the distribution of the others' reports. It holds simulated campaigns, never the aggregator or
     the reports of the campaign that is really played. All misreports meet the same campaigns (common random numbers),
@@ -183,33 +183,41 @@ class Seat:
     """
 
     def __init__(
-        self, rule: Rule, campaigns: Sequence[Campaign], columns: slice, objective: Objective, world: str = "own"
+        self,
+        rule: Rule,
+        campaigns: Sequence[Campaign],
+        columns: slice,
+        objective: Objective,
+        outcome_model: str = "own",
     ) -> None:
-        """Take a seat.
+        """Take a position.
 
         Args:
             rule: from the number of labelers to a fresh aggregator.
             campaigns: simulated campaigns, all of one length.
             columns: the labelers that deviate: one, or a bloc, which acts on the view of its first member.
             objective: what the labeler wants.
-            world: ``own``: outcomes follow the labeler's belief (what it expects); ``true``: they are as they are (what
-                it will get). The two differ for labelers with a bias or a taste of their own only.
+            outcome_model: ``own``: outcomes follow the labeler's belief (what it expects); ``true``: they are as they
+                are (what it will get). The two differ for labelers with a bias or a taste of their own only.
         """
-        if world not in WORLDS:
-            raise ValueError(unknown("world", world, WORLDS))
+        if outcome_model not in OUTCOME_MODELS:
+            raise ValueError(unknown("outcome model", outcome_model, OUTCOME_MODELS))
         self.rule = rule
         self.objective = objective
         self.columns = columns
         self._first = columns.start
-        self._worlds = [
-            (campaign, campaign.revealed(campaign.expected_by(self._first) if world == "own" else campaign.outcomes))
+        self._cases = [
+            (
+                campaign,
+                campaign.revealed(campaign.expected_by(self._first) if outcome_model == "own" else campaign.outcomes),
+            )
             for campaign in campaigns
         ]
 
     @property
     def n_rounds(self) -> int:
         """The length of the campaigns."""
-        return self._worlds[0][0].n_rounds
+        return self._cases[0][0].n_rounds
 
     def payoffs(self, misreport: Misreport) -> FloatArray:
         """Return the payoff of a misreport in every simulated campaign, shape ``(n_campaigns,)``."""
@@ -226,8 +234,8 @@ class Seat:
         return self._payoffs(lambda campaign: campaign.reports)
 
     def _payoffs(self, reports_in: Callable[[Campaign], FloatArray]) -> FloatArray:
-        result = np.empty(len(self._worlds))
-        for k, (campaign, outcomes) in enumerate(self._worlds):
+        result = np.empty(len(self._cases))
+        for k, (campaign, outcomes) in enumerate(self._cases):
             aggregator = self.rule(campaign.reports.shape[1])
             run = run_online(aggregator, reports_in(campaign), outcomes, range(len(outcomes)))
             view = campaign.beliefs[:, self._first]

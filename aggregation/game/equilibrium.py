@@ -3,9 +3,9 @@
 The players start from the truth and take turns: one member of a group of like players looks for the misreport that pays
 it most while everybody else, its own group included, plays what they play now. If it gains more than ``tolerance``
 (relative to the size of its payoff), its group of n moves 1 / n of the way towards that misreport, because each of them
-expects to be the only one that moves. When no group can gain that much, the plan is an approximate equilibrium in
-symmetric group strategies *within the parametric family and on the campaigns searched*; the iteration may also run out
-of turns, and then says so. What is left to gain is measured again on fresh campaigns.
+expects to be the only one that moves. When no group can gain that much, the strategy profile is an approximate
+equilibrium in symmetric group strategies *within the parametric family and on the campaigns searched*; the iteration
+may also run out of turns, and then says so. What is left to gain is measured again on fresh campaigns.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from truthful_rlhf.aggregation.game.best_response import StrategyClass, best_response
-from truthful_rlhf.aggregation.game.campaigns import TRUTH, Campaign, Objective, Rule, Seat
+from truthful_rlhf.aggregation.game.campaigns import TRUTH, Campaign, LabelerPosition, Objective, Rule
 from truthful_rlhf.aggregation.game.incentives import relative_gain
 from truthful_rlhf.aggregation.game.misreport import Misreport
 
@@ -65,29 +65,29 @@ class Game:
         rule: from the number of labelers to a fresh aggregator.
         groups: the players; all other labelers report what the campaigns say (``Campaign.reports``).
         family: misreports to choose from.
-        world: ``own`` or ``true``: which outcomes the players expect (``Seat``).
+        outcome_model: ``own`` or ``true``: which outcomes the players expect (``LabelerPosition``).
     """
 
     rule: Rule
     groups: Sequence[Players]
     family: StrategyClass
-    world: str = "own"
+    outcome_model: str = "own"
 
-    def seat(self, index: int, campaigns: Sequence[Campaign], plan: Sequence[Misreport]) -> Seat:
-        """Return the seat of the first player of a group while all play the plan (one misreport per group).
+    def position(self, index: int, campaigns: Sequence[Campaign], profile: Sequence[Misreport]) -> LabelerPosition:
+        """Return the position of the first player of a group while all play a strategy profile.
 
         Args:
             index: of the group, from 0.
             campaigns: the drawn campaigns.
-            plan: one misreport per group.
+            profile: the strategy profile: one misreport per group.
         """
         first, objective = self.groups[index].columns[0], Objective(self.groups[index].objective)
-        played = [self._played(campaign, plan) for campaign in campaigns]
-        return Seat(self.rule, played, slice(first, first + 1), objective, self.world)
+        played = [self._played(campaign, profile) for campaign in campaigns]
+        return LabelerPosition(self.rule, played, slice(first, first + 1), objective, self.outcome_model)
 
-    def _played(self, campaign: Campaign, plan: Sequence[Misreport]) -> Campaign:
+    def _played(self, campaign: Campaign, profile: Sequence[Misreport]) -> Campaign:
         reports = campaign.reports.copy()
-        for players, misreport in zip(self.groups, plan, strict=True):
+        for players, misreport in zip(self.groups, profile, strict=True):
             for column in players.columns:
                 reports[:, column] = misreport(campaign.beliefs[:, column])
         return replace(campaign, reports=reports)
@@ -112,19 +112,19 @@ def find_equilibrium(
         tolerance: relative gain below which a group stays with what it plays.
         max_turns: turns of every group before giving up.
     """
-    plan = [TRUTH for _ in game.groups]
-    least, best = np.inf, plan
+    profile = [TRUTH for _ in game.groups]
+    least, best = np.inf, profile
     turns = 0
     while least > tolerance and turns < max_turns:
         turns += 1
-        now, largest = list(plan), 0.0
+        now, largest = list(profile), 0.0
         for index, players in enumerate(game.groups):
-            seat = game.seat(index, search, plan)
-            choice = best_response(seat.payoffs, seat.n_rounds, game.family)
-            gain = _mean_gain(seat, choice, plan[index])
+            position = game.position(index, search, profile)
+            choice = best_response(position.payoffs, position.n_rounds, game.family)
+            gain = _mean_gain(position, choice, profile[index])
             largest = max(largest, gain)
             if gain > tolerance:
-                plan[index] = _towards(plan[index], choice, 1.0 / len(players.columns))
+                profile[index] = _towards(profile[index], choice, 1.0 / len(players.columns))
         if largest < least:
             least, best = largest, now
     plays = tuple(_measured(game, index, search, fresh, best, rng) for index in range(len(game.groups)))
@@ -144,9 +144,9 @@ def _towards(current: Misreport, choice: Misreport, part: float) -> Misreport:
     )
 
 
-def _mean_gain(seat: Seat, choice: Misreport, current: Misreport) -> float:
-    now = float(seat.payoffs(current).mean())
-    return (float(seat.payoffs(choice).mean()) - now) / max(abs(now), 1e-300)
+def _mean_gain(position: LabelerPosition, choice: Misreport, current: Misreport) -> float:
+    now = float(position.payoffs(current).mean())
+    return (float(position.payoffs(choice).mean()) - now) / max(abs(now), 1e-300)
 
 
 def _measured(
@@ -154,12 +154,12 @@ def _measured(
     index: int,
     search: Sequence[Campaign],
     fresh: Sequence[Campaign],
-    plan: Sequence[Misreport],
+    profile: Sequence[Misreport],
     rng: np.random.Generator,
 ) -> Play:
     """Measure on fresh campaigns what a group gets, against the truth and against one more best response."""
-    played = plan[index]
-    searching, measuring = game.seat(index, search, plan), game.seat(index, fresh, plan)
+    played = profile[index]
+    searching, measuring = game.position(index, search, profile), game.position(index, fresh, profile)
     other = best_response(searching.payoffs, searching.n_rounds, game.family)
     now = measuring.payoffs(played)
     return Play(

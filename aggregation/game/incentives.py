@@ -24,7 +24,7 @@ import numpy as np
 from truthful_rlhf.aggregation.base import Aggregator, FloatArray
 from truthful_rlhf.aggregation.campaign import run_online
 from truthful_rlhf.aggregation.game.best_response import STRATEGY_CLASSES, Payoffs, grid_search, spsa_search
-from truthful_rlhf.aggregation.game.campaigns import TRUTH, Campaign, Objective, Rule, Seat
+from truthful_rlhf.aggregation.game.campaigns import TRUTH, Campaign, LabelerPosition, Objective, Rule
 from truthful_rlhf.aggregation.game.misreport import Misreport
 from truthful_rlhf.aggregation.statistics import percentile_interval
 
@@ -161,13 +161,17 @@ class Gain:
 
 
 def gains_by_class(
-    searching: Seat, measuring: Seat, strategies: Sequence[str], rng: np.random.Generator, declared: str = ""
+    searching: LabelerPosition,
+    measuring: LabelerPosition,
+    strategies: Sequence[str],
+    rng: np.random.Generator,
+    declared: str = "",
 ) -> Iterator[Gain]:
     """Yield the gain of a labeler's best misreport in every strategy class, then of what it declares to do.
 
     Args:
-        searching: the labeler's seat with the campaigns that misreports are chosen on.
-        measuring: the same seat with other campaigns of the same length, which the gains are measured on.
+        searching: the labeler's position with the campaigns that misreports are chosen on.
+        measuring: the same position with other campaigns of the same length, which the gains are measured on.
         strategies: names of ``STRATEGY_CLASSES``, and ``spsa`` for the second searcher over scale, shift and start.
         rng: drives SPSA and the bootstrap.
         declared: what the labeler does in the campaigns (``Campaign.reports``), in words; empty: the truth.

@@ -21,7 +21,9 @@ from truthful_rlhf.aggregation.game.campaigns import Objective, Rule
 from truthful_rlhf.aggregation.game.misreport import Misreport
 
 FEWEST_REPORTS = 8
-"""A labeler with fewer reports on audited pairs is not audited: a quarter of them per half says nothing."""
+"""A labeler with fewer reports on audited pairs is not audited.
+
+Each random half would hold fewer than four of them on average: too few to choose a misreport on, or to measure it."""
 
 _TRUTH = Misreport()
 _CHOICES = [_TRUTH, *(lie for name in ("scale", "shift", "flip") for lie in STRATEGY_CLASSES[name].lies(1))]

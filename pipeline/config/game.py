@@ -85,7 +85,9 @@ class AuditConfig(GameSection):
     discount: float = Field(1.0, ge=0, le=1, description="per round, of influence and taste")
     search: int = Field(16, ge=1, description="campaigns that misreports are chosen on")
     fresh: int = Field(64, ge=2, description="other campaigns that their gain is measured on")
-    world: Literal["own", "true"] = Field("own", description="outcomes as the labeler expects them, or as they are")
+    outcome_model: Literal["own", "true"] = Field(
+        "own", description="outcomes as the labeler expects them, or as they are"
+    )
     splits: int = Field(4, ge=1, description="annotation files: random halves")
 
     @field_validator("strategies")

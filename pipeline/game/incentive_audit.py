@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from truthful_rlhf.aggregation.game.campaigns import Campaign, Objective, Seat
+from truthful_rlhf.aggregation.game.campaigns import Campaign, LabelerPosition, Objective
 from truthful_rlhf.aggregation.game.incentives import gains_by_class, next_share_gain
 from truthful_rlhf.labelers import LabelerSpec
 from truthful_rlhf.pipeline.config.game import NEXT_SHARE, AuditConfig
@@ -84,7 +84,9 @@ class IncentiveAudit:
                     found[name].append(asdict(next_share_gain(rule.make, fresh, columns[spec.name], rng)))
                     continue
                 searching, measuring = (
-                    Seat(rule.make, part, columns[spec.name], Objective(name, config.discount), config.world)
+                    LabelerPosition(
+                        rule.make, part, columns[spec.name], Objective(name, config.discount), config.outcome_model
+                    )
                     for part in (search, fresh)
                 )
                 declared = "" if spec.make_strategy().traits.honest else spec.describe_strategy()

@@ -93,7 +93,7 @@ def _class_table(panel: str, rule: str, objective: str, gains: pd.DataFrame) -> 
 
 def reading(config: AuditConfig) -> list[str]:
     """Return how to read the tables."""
-    world = "in the world as the labeler expects it" if config.world == "own" else "in the true world"
+    world = "in the world as the labeler expects it" if config.outcome_model == "own" else "in the true world"
     return [
         f"Gain: relative to the truthful payoff {world}, mean of {config.fresh} fresh campaigns of {config.rounds}"
         f" pairs with a 95 % bootstrap interval; the misreport was chosen on {config.search} other campaigns."

@@ -35,7 +35,7 @@ def best_responses(panel: Panel, context: ReportContext) -> list[dict[str, Any]]
         strategy = member.strategy
         if not isinstance(strategy, BestResponse) or member.bloc in {row["entry"] for row in rows}:
             continue
-        misreport = strategy.misreport(context, panel.peers, position)
+        misreport = strategy.misreport(context, panel.profiles, position)
         rows.append(
             {
                 "entry": member.bloc,
@@ -50,7 +50,7 @@ def best_responses(panel: Panel, context: ReportContext) -> list[dict[str, Any]]
 
 
 def _iterated(strategy: Equilibrium, context: ReportContext, panel: Panel, position: int) -> dict[str, Any]:
-    play, found = equilibrium_play(strategy.objective, context, panel.peers, position)
+    play, found = equilibrium_play(strategy.objective, context, panel.profiles, position)
     return {
         "converged": found.converged,
         "turns": found.n_turns,

@@ -20,7 +20,7 @@ import psutil
 from truthful_rlhf.pipeline.storage import processes
 from truthful_rlhf.pipeline.storage.console import console
 
-TAKEN = 0.25
+BUSY_FRACTION = 0.25
 """The part of a core from which on it counts as busy. Between the times above, 3.0 s and 9.7 s, a straight line passes
 the 4.7 s of one thread less at a quarter."""
 CHOOSE = "--threads N or OMP_NUM_THREADS=N chooses"
@@ -39,7 +39,7 @@ class Company:
     @property
     def busy(self) -> int:
         """How many cores count as busy, 0 to ``cores``."""
-        return min(self.cores, max(0, math.ceil(self.load - TAKEN)))
+        return min(self.cores, max(0, math.ceil(self.load - BUSY_FRACTION)))
 
     def __str__(self) -> str:
         """Say it in words."""

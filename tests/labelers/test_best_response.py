@@ -15,15 +15,15 @@ from truthful_rlhf.labelers.best_response import (
     equilibrium_play,
     imagine_campaigns,
 )
-from truthful_rlhf.labelers.context import Peer
+from truthful_rlhf.labelers.context import PublicProfile
 
-LIKES = (Peer(noise=1.0),) * 5
+LIKES = (PublicProfile(noise=1.0),) * 5
 
 
-def respond(objective: str, rule: str, peers: tuple[Peer, ...], position: int = 0, **options: Any) -> float:
+def respond(objective: str, rule: str, profiles: tuple[PublicProfile, ...], position: int = 0, **options: Any) -> float:
     """Return the scale of the best misreport."""
     context = ReportContext(rule=rule, rule_options=options, audit_rate=1.0)
-    return best_misreport(objective, context, peers, position).scale
+    return best_misreport(objective, context, profiles, position).scale
 
 
 def test_truthful_against_the_median_of_an_odd_panel() -> None:
@@ -43,14 +43,14 @@ def test_nothing_to_gain_where_weights_never_move() -> None:
 
 def test_a_contrarian_that_wants_influence_reports_against_its_taste() -> None:
     """Weights follow accuracy, and it knows that outcomes are the opposite of what it likes."""
-    peers = (Peer(gold=-1.0, noise=0.5), *LIKES)
-    assert respond("influence", "online_weighted", peers) < 0.0
+    profiles = (PublicProfile(gold=-1.0, noise=0.5), *LIKES)
+    assert respond("influence", "online_weighted", profiles) < 0.0
 
 
 def test_exaggerates_less_where_accuracy_is_paid() -> None:
     """A loud contrarian loses its weight under the online mechanism, not under the mean."""
-    peers = (Peer(gold=-1.0, noise=0.5), *LIKES)
-    assert respond("taste", "online_weighted", peers, eta=0.3) < respond("taste", "mean", peers)
+    profiles = (PublicProfile(gold=-1.0, noise=0.5), *LIKES)
+    assert respond("taste", "online_weighted", profiles, eta=0.3) < respond("taste", "mean", profiles)
 
 
 def test_labelers_of_one_kind_respond_alike() -> None:
@@ -65,9 +65,13 @@ def test_labelers_of_one_kind_with_unequal_initial_weights_respond_each_for_itse
 
 
 def test_imagined_campaigns_are_as_publicly_known() -> None:
-    """Unbiased peers are calibrated, contrarians are wrong, a taste for something else is worth nothing."""
-    peers = (Peer(noise=1.0), Peer(gold=-1.0, noise=1.0), Peer(gold=0.0, other=1.0, noise=1.0))
-    campaigns = imagine_campaigns(peers, 0.25, np.random.default_rng(1))
+    """Unbiased profiles are calibrated, contrarians are wrong, a taste for something else is worth nothing."""
+    profiles = (
+        PublicProfile(noise=1.0),
+        PublicProfile(gold=-1.0, noise=1.0),
+        PublicProfile(gold=0.0, other=1.0, noise=1.0),
+    )
+    campaigns = imagine_campaigns(profiles, 0.25, np.random.default_rng(1))
     assert len(campaigns) == 2 * N_CAMPAIGNS
     outcomes = np.concatenate([c.outcomes for c in campaigns])
     beliefs = np.concatenate([c.beliefs for c in campaigns])
@@ -80,14 +84,14 @@ def test_imagined_campaigns_are_as_publicly_known() -> None:
     assert np.mean([c.audited.mean() for c in campaigns]) == pytest.approx(0.25, abs=0.03)
 
 
-STRATEGIC = Peer(noise=1.0, objective="taste")
+STRATEGIC = PublicProfile(noise=1.0, objective="taste")
 MEAN = ReportContext(rule="mean")
 
 
 def test_one_player_alone_plays_its_best_response() -> None:
     """The others answer nothing, so the equilibrium is one best response, here chosen on the same campaigns."""
-    peers = (STRATEGIC, *LIKES[1:])
-    play, found = equilibrium_play("taste", MEAN, peers, 0)
+    profiles = (STRATEGIC, *LIKES[1:])
+    play, found = equilibrium_play("taste", MEAN, profiles, 0)
     assert found.converged
     assert play.misreport.scale > 1.5
     assert play.left[0] < 0.01
@@ -95,9 +99,9 @@ def test_one_player_alone_plays_its_best_response() -> None:
 
 def test_in_equilibrium_nobody_gains_and_all_exaggerate_more_than_against_truthful_others() -> None:
     """Under the mean, q moves by 1/N per report: whoever expects exaggeration from the others answers with more."""
-    alone = best_misreport("taste", MEAN, (Peer(noise=1.0, gold=-1.0), *LIKES), 0)
-    peers = (Peer(noise=1.0, gold=-1.0, objective="taste"), *(STRATEGIC,) * 5)
-    play, found = equilibrium_play("taste", MEAN, peers, 0)
+    alone = best_misreport("taste", MEAN, (PublicProfile(noise=1.0, gold=-1.0), *LIKES), 0)
+    profiles = (PublicProfile(noise=1.0, gold=-1.0, objective="taste"), *(STRATEGIC,) * 5)
+    play, found = equilibrium_play("taste", MEAN, profiles, 0)
     assert found.converged
     assert max(other.left[1] for other in found.plays) < 0.02
     assert play.misreport.scale >= alone.scale > 1.0
@@ -111,22 +115,24 @@ def test_the_truth_is_the_equilibrium_against_the_median_of_an_odd_panel() -> No
 
 
 def test_like_players_play_alike_unless_their_weights_differ() -> None:
-    peers = (STRATEGIC,) * 3
-    assert equilibrium_play("taste", MEAN, peers, 0)[0] == equilibrium_play("taste", MEAN, peers, 2)[0]
+    profiles = (STRATEGIC,) * 3
+    assert equilibrium_play("taste", MEAN, profiles, 0)[0] == equilibrium_play("taste", MEAN, profiles, 2)[0]
     apart = ReportContext(rule="online_weighted", rule_options={"initial_weights": [0.8, 0.1, 0.1]})
-    _, found = equilibrium_play("taste", apart, peers, 0)
+    _, found = equilibrium_play("taste", apart, profiles, 0)
     assert len(found.plays) == 3
 
 
 def test_a_slow_rule_has_a_stand_in() -> None:
-    peers = (STRATEGIC, *LIKES[1:])
+    profiles = (STRATEGIC, *LIKES[1:])
     slow = ReportContext(rule="dawid_skene")
-    assert equilibrium_misreport("taste", slow, peers, 0) == equilibrium_misreport("taste", MEAN, peers, 0)
+    assert equilibrium_misreport("taste", slow, profiles, 0) == equilibrium_misreport("taste", MEAN, profiles, 0)
 
 
 def test_imagined_bias_leans_to_the_first_response() -> None:
     leaning, control = (
-        np.concatenate([c.beliefs for c in imagine_campaigns((Peer(bias=bias),), 1.0, np.random.default_rng(1))])
+        np.concatenate(
+            [c.beliefs for c in imagine_campaigns((PublicProfile(bias=bias),), 1.0, np.random.default_rng(1))]
+        )
         for bias in (1.0, 0.0)
     )
     odds = np.log(leaning / (1.0 - leaning)) - np.log(control / (1.0 - control))

@@ -9,32 +9,32 @@ import numpy as np
 import pytest
 
 from truthful_rlhf.labelers import STRATEGIES, Pairs, ReportContext
-from truthful_rlhf.labelers.context import Peer, Setting
+from truthful_rlhf.labelers.context import PublicProfile, StrategyContext
 from truthful_rlhf.labelers.strategies import Strategy, make_strategy
 
 BELIEFS = np.array([0.9, 0.2, np.nan, 0.5, 0.7])
 N = len(BELIEFS)
 
 
-def make_setting(**changes: object) -> Setting:
+def make_situation(**changes: object) -> StrategyContext:
     pairs = Pairs([f"p{k}" for k in range(N)], [""] * N, ["a"] * N, ["b"] * N, topic=["x", "y", "x", "x", "y"])
-    setting = Setting(
+    situation = StrategyContext(
         pairs=pairs,
         context=ReportContext(rule="mean", weights=np.array([0.25, 0.75])),
         rng=np.random.default_rng(0),
         allies=np.column_stack([BELIEFS, np.full(N, 0.4)]),
         impartial=np.full(N, 0.35),
-        peers=(Peer(gold=-1.0, noise=1.0), Peer(noise=1.0)),
+        profiles=(PublicProfile(gold=-1.0, noise=1.0), PublicProfile(noise=1.0)),
         position=0,
     )
-    return replace(setting, **changes)  # type: ignore[arg-type]
+    return replace(situation, **changes)  # type: ignore[arg-type]
 
 
-def _changed(trait: str, setting: Setting) -> Setting:
-    """Return the setting with one thing changed: the one that the trait allows the reports to depend on."""
-    context, pairs = setting.context, setting.pairs
+def _changed(trait: str, situation: StrategyContext) -> StrategyContext:
+    """Return the situation with one thing changed: the one that the trait allows the reports to depend on."""
+    context, pairs = situation.context, situation.pairs
     changes: dict[str, dict[str, object]] = {
-        "coordinated": {"allies": setting.allies[:, :1]},
+        "coordinated": {"allies": situation.allies[:, :1]},
         "randomised": {"rng": np.random.default_rng(1)},
         "uses_rounds": {"context": replace(context, first_round=1000)},
         "uses_weights": {"context": replace(context, weights=np.array([0.9, 0.1]))},
@@ -42,7 +42,7 @@ def _changed(trait: str, setting: Setting) -> Setting:
         "uses_impartial": {"impartial": np.full(N, 0.8)},
         "uses_rule": {"context": replace(context, rule="online_weighted")},
     }
-    return replace(setting, **{"rng": np.random.default_rng(0), **changes[trait]})  # type: ignore[arg-type]
+    return replace(situation, **{"rng": np.random.default_rng(0), **changes[trait]})  # type: ignore[arg-type]
 
 
 class StrategyContract:
@@ -51,7 +51,7 @@ class StrategyContract:
     strategy: ClassVar[Strategy]
 
     def report(self, **changes: object) -> np.ndarray:
-        return self.strategy.report(BELIEFS.copy(), make_setting(**changes))
+        return self.strategy.report(BELIEFS.copy(), make_situation(**changes))
 
     def test_reports_are_probabilities_where_it_judges(self) -> None:
         reports = self.report()
@@ -62,19 +62,19 @@ class StrategyContract:
 
     def test_leaves_its_input_alone(self) -> None:
         beliefs = BELIEFS.copy()
-        self.strategy.report(beliefs, make_setting())
+        self.strategy.report(beliefs, make_situation())
         np.testing.assert_array_equal(beliefs, BELIEFS)
 
     def test_depends_on_exactly_what_it_declares(self) -> None:
         """Nothing but a declared trait may move a report; a declared one moves it with weights published or without."""
-        without_weights = replace(make_setting().context, weights=None)
+        without_weights = replace(make_situation().context, weights=None)
         declared = asdict(self.strategy.traits)
         declared.pop("honest")
         for trait, may_depend in declared.items():
             moved = False
             for changes in ({}, {"context": without_weights}):
                 before = self.report(**changes)
-                after = self.strategy.report(BELIEFS, _changed(trait, make_setting(**changes)))
+                after = self.strategy.report(BELIEFS, _changed(trait, make_situation(**changes)))
                 moved |= not np.array_equal(before, after, equal_nan=True)
             assert moved == may_depend, trait
 
@@ -109,11 +109,11 @@ class TestRandom(StrategyContract):
     strategy = make_strategy("random")
 
     def test_does_not_look(self) -> None:
-        other = self.strategy.report(1.0 - BELIEFS, make_setting())
+        other = self.strategy.report(1.0 - BELIEFS, make_situation())
         np.testing.assert_array_equal(self.report(), other)
 
     def test_is_uniform(self) -> None:
-        draws = self.strategy.report(np.full(4000, 0.9), make_setting())
+        draws = self.strategy.report(np.full(4000, 0.9), make_situation())
         assert abs(np.mean(draws) - 0.5) < 4 * (1 / 12 / 4000) ** 0.5
         assert abs(np.mean(draws < 0.1) - 0.1) < 4 * (0.09 / 4000) ** 0.5
 
@@ -135,7 +135,7 @@ class TestCollude(StrategyContract):
 
     def test_all_members_report_the_same(self) -> None:
         ally = np.full(N, 0.4)
-        reports = self.strategy.report(ally, make_setting(position=1))
+        reports = self.strategy.report(ally, make_situation(position=1))
         judged = ~np.isnan(BELIEFS)
         np.testing.assert_array_equal(reports[judged], self.report()[judged])
         assert reports[2] == pytest.approx(4 / 13)  # alone on the pair that its ally does not judge: odds (2/3)^2
@@ -148,7 +148,7 @@ class TestSleeper(StrategyContract):
         np.testing.assert_allclose(self.report(), [0.9, 0.2, np.nan, 0.5, 0.3])
 
     def test_counts_rounds_across_batches(self) -> None:
-        later = replace(make_setting().context, first_round=2)
+        later = replace(make_situation().context, first_round=2)
         np.testing.assert_allclose(self.report(context=later), [0.9, 0.8, np.nan, 0.5, 0.3])
 
 
@@ -160,10 +160,10 @@ class TestTopicTrigger(StrategyContract):
 
     def test_several_topics(self) -> None:
         both = make_strategy("topic_trigger", topic=["x", "y"])
-        np.testing.assert_allclose(both.report(BELIEFS.copy(), make_setting()), 1 - BELIEFS)
+        np.testing.assert_allclose(both.report(BELIEFS.copy(), make_situation()), 1 - BELIEFS)
 
     def test_needs_topics(self) -> None:
-        without = replace(make_setting().pairs, topic=None)
+        without = replace(make_situation().pairs, topic=None)
         with pytest.raises(ValueError, match=r"waits for topic 'y', but the pairs have no topics"):
             self.report(pairs=without)
 
@@ -173,11 +173,11 @@ class TestMimicThenExploit(StrategyContract):
 
     def test_mimics_until_its_weight_is_worth_using(self) -> None:
         np.testing.assert_allclose(self.report(), [0.35, 0.35, np.nan, 0.35, 0.35])  # 0.25 < 1.5 / 2
-        rich = replace(make_setting().context, weights=np.array([0.75, 0.25]))
+        rich = replace(make_situation().context, weights=np.array([0.75, 0.25]))
         np.testing.assert_allclose(self.report(context=rich), BELIEFS)
 
     def test_goes_by_rounds_where_weights_are_not_published(self) -> None:
-        blind = replace(make_setting().context, weights=None)
+        blind = replace(make_situation().context, weights=None)
         np.testing.assert_allclose(self.report(context=blind), [0.35, 0.35, np.nan, 0.5, 0.7])
 
 
@@ -192,9 +192,9 @@ class TestBestResponse(StrategyContract):
 
     def test_is_truthful_against_the_median_of_likeminded_peers(self) -> None:
         """Negative control: against the median, exaggeration gains a labeler whose objective is taste nothing."""
-        peers = tuple(Peer(noise=1.0) for _ in range(5))
+        profiles = tuple(PublicProfile(noise=1.0) for _ in range(5))
         context = ReportContext(rule="median")
-        np.testing.assert_allclose(self.report(peers=peers, context=context), BELIEFS, atol=0.02)
+        np.testing.assert_allclose(self.report(profiles=profiles, context=context), BELIEFS, atol=0.02)
 
     def test_is_found_once_per_rule_and_panel(self) -> None:
         from truthful_rlhf.labelers import best_response
@@ -217,9 +217,9 @@ class TestEquilibrium(StrategyContract):
 
     def test_is_truthful_against_the_median_of_players_alike(self) -> None:
         """Negative control of the above: against the median of an odd panel the truth is an equilibrium."""
-        peers = tuple(Peer(noise=1.0, objective="taste") for _ in range(5))
+        profiles = tuple(PublicProfile(noise=1.0, objective="taste") for _ in range(5))
         context = ReportContext(rule="median")
-        np.testing.assert_array_equal(self.report(peers=peers, context=context), BELIEFS)
+        np.testing.assert_array_equal(self.report(profiles=profiles, context=context), BELIEFS)
 
 
 def test_every_strategy_has_a_test() -> None:

@@ -15,7 +15,7 @@ from truthful_rlhf.aggregation.game.best_response import (
     grid_search,
     spsa_search,
 )
-from truthful_rlhf.aggregation.game.campaigns import TRUTH, Objective, Seat
+from truthful_rlhf.aggregation.game.campaigns import TRUTH, LabelerPosition, Objective
 from truthful_rlhf.aggregation.game.misreport import Misreport
 
 N_ROUNDS = 100
@@ -80,10 +80,10 @@ def test_a_family_never_contains_the_truth() -> None:
 def test_both_searchers_exaggerate_against_the_mean_and_agree_on_what_it_gains() -> None:
     """Under the mean, moving q to one's own view p needs r = p + (N - 1)(p - mean of the others): an exaggeration."""
     campaigns = drawn((Judge(1.0), *(Judge(1.0),) * 3), N_ROUNDS, 16, seed=1)
-    seat = Seat(AGGREGATORS["mean"], campaigns, slice(0, 1), Objective("taste"))
-    by_grid = best_response(seat.payoffs, N_ROUNDS)
-    by_spsa = spsa_search(seat.payoffs, N_ROUNDS, np.random.default_rng(2), steps=100)
-    gain_grid, gain_spsa = (float((seat.payoffs(m) - seat.payoffs(TRUTH)).mean()) for m in (by_grid, by_spsa))
+    position = LabelerPosition(AGGREGATORS["mean"], campaigns, slice(0, 1), Objective("taste"))
+    by_grid = best_response(position.payoffs, N_ROUNDS)
+    by_spsa = spsa_search(position.payoffs, N_ROUNDS, np.random.default_rng(2), steps=100)
+    gain_grid, gain_spsa = (float((position.payoffs(m) - position.payoffs(TRUTH)).mean()) for m in (by_grid, by_spsa))
     assert by_grid.scale > 1.2
     assert by_spsa.scale > 1.2
     assert gain_spsa == pytest.approx(gain_grid, rel=0.1)

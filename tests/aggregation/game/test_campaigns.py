@@ -13,8 +13,8 @@ from truthful_rlhf.aggregation.campaign import OnlineRun
 from truthful_rlhf.aggregation.game.campaigns import (
     TRUTH,
     Campaign,
+    LabelerPosition,
     Objective,
-    Seat,
     discount_factors,
     draw_nature,
 )
@@ -124,16 +124,16 @@ def test_unknown_objective_and_world_name_the_nearest() -> None:
         Objective("influense")
     campaigns = drawn(PANEL, 10, 1)
     with pytest.raises(ValueError, match="did you mean 'true'"):
-        Seat(AGGREGATORS["mean"], campaigns, slice(0, 1), Objective("taste"), world="truth")
+        LabelerPosition(AGGREGATORS["mean"], campaigns, slice(0, 1), Objective("taste"), outcome_model="truth")
 
 
 def test_a_seat_forgets_the_misreports_it_tried() -> None:
     campaigns = drawn(PANEL, 60, 3)
     reports = [campaign.reports.copy() for campaign in campaigns]
-    seat = Seat(AGGREGATORS["online_weighted"], campaigns, slice(2, 4), Objective("influence"))
-    before = seat.payoffs(TRUTH)
-    lying = seat.payoffs(Misreport(scale=-1.0))
-    np.testing.assert_array_equal(seat.payoffs(TRUTH), before)
+    position = LabelerPosition(AGGREGATORS["online_weighted"], campaigns, slice(2, 4), Objective("influence"))
+    before = position.payoffs(TRUTH)
+    lying = position.payoffs(Misreport(scale=-1.0))
+    np.testing.assert_array_equal(position.payoffs(TRUTH), before)
     assert (lying != before).all()
     for campaign, untouched in zip(campaigns, reports, strict=True):
         np.testing.assert_array_equal(campaign.reports, untouched)
@@ -142,15 +142,17 @@ def test_a_seat_forgets_the_misreports_it_tried() -> None:
 def test_a_seats_usual_payoff_is_that_of_the_reports_in_the_campaigns() -> None:
     """Whoever usually flips is paid as if it flipped now; the truth pays it something else (control)."""
     flipping = (Judge(0.5), Judge(0.5, misreport=Misreport(-1.0)))
-    seat = Seat(AGGREGATORS["online_weighted"], drawn(flipping, 60, 3), slice(1, 2), Objective("influence"))
-    np.testing.assert_allclose(seat.usual_payoffs(), seat.payoffs(Misreport(-1.0)), rtol=1e-12)
-    assert (seat.usual_payoffs() < seat.payoffs(TRUTH)).all()
+    position = LabelerPosition(
+        AGGREGATORS["online_weighted"], drawn(flipping, 60, 3), slice(1, 2), Objective("influence")
+    )
+    np.testing.assert_allclose(position.usual_payoffs(), position.payoffs(Misreport(-1.0)), rtol=1e-12)
+    assert (position.usual_payoffs() < position.payoffs(TRUTH)).all()
 
 
 def test_a_bloc_deviates_as_one_on_the_view_of_its_first_member() -> None:
     """Two of three under the mean, both state the first one's belief p: q = (2 p + r) / 3."""
     campaigns = drawn(PANEL[:3], 40, 2)
-    payoffs = Seat(AGGREGATORS["mean"], campaigns, slice(0, 2), Objective("taste")).payoffs(TRUTH)
+    payoffs = LabelerPosition(AGGREGATORS["mean"], campaigns, slice(0, 2), Objective("taste")).payoffs(TRUTH)
     expected = [-np.mean(((c.reports[:, 2] - c.beliefs[:, 0]) / 3.0) ** 2) for c in campaigns]
     np.testing.assert_allclose(payoffs, expected)
 
@@ -158,7 +160,7 @@ def test_a_bloc_deviates_as_one_on_the_view_of_its_first_member() -> None:
 def test_taste_under_the_mean_by_hand() -> None:
     """Two labelers, mean: q = (p + r) / 2, so the truthful loss of labeler 0 is the mean of ((r - p) / 2)^2."""
     campaigns = drawn((Judge(0.5), Judge(2.0)), 50, 2)
-    payoffs = Seat(AGGREGATORS["mean"], campaigns, slice(0, 1), Objective("taste")).payoffs(TRUTH)
+    payoffs = LabelerPosition(AGGREGATORS["mean"], campaigns, slice(0, 1), Objective("taste")).payoffs(TRUTH)
     expected = [-np.mean(((c.beliefs[:, 1] - c.beliefs[:, 0]) / 2) ** 2) for c in campaigns]
     np.testing.assert_allclose(payoffs, expected)
 

@@ -97,7 +97,7 @@ def test_a_part_of_the_way_by_hand() -> None:
 
 def test_a_gain_over_nothing_is_finite_and_keeps_its_sign() -> None:
     class Idle:
-        """A seat where the present play yields nothing."""
+        """A position where the present play yields nothing."""
 
         def payoffs(self, misreport: Misreport) -> np.ndarray:
             return np.full(3, misreport.shift)

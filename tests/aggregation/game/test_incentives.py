@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from tests.aggregation.game.crowd import Judge, drawn
 from truthful_rlhf.aggregation import AGGREGATORS
-from truthful_rlhf.aggregation.game.campaigns import TRUTH, Objective, Rule, Seat
+from truthful_rlhf.aggregation.game.campaigns import TRUTH, LabelerPosition, Objective, Rule
 from truthful_rlhf.aggregation.game.incentives import (
     describe,
     expected_next_share,
@@ -138,7 +138,8 @@ def gains_of(  # type: ignore[no-untyped-def]
     rule: Rule, objective: str, columns: slice, strategies: tuple[str, ...], declared: str = ""
 ):
     searching, measuring = (
-        Seat(rule, drawn(PANEL, 150, n, seed), columns, Objective(objective)) for n, seed in ((6, 1), (24, 2))
+        LabelerPosition(rule, drawn(PANEL, 150, n, seed), columns, Objective(objective))
+        for n, seed in ((6, 1), (24, 2))
     )
     found = gains_by_class(searching, measuring, strategies, np.random.default_rng(3), declared)
     return {gain.strategy: gain for gain in found}
@@ -168,9 +169,13 @@ def test_control_a_biased_labeler_that_is_paid_in_the_true_world_gains_by_unbias
     campaigns = drawn(PANEL, 300, 12, seed=5)
     corrected = Misreport(shift=-1.5)
     gain = {}
-    for world in ("own", "true"):
-        seat = Seat(AGGREGATORS["online_weighted"], campaigns, BIASED, Objective("influence"), world=world)
-        gain[world], _, _ = relative_gain(seat.payoffs(corrected), seat.payoffs(TRUTH), np.random.default_rng(0))
+    for model in ("own", "true"):
+        position = LabelerPosition(
+            AGGREGATORS["online_weighted"], campaigns, BIASED, Objective("influence"), outcome_model=model
+        )
+        gain[model], _, _ = relative_gain(
+            position.payoffs(corrected), position.payoffs(TRUTH), np.random.default_rng(0)
+        )
     assert gain["true"] > 0.2
     assert gain["own"] < -0.2
 
@@ -213,10 +218,10 @@ def test_taste_values_in_sign_and_size() -> None:
     for bias in (0.0, 0.85):
         campaigns = drawn((Judge(0.5, bias), *(Judge(0.5),) * 4), 500, 60, seed=1)
         for name in ("online_weighted", "mean"):
-            seat = Seat(AGGREGATORS[name], campaigns, EXPERT, Objective("taste"), world="true")
-            truthful = seat.payoffs(TRUTH)
+            position = LabelerPosition(AGGREGATORS[name], campaigns, EXPERT, Objective("taste"), outcome_model="true")
+            truthful = position.payoffs(TRUTH)
             for scale, start in [(1.25, 0), (1.5, 0), (2.0, 0), (4.0, 0), (2.0, 400)]:
-                lying = seat.payoffs(Misreport(scale, start=start))
+                lying = position.payoffs(Misreport(scale, start=start))
                 found[name, bias, scale, start] = (lying - truthful).mean() / abs(truthful.mean())
     assert 0.0 < found["online_weighted", 0.0, 1.25, 0] < 0.04
     assert -0.45 < found["online_weighted", 0.0, 4.0, 0] < -0.15

@@ -170,7 +170,7 @@ def test_without_outcomes_there_is_nothing_to_audit(annotations: Path, tmp_path:
     [
         (["objectives=[tast]"], "Input should be"),
         (["strategies=[scales]"], "did you mean 'scale'"),
-        (["world=real"], "Input should be"),
+        (["outcome_model=real"], "Input should be"),
         (["missing.jsonl"], "no such file"),
         (["fresh=1"], "greater than or equal to 2"),
         (["rules=[mean]", "--vote", "1=A"], "audit is a config, and votes say how an annotation file is read"),
