@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from truthful_rlhf.pipeline.experiment.conditions import Condition
 from truthful_rlhf.pipeline.experiment.context import Experiment
 from truthful_rlhf.pipeline.experiment.samples import evaluate_base
 from truthful_rlhf.pipeline.models.generate import Response, sample_responses
+from truthful_rlhf.pipeline.storage.inputs import StageInputs
 from truthful_rlhf.pipeline.storage.random import part_rng
 from truthful_rlhf.pipeline.storage.tables import read_table, write_table
 from truthful_rlhf.pipeline.training.best_of_n import best_of_n_curve
@@ -18,6 +20,22 @@ from truthful_rlhf.pipeline.training.best_of_n import best_of_n_curve
 CANDIDATES = "candidates.parquet"
 CANDIDATE_REWARDS = "candidate_rewards.parquet"
 CURVE = "best_of_n.parquet"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CandidateInputs(StageInputs):
+    """What the candidates depend on: the fingerprint of the base policy's responses, and n candidates per prompt."""
+
+    base: str
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChoiceInputs(StageInputs):
+    """What the choice depends on: the fingerprints of the reward model's training and of the candidates."""
+
+    reward_model: str
+    candidates: str
 
 
 def candidates(experiment: Experiment, seed: int, n: int) -> str:
@@ -32,7 +50,7 @@ def candidates(experiment: Experiment, seed: int, n: int) -> str:
         n: candidates per prompt, >= 1.
     """
     output = experiment.layout.of_seed(seed, CANDIDATES)
-    inputs = {"base": evaluate_base(experiment, seed), "n": n}
+    inputs = CandidateInputs(base=evaluate_base(experiment, seed), n=n)
 
     def build(scratch: Path) -> None:
         prompts = experiment.held_out(seed)
@@ -63,7 +81,7 @@ def choose(experiment: Experiment, condition: Condition, reward_model: str, n: i
     from truthful_rlhf.reward_model.gold import ClassifierGold
 
     outputs = [experiment.layout.of_condition(condition, name) for name in (CANDIDATE_REWARDS, CURVE)]
-    inputs = {"reward_model": reward_model, "candidates": candidates(experiment, condition.seed, n)}
+    inputs = ChoiceInputs(reward_model=reward_model, candidates=candidates(experiment, condition.seed, n))
 
     def build(scratch: Path) -> None:
         table = read_table(experiment.path(experiment.layout.of_seed(condition.seed, CANDIDATES)), ["gold"])

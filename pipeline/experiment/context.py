@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from truthful_rlhf.pipeline.config.experiment import SHARED, Config
 from truthful_rlhf.pipeline.experiment.conditions import Condition, Layout
@@ -12,6 +12,7 @@ from truthful_rlhf.pipeline.experiment.prompts import Prompt, load_prompts
 from truthful_rlhf.pipeline.models.load import load_model, load_tokenizer
 from truthful_rlhf.pipeline.storage.artifacts import RunFolder
 from truthful_rlhf.pipeline.storage.contents import contents
+from truthful_rlhf.pipeline.storage.inputs import ConfigSections
 from truthful_rlhf.pipeline.storage.random import part_rng
 from truthful_rlhf.reward_model.gold import GoldReward, make_gold
 
@@ -43,10 +44,11 @@ class Experiment:
         """The gold reward."""
         return make_gold(self.config.gold.name, self.config.gold.label)
 
-    def inputs(self, *sections: str) -> dict[str, Any]:
+    def sections(self, *names: str) -> ConfigSections:
         """Return what a stage depends on that reads these sections: their values, and the content of what they name."""
-        parts = {name: getattr(self.config, name) for name in sections}
-        return {name: part.model_dump(mode="json") for name, part in parts.items()} | {"content": contents(parts)}
+        parts = {name: getattr(self.config, name) for name in names}
+        values = {name: part.model_dump(mode="json") for name, part in parts.items()}
+        return ConfigSections(sections=values, content=contents(parts))
 
     def path(self, relative: str) -> Path:
         """Return the absolute path of an artefact."""

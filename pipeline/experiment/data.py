@@ -10,6 +10,8 @@ the methods of one panel and rule share its labels and its reward model.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +43,58 @@ from truthful_rlhf.pipeline.models.generate import sample_responses
 from truthful_rlhf.pipeline.models.load import resolve_model
 from truthful_rlhf.pipeline.storage.artifacts import write_json
 from truthful_rlhf.pipeline.storage.contents import contents
+from truthful_rlhf.pipeline.storage.inputs import ConfigSections, StageInputs
 from truthful_rlhf.pipeline.storage.random import part_rng
 from truthful_rlhf.pipeline.storage.tables import read_table, write_table
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairInputs(StageInputs):
+    """What the pairs depend on."""
+
+    config: ConfigSections
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutcomeInputs(StageInputs):
+    """What the outcomes depend on.
+
+    Attributes:
+        pairs: fingerprint of the pairs.
+        kappa: sharpness of the true preference.
+        audit_rate: share of the pairs that is audited, in [0, 1].
+    """
+
+    pairs: str
+    kappa: float | None
+    audit_rate: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgementInputs(StageInputs):
+    """What reports and labels depend on beside the pairs: the rule, the panel, the content of files that it names."""
+
+    rule: Mapping[str, Any]
+    panel: Sequence[Mapping[str, Any]]
+    content: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CampaignInputs(StageInputs):
+    """What the labels of a condition depend on, with the fingerprint of the outcomes."""
+
+    outcomes: str
+    judged: JudgementInputs
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceInputs(StageInputs):
+    """What the base policy's log-probabilities depend on: pairs (fingerprint), model, and how many tokens are read."""
+
+    pairs: str
+    config: ConfigSections
+    max_length: int
 
 
 def build_pairs(experiment: Experiment, seed: int) -> str:
@@ -50,8 +102,9 @@ def build_pairs(experiment: Experiment, seed: int) -> str:
     output = experiment.layout.of_seed(seed, "pairs/pairs.parquet")
     recorded = experiment.config.pairs.file is not None
     sampled = () if recorded else ("model", "prompts", "sampling")
-    inputs = {**experiment.inputs(*sampled, "pairs", "gold"), "seed": seed}
-    del inputs["gold"]["kappa"]
+    config = experiment.sections(*sampled, "pairs", "gold")
+    del config.sections["gold"]["kappa"]  # says what the outcomes are, not how the pairs are made
+    inputs = PairInputs(config=config, seed=seed)
 
     def build(scratch: Path) -> None:
         if experiment.config.pairs.file is not None:
@@ -81,11 +134,11 @@ def build_pairs(experiment: Experiment, seed: int) -> str:
 def build_outcomes(experiment: Experiment, seed: int) -> str:
     """Build ``outcomes.parquet``: the true preference, the outcome of every pair, and which pairs are audited."""
     output = experiment.layout.of_seed(seed, "outcomes.parquet")
-    inputs = {
-        "pairs": build_pairs(experiment, seed),
-        "kappa": experiment.config.gold.kappa,
-        "audit_rate": experiment.config.audit_rate,
-    }
+    inputs = OutcomeInputs(
+        pairs=build_pairs(experiment, seed),
+        kappa=experiment.config.gold.kappa,
+        audit_rate=experiment.config.audit_rate,
+    )
 
     def build(scratch: Path) -> None:
         pairs = read_table(experiment.path(experiment.layout.of_seed(seed, "pairs/pairs.parquet")), PAIR_COLUMNS)
@@ -96,7 +149,8 @@ def build_outcomes(experiment: Experiment, seed: int) -> str:
 
 def build_labels(experiment: Experiment, condition: Condition) -> str:
     """Build ``reports``, ``soft_labels`` and ``weights`` (Parquet) of a condition, and ``labels.json``."""
-    inputs = {"outcomes": build_outcomes(experiment, condition.seed), **label_inputs(experiment, condition)}
+    outcomes = build_outcomes(experiment, condition.seed)
+    inputs = CampaignInputs(outcomes=outcomes, judged=judgement_inputs(experiment, condition))
 
     def build(scratch: Path) -> None:
         pairs, outcomes = read_campaign(experiment, condition)
@@ -106,13 +160,13 @@ def build_labels(experiment: Experiment, condition: Condition) -> str:
     return experiment.folder.stage(experiment.layout.of_labels(condition, "labels"), inputs, outputs, build)
 
 
-def label_inputs(experiment: Experiment, condition: Condition) -> dict[str, Any]:
+def judgement_inputs(experiment: Experiment, condition: Condition) -> JudgementInputs:
     """Return what the labels of a condition depend on beside its pairs: the rule, and the panel if it needs one."""
     assert condition.rule is not None
     specs = [] if condition.rule.name == TRUTH else experiment.config.panels[condition.panel]
     rule = condition.rule.model_dump(exclude={"called", "loss"}, exclude_none=True)
     panel = [spec.model_dump(mode="json") for spec in specs]
-    return {"rule": rule, "panel": panel, "content": contents(specs)}
+    return JudgementInputs(rule=rule, panel=panel, content=contents(specs))
 
 
 def ask_panel(

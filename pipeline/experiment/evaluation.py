@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from truthful_rlhf.pipeline.experiment.conditions import Condition
@@ -15,7 +16,16 @@ from truthful_rlhf.pipeline.experiment.samples import (
     scored,
     write_samples,
 )
+from truthful_rlhf.pipeline.storage.inputs import StageInputs
 from truthful_rlhf.pipeline.storage.tables import read_table
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationInputs(StageInputs):
+    """What the measures of a policy depend on: the fingerprints of its training and of the base policy's measures."""
+
+    policy: str
+    base: str
 
 
 def build_shared(experiment: Experiment, seed: int) -> None:
@@ -37,7 +47,7 @@ def evaluate(experiment: Experiment, condition: Condition) -> str:
     if condition.rule is None:
         return evaluate_base(experiment, seed)
     here = [experiment.layout.of_condition(condition, name) for name in SAMPLES]
-    inputs = {"policy": train_policy(experiment, condition), "base": evaluate_base(experiment, seed)}
+    inputs = EvaluationInputs(policy=train_policy(experiment, condition), base=evaluate_base(experiment, seed))
 
     def build(scratch: Path) -> None:
         prompts = [prompt.text for prompt in experiment.held_out(seed)]

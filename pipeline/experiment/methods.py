@@ -7,7 +7,7 @@ best_of_n           soft labels -> reward model, which picks among the base poli
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from truthful_rlhf.pipeline.config.training import BestOfNSettings, DPOSettings,
 from truthful_rlhf.pipeline.experiment.best_of_n import candidates, choose, chosen
 from truthful_rlhf.pipeline.experiment.conditions import Condition
 from truthful_rlhf.pipeline.experiment.context import Experiment
-from truthful_rlhf.pipeline.experiment.data import build_labels, build_pairs
+from truthful_rlhf.pipeline.experiment.data import ReferenceInputs, build_labels, build_pairs
 from truthful_rlhf.pipeline.experiment.online import train_online
 from truthful_rlhf.pipeline.experiment.pairs import PAIR_COLUMNS
 from truthful_rlhf.pipeline.models.generate import Response, sample_responses
@@ -29,6 +29,7 @@ from truthful_rlhf.pipeline.models.load import load_model, resolve_model
 from truthful_rlhf.pipeline.models.vllm_engine import release
 from truthful_rlhf.pipeline.storage import processes
 from truthful_rlhf.pipeline.storage.artifacts import write_bytes_atomically
+from truthful_rlhf.pipeline.storage.inputs import ConfigSections, StageInputs
 from truthful_rlhf.pipeline.storage.random import part_rng
 from truthful_rlhf.pipeline.storage.tables import read_table, write_table
 from truthful_rlhf.pipeline.training.best_of_n import best_of_n_kl
@@ -46,6 +47,33 @@ class Method:
     """Samples one response per prompt with a seed; returns them and their KL to the base policy, shape ``(n,)``."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class DPOInputs(StageInputs):
+    """What a policy that DPO trains depends on: fingerprints of its labels and reference, and the settings."""
+
+    labels: str
+    reference: str
+    policy: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardModelInputs(StageInputs):
+    """What a reward model depends on, with the fingerprint of its labels."""
+
+    labels: str
+    config: ConfigSections
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnRewardModelInputs(StageInputs):
+    """What a policy that is trained on a reward model depends on, with that one's fingerprint."""
+
+    reward_model: str
+    policy: Mapping[str, Any]
+    config: ConfigSections
+
+
 _NOT_TRAINED_ON = {
     "called",
     "report_to",
@@ -53,7 +81,7 @@ _NOT_TRAINED_ON = {
 }  # names and trackers change nothing; the last has its own stage
 
 
-def _inputs(settings: PolicySettings) -> dict[str, Any]:
+def _trained_with(settings: PolicySettings) -> dict[str, Any]:
     """Return the settings that the trained policy depends on."""
     return settings.model_dump(mode="json", exclude=_NOT_TRAINED_ON)
 
@@ -78,7 +106,8 @@ def reference(experiment: Experiment, seed: int, settings: DPOSettings) -> str:
     from truthful_rlhf.pipeline.training.dpo import reference_log_probabilities
 
     output = experiment.layout.of_seed(seed, "reference.parquet")
-    inputs = {"pairs": build_pairs(experiment, seed), **experiment.inputs("model"), "max_length": settings.max_length}
+    pairs, model = build_pairs(experiment, seed), experiment.sections("model")
+    inputs = ReferenceInputs(pairs=pairs, config=model, max_length=settings.max_length)
 
     def build(scratch: Path) -> None:
         pairs = read_table(experiment.path(experiment.layout.of_seed(seed, "pairs/pairs.parquet")), PAIR_COLUMNS)
@@ -97,11 +126,11 @@ def train_with_dpo(experiment: Experiment, condition: Condition) -> str:
     assert isinstance(condition.method, DPOSettings)
     settings = condition.method
     output = experiment.layout.of_condition(condition, "policy")
-    inputs = {
-        "labels": build_labels(experiment, condition),
-        "reference": reference(experiment, condition.seed, settings),
-        "policy": _inputs(settings),
-    }
+    inputs = DPOInputs(
+        labels=build_labels(experiment, condition),
+        reference=reference(experiment, condition.seed, settings),
+        policy=_trained_with(settings),
+    )
 
     def build(scratch: Path) -> None:
         table = experiment.path(experiment.layout.of_seed(condition.seed, "reference.parquet"))
@@ -129,11 +158,11 @@ def train_with_rloo(experiment: Experiment, condition: Condition) -> str:
 
 def _train_on_reward_model(experiment: Experiment, condition: Condition, train: Callable[..., None]) -> str:
     output = experiment.layout.of_condition(condition, "policy")
-    inputs = {
-        "reward_model": reward_model(experiment, condition),
-        "policy": _inputs(condition.method),
-        **experiment.inputs("prompts", "sampling"),
-    }
+    inputs = OnRewardModelInputs(
+        reward_model=reward_model(experiment, condition),
+        policy=_trained_with(condition.method),
+        config=experiment.sections("prompts", "sampling"),
+    )
 
     def build(scratch: Path) -> None:
         train(
@@ -165,11 +194,11 @@ def reward_model(experiment: Experiment, condition: Condition) -> str:
     settings = condition.method.reward_model
     names = ("reward_model", "calibration.parquet", "reliability.png")
     output, table, figure = (experiment.layout.of_labels(condition, name) for name in names)
-    inputs = {
-        "labels": build_labels(experiment, condition),
-        **experiment.inputs("model"),
-        "settings": settings.model_dump(mode="json"),
-    }
+    inputs = RewardModelInputs(
+        labels=build_labels(experiment, condition),
+        config=experiment.sections("model"),
+        settings=settings.model_dump(mode="json"),
+    )
 
     def build(scratch: Path) -> None:
         labels = _soft_labels(experiment, condition)

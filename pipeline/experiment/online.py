@@ -11,6 +11,7 @@ killed run go on. Old pairs are trained on with their present labels; the refere
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,12 @@ from truthful_rlhf.pipeline.config.training import OnlineDPOSettings
 from truthful_rlhf.pipeline.experiment.conditions import Condition
 from truthful_rlhf.pipeline.experiment.context import Experiment
 from truthful_rlhf.pipeline.experiment.data import (
+    JudgementInputs,
+    ReferenceInputs,
     aggregate,
     ask_panel,
     build_outcomes,
-    label_inputs,
+    judgement_inputs,
     read_campaign,
     write_labels,
 )
@@ -35,8 +38,50 @@ from truthful_rlhf.pipeline.labels.apply import LABEL_ARTEFACTS, label_quality, 
 from truthful_rlhf.pipeline.labels.regret_curves import regret_revealed
 from truthful_rlhf.pipeline.models.load import load_model, resolve_model
 from truthful_rlhf.pipeline.storage import processes
+from truthful_rlhf.pipeline.storage.inputs import ConfigSections, StageInputs
 from truthful_rlhf.pipeline.storage.random import part_rng
 from truthful_rlhf.pipeline.storage.tables import read_table, write_table
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewPairInputs(StageInputs):
+    """What the pairs of an iteration and their outcomes depend on.
+
+    Attributes:
+        before: fingerprint of the policy that writes them; of the outcomes of all conditions in the first iteration.
+        kappa: sharpness of the true preference.
+        audit_rate: share of the pairs that is audited, in [0, 1].
+        config: None in the first iteration: recorded pairs, which it may be trained on, depend on no section.
+    """
+
+    before: str
+    kappa: float | None
+    audit_rate: float
+    config: ConfigSections | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportInputs(StageInputs):
+    """What the reports of an iteration depend on, with the fingerprint of its pairs."""
+
+    pairs: str
+    judged: JudgementInputs
+
+
+@dataclass(frozen=True, kw_only=True)
+class IterationInputs(StageInputs):
+    """What the policy of an iteration depends on: fingerprints of its data, and the training's settings."""
+
+    reports: str
+    reference: str
+    policy: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopInputs(StageInputs):
+    """What the result of the loop depends on: the fingerprint of its last policy."""
+
+    last: str
 
 
 @dataclass(frozen=True)
@@ -58,7 +103,7 @@ class OnlineLoop:
             write_labels(self.experiment, scratch, self.condition, *self._campaign(self.settings.iterations))
             write_table(scratch / outputs[1], self._by_iteration())
 
-        inputs = {"last": self._policy(last)}
+        inputs = LoopInputs(last=self._policy(last))
         return self.experiment.folder.stage(layout.of_condition(self.condition, "policy"), inputs, outputs, build)
 
     def _name(self, k: int, name: str) -> str:
@@ -71,13 +116,12 @@ class OnlineLoop:
         """Build the pairs that policy k - 1 writes (the base policy's, shared by all conditions, for k = 0)."""
         outputs = [self._name(k, name) for name in ("pairs.parquet", "outcomes.parquet")]
         seed = self.condition.seed
-        inputs = {
-            "before": self._policy(k - 1) if k else build_outcomes(self.experiment, seed),
-            "kappa": self.experiment.config.gold.kappa,
-            "audit_rate": self.experiment.audit_rate(self.condition),
-            # recorded pairs, which the first policy is trained on, depend on none of these
-            **(self.experiment.inputs("model", "prompts", "sampling", "pairs", "gold") if k else {}),
-        }
+        inputs = NewPairInputs(
+            before=self._policy(k - 1) if k else build_outcomes(self.experiment, seed),
+            kappa=self.experiment.config.gold.kappa,
+            audit_rate=self.experiment.audit_rate(self.condition),
+            config=self.experiment.sections("model", "prompts", "sampling", "pairs", "gold") if k else None,
+        )
 
         def build(scratch: Path) -> None:
             if k == 0:
@@ -94,11 +138,8 @@ class OnlineLoop:
     def _reference(self, k: int) -> str:
         """Build the base policy's log-probabilities of pairs k."""
         output = self._name(k, "reference.parquet")
-        inputs = {
-            "pairs": self._pairs(k),
-            **self.experiment.inputs("model"),
-            "max_length": self.settings.max_length,
-        }
+        config, max_length = self.experiment.sections("model"), self.settings.max_length
+        inputs = ReferenceInputs(pairs=self._pairs(k), config=config, max_length=max_length)
 
         def build(scratch: Path) -> None:
             from truthful_rlhf.pipeline.training.dpo import reference_log_probabilities
@@ -129,7 +170,7 @@ class OnlineLoop:
     def _reports(self, k: int) -> str:
         """Build the panel's reports on pairs k, given what it may know: the round and the weights so far."""
         output = self._name(k, "reports.parquet")
-        inputs = {"pairs": self._pairs(k), **label_inputs(self.experiment, self.condition)}
+        inputs = ReportInputs(pairs=self._pairs(k), judged=judgement_inputs(self.experiment, self.condition))
 
         def build(scratch: Path) -> None:
             pairs = read_table(self._path(k, "pairs.parquet"), PAIR_COLUMNS)
@@ -160,11 +201,11 @@ class OnlineLoop:
     def _policy(self, k: int) -> str:
         """Train policy k on pairs k and a replay of older ones, from policy k - 1."""
         output = self._name(k, "policy")
-        inputs = {
-            "reports": self._reports(k),
-            "reference": self._reference(k),
-            "policy": self.settings.model_dump(mode="json", exclude={"iterations", "called", "report_to"}),
-        }
+        inputs = IterationInputs(
+            reports=self._reports(k),
+            reference=self._reference(k),
+            policy=self.settings.model_dump(mode="json", exclude={"iterations", "called", "report_to"}),
+        )
 
         def build(scratch: Path) -> None:
             from truthful_rlhf.pipeline.training.dpo import preference_dataset, train_dpo

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,20 @@ from truthful_rlhf.pipeline.experiment.context import Experiment
 from truthful_rlhf.pipeline.experiment.estimates import Estimate, win_rate
 from truthful_rlhf.pipeline.models.generate import Response, sample_responses
 from truthful_rlhf.pipeline.storage.artifacts import write_json
+from truthful_rlhf.pipeline.storage.inputs import ConfigSections, StageInputs
 from truthful_rlhf.pipeline.storage.tables import write_table
 
 EVALUATION_SEED = 1_000_003
 """Added to a run's seed, so that held-out responses are not sampled as the training pairs are."""
 SAMPLES = ("evaluation.json", "samples.parquet")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseInputs(StageInputs):
+    """What the base policy's responses and their measures depend on."""
+
+    config: ConfigSections
+    seed: int
 
 
 def evaluate_base(experiment: Experiment, seed: int) -> str:
@@ -38,7 +48,8 @@ def evaluate_base(experiment: Experiment, seed: int) -> str:
         write_samples(experiment, scored(experiment, seed, responses, 0.0), [scratch / name for name in here])
 
     stage = experiment.layout.of_condition(experiment.base(seed), "evaluation")
-    inputs = {**experiment.inputs("model", "prompts", "sampling", "gold", "evaluation"), "seed": seed}
+    config = experiment.sections("model", "prompts", "sampling", "gold", "evaluation")
+    inputs = BaseInputs(config=config, seed=seed)
     return experiment.folder.stage(stage, inputs, here, build)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -18,10 +18,22 @@ from truthful_rlhf.pipeline.config.game import NEXT_SHARE, AuditConfig
 from truthful_rlhf.pipeline.config.rule import Rule
 from truthful_rlhf.pipeline.game.campaigns import context_of, deviators, judge_pairs, make_panel
 from truthful_rlhf.pipeline.storage.artifacts import RunFolder, write_json
+from truthful_rlhf.pipeline.storage.inputs import StageInputs
 from truthful_rlhf.pipeline.storage.random import part_rng
 
 Drawn = tuple[dict[str, slice], list[Campaign]]
 """The columns that deviate together, by entry, and the campaigns."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GainInputs(StageInputs):
+    """What the gains of an entry of a panel against a rule depend on."""
+
+    panel: Sequence[Mapping[str, Any]]
+    name: str
+    entry: str
+    rule: Mapping[str, Any]
+    settings: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -94,14 +106,13 @@ class IncentiveAudit:
                 found["gains"] += [asdict(gain) for gain in gains]
             write_json(scratch / path, found)
 
-        settings = config.model_dump(mode="json", exclude={"rules", "panels", "splits"})
-        inputs = {
-            "panel": [entry.model_dump(mode="json") for entry in config.panels[panel]],
-            "name": panel,
-            "entry": spec.name,
-            "rule": rule.model_dump(),
-            "settings": settings,
-        }
+        inputs = GainInputs(
+            panel=[entry.model_dump(mode="json") for entry in config.panels[panel]],
+            name=panel,
+            entry=spec.name,
+            rule=rule.model_dump(),
+            settings=config.model_dump(mode="json", exclude={"rules", "panels", "splits"}),
+        )
         self.folder.stage(path.removesuffix(".json"), inputs, [path], build)
 
 

@@ -7,7 +7,7 @@ same seed. What best-responding labelers play depends on the rule, so reports do
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,44 @@ from truthful_rlhf.pipeline.config.rule import Rule
 from truthful_rlhf.pipeline.game.campaigns import JudgedPairs, context_of, judge_pairs, make_panel
 from truthful_rlhf.pipeline.game.responses import best_responses, has_responders
 from truthful_rlhf.pipeline.storage.artifacts import RunFolder, write_json
+from truthful_rlhf.pipeline.storage.inputs import StageInputs
 from truthful_rlhf.pipeline.storage.random import part_rng
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrowdInputs(StageInputs):
+    """What a panel's reports depend on, beside pairs and rules."""
+
+    panel: Sequence[Mapping[str, Any]]
+    name: str
+    audit_rate: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResponseInputs(StageInputs):
+    """What the best responses of a panel depend on."""
+
+    crowd: CrowdInputs
+    rules: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegretInputs(StageInputs):
+    """What the regrets of a panel at one campaign length depend on.
+
+    Attributes:
+        crowd: the panel.
+        rules: those that are played at this length.
+        rounds: T.
+        seeds: the first one, and how many.
+        pairs: spread of their true log-odds, then the topics.
+    """
+
+    crowd: CrowdInputs
+    rules: Sequence[Mapping[str, Any]]
+    rounds: int
+    seeds: tuple[int, int]
+    pairs: tuple[float | str, ...]
 
 
 @dataclass(frozen=True)
@@ -72,7 +109,7 @@ class Simulation:
             ]
             write_json(scratch / path, rows)
 
-        inputs = {**self._entries(panel), "rules": [rule.model_dump() for rule in config.rules]}
+        inputs = ResponseInputs(crowd=self._crowd(panel), rules=[rule.model_dump() for rule in config.rules])
         self.folder.stage(path.removesuffix(".json"), inputs, [path], build)
 
     def _regret_stage(self, panel: str, n_rounds: int) -> None:
@@ -94,19 +131,18 @@ class Simulation:
                 rows += [{"panel": panel, **self._row(rule, seed, judged)} for rule in rules]
             write_json(scratch / path, rows)
 
-        inputs = {
-            **self._entries(panel),
-            "rules": [rule.model_dump() for rule in rules],
-            "rounds": n_rounds,
-            "seeds": [config.seed, config.seeds],
-            "pairs": [config.spread, *config.topics],
-        }
+        inputs = RegretInputs(
+            crowd=self._crowd(panel),
+            rules=[rule.model_dump() for rule in rules],
+            rounds=n_rounds,
+            seeds=(config.seed, config.seeds),
+            pairs=(config.spread, *config.topics),
+        )
         self.folder.stage(path.removesuffix(".json"), inputs, [path], build)
 
-    def _entries(self, panel: str) -> dict[str, Any]:
-        """Return what a panel's reports depend on, beside pairs and rules."""
+    def _crowd(self, panel: str) -> CrowdInputs:
         specs = [spec.model_dump(mode="json") for spec in self.config.panels[panel]]
-        return {"panel": specs, "name": panel, "audit_rate": self.config.audit_rate}
+        return CrowdInputs(panel=specs, name=panel, audit_rate=self.config.audit_rate)
 
     def _row(self, rule: Rule, seed: int, judged: JudgedPairs) -> dict[str, Any]:
         reports, outcomes = judged.reports(context_of(self.config, rule)), judged.nature.outcomes

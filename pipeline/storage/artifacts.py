@@ -1,8 +1,8 @@
 """The run folder: a stage writes its artefact atomically and is skipped when that of the same inputs is there.
 
-A stage has a name, inputs (anything JSON can hold, among them the fingerprints of the stages before it), outputs (paths
-below the run folder) and a function that builds them in a scratch folder. The outputs are moved into place one by one
-and the manifest ``stages/<name>.json``, with the fingerprint of the inputs and a checksum of every output, is written
+A stage has a name, inputs (`StageInputs`, among them the fingerprints of the stages before it), outputs (paths below
+the run folder) and a function that builds them in a scratch folder. The outputs are moved into place one by one and the
+manifest ``stages/<name>.json``, with the fingerprint of the inputs and a checksum of every output, is written
 last. So a run killed at any moment leaves either a complete stage or one that will be built again: nothing half-written
 is ever read.
 """
@@ -24,6 +24,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from truthful_rlhf.pipeline.storage import processes
+from truthful_rlhf.pipeline.storage.inputs import StageInputs
 
 STAGES = "stages"
 _SCRATCH = ".scratch-"
@@ -168,7 +169,7 @@ class RunFolder:
     def stage(
         self,
         name: str,
-        inputs: Mapping[str, Any],
+        inputs: StageInputs,
         outputs: Sequence[str],
         build: Callable[[Path], None],
         together: bool = False,
@@ -189,12 +190,13 @@ class RunFolder:
         for path in (f"{STAGES}/{name}.json", *outputs):
             if not (self.root / path).resolve().is_relative_to(self.root.resolve()):
                 raise RunFolderError(f"stage {name!r} would write {path!r}, which is outside {self.root}")
-        key = fingerprint({"stage": name, **inputs})
+        given = inputs.as_json()
+        key = fingerprint({"stage": name, **given})
         done = processes.from_first(processes.is_first() and self.is_done(name, key, outputs))
         if processes.is_first():
             self.on_stage(name, done)
             if not done:
-                self._build(name, key, inputs, outputs, build, together)
+                self._build(name, key, given, outputs, build, together)
         elif not done and together:
             build(Path(processes.from_first("")))
         processes.wait()

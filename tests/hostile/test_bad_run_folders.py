@@ -9,6 +9,7 @@ import pytest
 
 from tests.hostile.tables import encoded, good_rows, parquet
 from truthful_rlhf.pipeline.storage.artifacts import RunFolder, RunFolderError, write_text_atomically
+from truthful_rlhf.pipeline.storage.inputs import StageInputs
 from truthful_rlhf.pipeline.storage.tables import ArtefactError, read_table
 
 # What a manifest may have become; none of them counts as done
@@ -32,7 +33,7 @@ def build(folder: RunFolder) -> list[Path]:
         built.append(scratch)
         write_text_atomically(scratch / "table.txt", "content")
 
-    folder.stage("table", {"seed": 0}, ["table.txt"], write)
+    folder.stage("table", StageInputs(), ["table.txt"], write)
     return built
 
 
@@ -70,7 +71,7 @@ def test_no_stage_leaves_the_folder(tmp_path: Path, name: str, output: str) -> N
     with folder.locked():
         (folder.root / "link").symlink_to(tmp_path)
         with pytest.raises(RunFolderError, match="which is outside"):
-            folder.stage(name, {}, [output], lambda scratch: None)
+            folder.stage(name, StageInputs(), [output], lambda scratch: None)
 
 
 # (content of a table that a stage reads, text of the message)

@@ -8,6 +8,7 @@ import os
 import stat
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,22 @@ from truthful_rlhf.pipeline.storage.artifacts import (
     write_json,
     write_text_atomically,
 )
+from truthful_rlhf.pipeline.storage.inputs import ConfigSections, StageInputs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Number(StageInputs):
+    """A stage that depends on a number."""
+
+    k: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Both(StageInputs):
+    """A stage that depends on two parts."""
+
+    number: Number
+    k: int | None = None
 
 
 class CountedBuild:
@@ -36,33 +53,33 @@ class CountedBuild:
 
 def test_a_stage_is_built_once_and_again_when_its_inputs_change(tmp_path: Path) -> None:
     folder, build = RunFolder(tmp_path), CountedBuild()
-    first = folder.stage("s", {"k": 1}, ["a/data.txt"], build)
-    assert folder.stage("s", {"k": 1}, ["a/data.txt"], build) == first
+    first = folder.stage("s", Number(k=1), ["a/data.txt"], build)
+    assert folder.stage("s", Number(k=1), ["a/data.txt"], build) == first
     assert build.calls == 1
-    assert folder.stage("s", {"k": 2}, ["a/data.txt"], build) != first
+    assert folder.stage("s", Number(k=2), ["a/data.txt"], build) != first
     assert build.calls == 2
 
 
 @pytest.mark.parametrize("damage", ["truncate", "delete", "manifest"])
 def test_a_damaged_artefact_is_built_again(tmp_path: Path, damage: str) -> None:
     folder, build = RunFolder(tmp_path), CountedBuild("content")
-    folder.stage("s", {}, ["a/data.txt"], build)
+    folder.stage("s", StageInputs(), ["a/data.txt"], build)
     if damage == "truncate":
         (tmp_path / "a/data.txt").write_text("cont")
     elif damage == "delete":
         (tmp_path / "a/data.txt").unlink()
     else:
         (tmp_path / "stages/s.json").write_text('{"fingerprint": ')
-    folder.stage("s", {}, ["a/data.txt"], build)
+    folder.stage("s", StageInputs(), ["a/data.txt"], build)
     assert build.calls == 2
     assert (tmp_path / "a/data.txt").read_text() == "content"
 
 
 def test_a_folder_artefact_notices_an_added_file(tmp_path: Path) -> None:
     folder, build = RunFolder(tmp_path), CountedBuild()
-    folder.stage("s", {}, ["a"], build)
+    folder.stage("s", StageInputs(), ["a"], build)
     (tmp_path / "a" / "other.txt").write_text("smuggled in")
-    folder.stage("s", {}, ["a"], build)
+    folder.stage("s", StageInputs(), ["a"], build)
     assert build.calls == 2
     assert not (tmp_path / "a" / "other.txt").exists()
 
@@ -74,7 +91,7 @@ def test_a_build_that_fails_leaves_no_artefact_and_no_scratch(tmp_path: Path) ->
         raise RuntimeError("killed")
 
     with pytest.raises(RuntimeError, match="killed"):
-        RunFolder(tmp_path).stage("s", {}, ["a/data.txt"], fails)
+        RunFolder(tmp_path).stage("s", StageInputs(), ["a/data.txt"], fails)
     assert list(tmp_path.rglob("*")) == []
 
 
@@ -83,10 +100,10 @@ def test_a_full_disk_is_explained_and_loses_nothing(tmp_path: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     folder, build = RunFolder(tmp_path), CountedBuild()
-    folder.stage("first", {}, ["a/data.txt"], build)
+    folder.stage("first", StageInputs(), ["a/data.txt"], build)
     with pytest.raises(RunFolderError, match="no space left on the disk while writing stage 'second'"):
-        folder.stage("second", {}, ["b.txt"], full)
-    folder.stage("first", {}, ["a/data.txt"], build)
+        folder.stage("second", StageInputs(), ["b.txt"], full)
+    folder.stage("first", StageInputs(), ["a/data.txt"], build)
     assert build.calls == 1
 
 
@@ -193,3 +210,12 @@ def test_atomic_write_keeps_the_old_file_when_it_fails(tmp_path: Path, monkeypat
         write_text_atomically(target, "new")
     assert json.loads(target.read_text()) == {"old": True}
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_inputs_are_flat_and_a_name_stands_for_one_of_them() -> None:
+    assert Both(number=Number(k=1)).as_json() == {"k": 1}
+    assert Both(number=Number(k=None)).as_json() == {}, "None: the stage does not depend on it"
+    sections = ConfigSections(sections={"gold": {"name": "vader"}}, content={})
+    assert sections.as_json() == {"gold": {"name": "vader"}, "content": {}}
+    with pytest.raises(ValueError, match="more than one input is called 'k'"):
+        Both(number=Number(k=1), k=2).as_json()

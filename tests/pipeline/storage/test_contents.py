@@ -42,7 +42,7 @@ class Plan(RunFolder):
         self.keys: dict[str, str] = {}
 
     def stage(self, name: str, inputs: Any, outputs: Any, build: Any, together: bool = False) -> str:
-        self.keys[name] = fingerprint({"stage": name, **inputs})
+        self.keys[name] = fingerprint({"stage": name, **inputs.as_json()})
         return self.keys[name]
 
 
