@@ -7,8 +7,8 @@ Face sequence classifier serves as well.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -68,17 +68,30 @@ class ClassifierGold:
 
     def score(self, prompts: Sequence[str], responses: Sequence[str]) -> FloatArray:
         """Return the classifier's score of each text, shape ``(n,)``."""
+        texts = [prompt + response for prompt, response in zip(prompts, responses, strict=True)]
+        return self._score(texts, lambda part: self.tokenizer(part, padding=True, truncation=True, return_tensors="pt"))
+
+    def score_tokens(self, sequences: Sequence[Sequence[int]]) -> FloatArray:
+        """Return the classifier's score of texts that are token ids of its own already, shape ``(n,)``.
+
+        So a reward model reads what the policy wrote, its end-of-text token too.
+        """
+        return self._score(
+            sequences,
+            lambda part: self.tokenizer.pad(
+                {"input_ids": [list(row) for row in part]}, padding_side="right", return_tensors="pt"
+            ),
+        )
+
+    def _score(self, texts: Sequence[Any], encode: Callable[[Any], Any]) -> FloatArray:
         import torch
         from tqdm.auto import tqdm
 
-        texts = [prompt + response for prompt, response in zip(prompts, responses, strict=True)]
         scores: list[FloatArray] = []
         starts = range(0, len(texts), self.batch_size)
         with torch.no_grad():
-            for start in tqdm(starts, desc="Scoring gold rewards", disable=len(starts) < 3):
-                batch = self.tokenizer(
-                    texts[start : start + self.batch_size], padding=True, truncation=True, return_tensors="pt"
-                )
+            for start in tqdm(starts, desc="Scoring rewards", disable=len(starts) < 3):
+                batch = encode(texts[start : start + self.batch_size])
                 logits = self.model(**batch.to(self.model.device)).logits.double()
                 scores.append(self._scalar(logits).cpu().numpy())
         return np.concatenate(scores) if scores else np.empty(0)

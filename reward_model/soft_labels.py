@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SOFT_LABEL = "soft_label"
+TOKENIZED = ("prompt_ids", "chosen_ids", "rejected_ids")
+"""Columns of a data set whose texts are token ids already."""
 
 
 def check_soft_labels(dataset: Dataset | IterableDataset, name: str) -> None:

@@ -12,6 +12,7 @@ from truthful_rlhf.pipeline.experiment.conditions import Condition
 from truthful_rlhf.pipeline.experiment.context import Experiment
 from truthful_rlhf.pipeline.experiment.samples import evaluate_base
 from truthful_rlhf.pipeline.models.generate import Response, sample_responses
+from truthful_rlhf.pipeline.models.tokens import joined
 from truthful_rlhf.pipeline.storage.inputs import StageInputs
 from truthful_rlhf.pipeline.storage.random import part_rng
 from truthful_rlhf.pipeline.storage.tables import read_table, write_table
@@ -42,7 +43,7 @@ def candidates(experiment: Experiment, seed: int, n: int) -> str:
     """Build ``candidates.parquet``: n responses of the base policy to every held-out prompt, in its order.
 
     Shared by all conditions of a seed: they differ in what they choose by, not in what they choose from.
-    Columns: ``prompt, response, token_ids, gold``.
+    Columns: ``prompt, response, prompt_ids, token_ids, gold``.
 
     Args:
         experiment: the experiment.
@@ -55,15 +56,16 @@ def candidates(experiment: Experiment, seed: int, n: int) -> str:
     def build(scratch: Path) -> None:
         prompts = experiment.held_out(seed)
         repeated = [prompt.text for prompt in prompts for _ in range(n)]
+        encoded = [ids for ids in experiment.encoded(prompts) for _ in range(n)]
         draw = int(part_rng(seed, "best of n").integers(2**31))
         sampling = experiment.config.sampling
         responses = sample_responses(
-            experiment.base_model, experiment.tokenizer, repeated, sampling, draw, f"{n} candidates per prompt"
+            experiment.base_model, experiment.tokenizer, encoded, sampling, draw, f"{n} candidates per prompt"
         )
         texts = [response.text for response in responses]
         gold = experiment.gold.score(repeated, texts)
         token_ids = [list(response.token_ids) for response in responses]
-        columns = {"prompt": repeated, "response": texts, "token_ids": token_ids, "gold": gold}
+        columns = {"prompt": repeated, "response": texts, "prompt_ids": encoded, "token_ids": token_ids, "gold": gold}
         write_table(scratch / output, pd.DataFrame(columns))
 
     return experiment.folder.stage(experiment.layout.of_seed(seed, "candidates"), inputs, [output], build)
@@ -86,7 +88,7 @@ def choose(experiment: Experiment, condition: Condition, reward_model: str, n: i
     def build(scratch: Path) -> None:
         table = read_table(experiment.path(experiment.layout.of_seed(condition.seed, CANDIDATES)), ["gold"])
         judge = ClassifierGold(str(experiment.path(experiment.layout.of_labels(condition, "reward_model"))))
-        rewards = judge.score(table["prompt"].tolist(), table["response"].tolist())
+        rewards = judge.score_tokens(joined(table["prompt_ids"], table["token_ids"]))
         write_table(scratch / outputs[0], pd.DataFrame({"reward": rewards}))
         powers = [2**k for k in range(n.bit_length()) if 2**k < n]
         gold = table["gold"].to_numpy(dtype=np.float64).reshape(-1, n)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from truthful_rlhf.pipeline.config.experiment import SHARED, Config
 from truthful_rlhf.pipeline.experiment.conditions import Condition, Layout
 from truthful_rlhf.pipeline.experiment.prompts import Prompt, load_prompts
 from truthful_rlhf.pipeline.models.load import load_model, load_tokenizer
+from truthful_rlhf.pipeline.models.tokens import encode_prompt
 from truthful_rlhf.pipeline.storage.artifacts import RunFolder
 from truthful_rlhf.pipeline.storage.contents import contents
 from truthful_rlhf.pipeline.storage.inputs import ConfigSections
@@ -60,6 +62,10 @@ class Experiment:
         return load_prompts(
             section.source, section.column, section.n_train, section.n_held_out, part_rng(seed, "prompts")
         )
+
+    def encoded(self, prompts: Sequence[Prompt]) -> list[list[int]]:
+        """Return what the policy reads of prompts, as token ids."""
+        return [encode_prompt(self.tokenizer, prompt.text) for prompt in prompts]
 
     def held_out(self, seed: int) -> list[Prompt]:
         """Return the held-out prompts, each as often as it is responded to."""

@@ -41,6 +41,7 @@ from truthful_rlhf.pipeline.labels.apply import (
 )
 from truthful_rlhf.pipeline.models.generate import sample_responses
 from truthful_rlhf.pipeline.models.load import resolve_model
+from truthful_rlhf.pipeline.models.tokens import END_AS_SAMPLED
 from truthful_rlhf.pipeline.storage.artifacts import write_json
 from truthful_rlhf.pipeline.storage.contents import contents
 from truthful_rlhf.pipeline.storage.inputs import ConfigSections, StageInputs
@@ -54,6 +55,7 @@ class PairInputs(StageInputs):
 
     config: ConfigSections
     seed: int
+    tokens: str = END_AS_SAMPLED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,18 +117,16 @@ def build_pairs(experiment: Experiment, seed: int) -> str:
             return
         prompts, _ = experiment.prompts(seed)
         n = experiment.config.pairs.responses_per_prompt
-        repeated = [prompt.text for prompt in prompts for _ in range(n)]
+        encoded = experiment.encoded(prompts)
         responses = sample_responses(
             experiment.base_model,
             experiment.tokenizer,
-            repeated,
+            [ids for ids in encoded for _ in range(n)],
             experiment.config.sampling,
             seed,
             "Generating responses",
         )
-        texts = [response.text for response in responses]
-        grouped = [texts[k : k + n] for k in range(0, len(texts), n)]
-        write_table(scratch / output, pair_off(prompts, grouped, experiment.gold))
+        write_table(scratch / output, pair_off(prompts, encoded, responses, experiment.gold))
 
     return experiment.folder.stage(experiment.layout.of_seed(seed, "pairs"), inputs, [output], build)
 

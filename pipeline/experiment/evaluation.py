@@ -50,7 +50,7 @@ def evaluate(experiment: Experiment, condition: Condition) -> str:
     inputs = EvaluationInputs(policy=train_policy(experiment, condition), base=evaluate_base(experiment, seed))
 
     def build(scratch: Path) -> None:
-        prompts = [prompt.text for prompt in experiment.held_out(seed)]
+        prompts = experiment.encoded(experiment.held_out(seed))
         responses, kl = METHODS[condition.method.method].respond(experiment, condition, prompts, EVALUATION_SEED + seed)
         samples = scored(experiment, seed, responses, kl)
         base_samples = experiment.path(experiment.layout.of_condition(experiment.base(seed), SAMPLES[1]))

@@ -26,6 +26,7 @@ from truthful_rlhf.pipeline.experiment.pairs import PAIR_COLUMNS
 from truthful_rlhf.pipeline.models.generate import Response, sample_responses
 from truthful_rlhf.pipeline.models.kl import kl_to_base
 from truthful_rlhf.pipeline.models.load import load_model, resolve_model
+from truthful_rlhf.pipeline.models.tokens import orient_tokens, with_token_ids
 from truthful_rlhf.pipeline.models.vllm_engine import release
 from truthful_rlhf.pipeline.storage import processes
 from truthful_rlhf.pipeline.storage.artifacts import write_bytes_atomically
@@ -43,8 +44,8 @@ class Method:
     """Builds what all conditions of a seed share, given the method's settings."""
     train: Callable[[Experiment, Condition], str]
     """Builds the policy's artefacts; returns the fingerprint of the stage."""
-    respond: Callable[[Experiment, Condition, list[str], int], tuple[list[Response], FloatArray]]
-    """Samples one response per prompt with a seed; returns them and their KL to the base policy, shape ``(n,)``."""
+    respond: Callable[[Experiment, Condition, list[list[int]], int], tuple[list[Response], FloatArray]]
+    """Samples a response per prompt, given as token ids, with a seed; returns them and their KL to the base policy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +88,11 @@ def _trained_with(settings: PolicySettings) -> dict[str, Any]:
 
 
 def _soft_labels(experiment: Experiment, condition: Condition) -> pd.DataFrame:
+    """Return the soft labels of a condition's pairs, with the token ids of both responses."""
     path = experiment.path(experiment.layout.of_labels(condition, "soft_labels.parquet"))
-    return read_table(path, ["pair_id", "prompt", "chosen", "rejected", "soft_label", "chosen_is_a"])
+    labels = read_table(path, ["pair_id", "prompt", "chosen", "rejected", "soft_label", "chosen_is_a"])
+    pairs = read_table(experiment.path(experiment.layout.of_seed(condition.seed, "pairs/pairs.parquet")), PAIR_COLUMNS)
+    return orient_tokens(labels, with_token_ids(pairs, experiment.tokenizer))
 
 
 def _base(experiment: Experiment) -> str:
@@ -111,7 +115,7 @@ def reference(experiment: Experiment, seed: int, settings: DPOSettings) -> str:
 
     def build(scratch: Path) -> None:
         pairs = read_table(experiment.path(experiment.layout.of_seed(seed, "pairs/pairs.parquet")), PAIR_COLUMNS)
-        table = reference_log_probabilities(_base(experiment), pairs, settings)
+        table = reference_log_probabilities(_base(experiment), with_token_ids(pairs, experiment.tokenizer), settings)
         if processes.is_first():
             write_table(scratch / output, table)
 
@@ -232,7 +236,8 @@ def _calibrate(
     joined = held_out.merge(read_table(outcomes, ["pair_id", "p_truth"]), on="pair_id", validate="one_to_one")
     truth = np.where(joined["chosen_is_a"], joined["p_truth"], 1 - joined["p_truth"])
     targets = {"soft labels": joined["soft_label"].to_numpy(dtype=np.float64), "truth": truth}
-    pairs = joined.rename(columns={"chosen": "response_a", "rejected": "response_b"})
+    names = {"chosen": "response_a", "rejected": "response_b", "chosen_ids": "ids_a", "rejected_ids": "ids_b"}
+    pairs = joined.rename(columns=names)
     predicted, rows = evaluate_reward_model(model, pairs, targets)
     write_table(table, rows)
     image = io.BytesIO()
@@ -247,14 +252,14 @@ def choose_by_reward_model(experiment: Experiment, condition: Condition) -> str:
 
 
 def respond_with_adapter(
-    experiment: Experiment, condition: Condition, prompts: list[str], seed: int
+    experiment: Experiment, condition: Condition, prompts: list[list[int]], seed: int
 ) -> tuple[list[Response], FloatArray]:
     """Sample from the trained adapter; its KL is estimated along the responses.
 
     Args:
         experiment: the experiment.
         condition: whose policy.
-        prompts: n held-out prompts.
+        prompts: token ids of n held-out prompts.
         seed: of the sampling.
     """
     adapter = experiment.path(experiment.layout.of_condition(condition, "policy"))
@@ -262,18 +267,18 @@ def respond_with_adapter(
     sampling, tokenizer = experiment.config.sampling, experiment.tokenizer
     responses = sample_responses(policy, tokenizer, prompts, sampling, seed, "Held-out responses")
     release()  # nobody samples from this policy again, and the KL needs the memory
-    return responses, kl_to_base(policy, experiment.base_model, tokenizer, prompts, responses)
+    return responses, kl_to_base(policy, experiment.base_model, tokenizer, prompts, responses, sampling)
 
 
 def respond_with_best_of_n(
-    experiment: Experiment, condition: Condition, prompts: list[str], seed: int
+    experiment: Experiment, condition: Condition, prompts: list[list[int]], seed: int
 ) -> tuple[list[Response], FloatArray]:
     """Let the reward model pick among n responses of the base policy; the KL is its upper bound, `best_of_n_kl`.
 
     Args:
         experiment: the experiment.
         condition: whose reward model.
-        prompts: n held-out prompts, those of ``candidates``.
+        prompts: token ids of n held-out prompts, those of ``candidates``.
         seed: not used: the candidates are sampled already.
     """
     assert isinstance(condition.method, BestOfNSettings)

@@ -37,6 +37,7 @@ from truthful_rlhf.pipeline.experiment.pairs import PAIR_COLUMNS, draw_outcomes,
 from truthful_rlhf.pipeline.labels.apply import LABEL_ARTEFACTS, label_quality, orient, revealed
 from truthful_rlhf.pipeline.labels.regret_curves import regret_revealed
 from truthful_rlhf.pipeline.models.load import load_model, resolve_model
+from truthful_rlhf.pipeline.models.tokens import orient_tokens, with_token_ids
 from truthful_rlhf.pipeline.storage import processes
 from truthful_rlhf.pipeline.storage.inputs import ConfigSections, StageInputs
 from truthful_rlhf.pipeline.storage.random import part_rng
@@ -145,7 +146,8 @@ class OnlineLoop:
             from truthful_rlhf.pipeline.training.dpo import reference_log_probabilities
 
             base = resolve_model(self.experiment.config.model.name_or_path)
-            table = reference_log_probabilities(base, read_table(self._path(k, "pairs.parquet"), []), self.settings)
+            pairs = with_token_ids(read_table(self._path(k, "pairs.parquet"), []), self.experiment.tokenizer)
+            table = reference_log_probabilities(base, pairs, self.settings)
             if processes.is_first():
                 write_table(scratch / output, table)
 
@@ -157,15 +159,14 @@ class OnlineLoop:
         config, seed = self.experiment.config, self.condition.seed
         prompts, _ = self.experiment.prompts(seed)
         n = config.pairs.responses_per_prompt
-        repeated = [prompt.text for prompt in prompts for _ in range(n)]
+        encoded = self.experiment.encoded(prompts)
+        repeated = [ids for ids in encoded for _ in range(n)]
         policy = load_model(config.model.name_or_path, self._path(k - 1, "policy"))
         draw = int(part_rng(seed, f"responses {k}").integers(2**31))
         responses = sample_responses(
             policy, self.experiment.tokenizer, repeated, config.sampling, draw, f"Iteration {k}"
         )
-        texts = [response.text for response in responses]
-        grouped = [texts[i : i + n] for i in range(0, len(texts), n)]
-        return pair_off(prompts, grouped, self.experiment.gold, first_id=self._n_pairs(k))
+        return pair_off(prompts, encoded, responses, self.experiment.gold, first_id=self._n_pairs(k))
 
     def _reports(self, k: int) -> str:
         """Build the panel's reports on pairs k, given what it may know: the round and the weights so far."""
@@ -227,7 +228,8 @@ class OnlineLoop:
         replayed = part_rng(self.condition.seed, f"replay {k}").permutation(n_old)[:n_replayed]
         rows = np.concatenate([np.arange(n_old, len(pairs)), replayed])
         table = pairs.iloc[rows].reset_index(drop=True)
-        return orient(table, self._labels(k + 1).soft_labels[rows], n_labelers[rows], audited[rows])
+        labels = orient(table, self._labels(k + 1).soft_labels[rows], n_labelers[rows], audited[rows])
+        return orient_tokens(labels, with_token_ids(table, self.experiment.tokenizer))
 
     def _by_iteration(self) -> pd.DataFrame:
         """Return one row per iteration.

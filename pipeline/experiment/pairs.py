@@ -12,39 +12,54 @@ from truthful_rlhf.labelers.recorded.errors import AnnotationError
 from truthful_rlhf.labelers.recorded.options import ReadOptions
 from truthful_rlhf.labelers.recorded.table import read_annotations
 from truthful_rlhf.pipeline.experiment.prompts import Prompt
+from truthful_rlhf.pipeline.models.generate import Response
 from truthful_rlhf.reward_model.gold import GoldReward, true_preference
 
 PAIR_COLUMNS = ("pair_id", "prompt", "topic", "response_a", "response_b", "gold_a", "gold_b")
 
 
-def pair_off(prompts: list[Prompt], responses: list[list[str]], gold: GoldReward, first_id: int = 0) -> pd.DataFrame:
+def pair_off(
+    prompts: list[Prompt],
+    prompt_ids: list[list[int]],
+    responses: list[Response],
+    gold: GoldReward,
+    first_id: int = 0,
+) -> pd.DataFrame:
     """Pair a prompt's responses off, each used once; two equal responses make no pair.
 
     Args:
         prompts: n prompts.
-        responses: n lists of an even number of responses; they are exchangeable, so neighbours make pairs.
+        prompt_ids: their token ids.
+        responses: n times an even number of responses, a prompt's next to each other; they are exchangeable, so
+            neighbours make pairs.
         gold: scores the responses.
         first_id: number of the first pair.
 
     Returns:
-        One row per pair with the columns ``PAIR_COLUMNS``.
+        One row per pair with the columns ``PAIR_COLUMNS`` and ``TOKEN_COLUMNS``.
     """
+    each = len(responses) // len(prompts)
     rows = [
-        (prompt, a, b)
-        for prompt, texts in zip(prompts, responses, strict=True)
-        for a, b in zip(texts[0::2], texts[1::2], strict=True)
-        if a != b
+        (k // each, responses[k], responses[k + 1])
+        for k in range(0, len(responses), 2)
+        if responses[k].text != responses[k + 1].text
     ]
-    texts = [prompt.text for prompt, _, _ in rows]
+    texts = [prompts[n].text for n, _, _ in rows]
+    table = {
+        "pair_id": [f"pair-{first_id + k:06d}" for k in range(len(rows))],
+        "prompt": texts,
+        "topic": [prompts[n].topic for n, _, _ in rows],
+        "response_a": [a.text for _, a, _ in rows],
+        "response_b": [b.text for _, _, b in rows],
+    }
     return pd.DataFrame(
         {
-            "pair_id": [f"pair-{first_id + k:06d}" for k in range(len(rows))],
-            "prompt": texts,
-            "topic": [prompt.topic for prompt, _, _ in rows],
-            "response_a": [a for _, a, _ in rows],
-            "response_b": [b for _, _, b in rows],
-            "gold_a": gold.score(texts, [a for _, a, _ in rows]),
-            "gold_b": gold.score(texts, [b for _, _, b in rows]),
+            **table,
+            "gold_a": gold.score(texts, table["response_a"]),
+            "gold_b": gold.score(texts, table["response_b"]),
+            "prompt_ids": [prompt_ids[n] for n, _, _ in rows],
+            "ids_a": [list(a.token_ids) for _, a, _ in rows],
+            "ids_b": [list(b.token_ids) for _, _, b in rows],
         }
     )
 

@@ -14,6 +14,7 @@ from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.pipeline.experiment.context import Experiment
 from truthful_rlhf.pipeline.experiment.estimates import Estimate, win_rate
 from truthful_rlhf.pipeline.models.generate import Response, sample_responses
+from truthful_rlhf.pipeline.models.tokens import END_AS_SAMPLED
 from truthful_rlhf.pipeline.storage.artifacts import write_json
 from truthful_rlhf.pipeline.storage.inputs import ConfigSections, StageInputs
 from truthful_rlhf.pipeline.storage.tables import write_table
@@ -29,6 +30,7 @@ class BaseInputs(StageInputs):
 
     config: ConfigSections
     seed: int
+    tokens: str = END_AS_SAMPLED
 
 
 def evaluate_base(experiment: Experiment, seed: int) -> str:
@@ -36,7 +38,7 @@ def evaluate_base(experiment: Experiment, seed: int) -> str:
     here = [experiment.layout.of_condition(experiment.base(seed), name) for name in SAMPLES]
 
     def build(scratch: Path) -> None:
-        prompts = [prompt.text for prompt in experiment.held_out(seed)]
+        prompts = experiment.encoded(experiment.held_out(seed))
         responses = sample_responses(
             experiment.base_model,
             experiment.tokenizer,

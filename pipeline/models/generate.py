@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from truthful_rlhf.pipeline.config.training import SamplingSettings
+from truthful_rlhf.pipeline.models.tokens import end_ids
 from truthful_rlhf.pipeline.models.vllm_engine import sample_token_ids
 
 if TYPE_CHECKING:
@@ -15,7 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Response:
-    """A sampled response: its token ids without the end-of-text token, and their text."""
+    """A sampled response.
+
+    Attributes:
+        text: without special tokens.
+        token_ids: as sampled; the last one is an end-of-text token unless the response was cut at its longest.
+    """
 
     text: str
     token_ids: tuple[int, ...]
@@ -24,7 +30,7 @@ class Response:
 def sample_responses(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
+    prompts: Sequence[Sequence[int]],
     settings: SamplingSettings,
     seed: int,
     description: str,
@@ -37,7 +43,7 @@ def sample_responses(
     Args:
         model: the policy.
         tokenizer: its tokenizer.
-        prompts: n texts.
+        prompts: n lists of token ids, as `encode_prompt` returns them.
         settings: temperature, top-p, length in new tokens, batch size, engine.
         seed: of the sampling.
         description: of the progress bar.
@@ -45,18 +51,18 @@ def sample_responses(
     import torch
     from tqdm.auto import tqdm
 
+    ends = end_ids(model, tokenizer)
     if settings.engine == "vllm":
         ids = sample_token_ids(model, tokenizer, prompts, settings, seed)
-        return [_response(row, tokenizer) for row in ids]
+        return [_response(row, tokenizer, ends) for row in ids]
     responses: list[Response] = []
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.no_grad(), torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         with tqdm(total=len(prompts), desc=description, unit="responses") as progress:
             for start in range(0, len(prompts), settings.batch_size):
-                batch = tokenizer(
-                    list(prompts[start : start + settings.batch_size]), return_tensors="pt", padding=True
-                ).to(model.device)
+                rows = [list(row) for row in prompts[start : start + settings.batch_size]]
+                batch = tokenizer.pad({"input_ids": rows}, return_tensors="pt", padding_side="left").to(model.device)
                 generated = model.generate(
                     **batch,
                     do_sample=True,
@@ -68,13 +74,13 @@ def sample_responses(
                     pad_token_id=tokenizer.pad_token_id,
                 )
                 for row in generated[:, batch["input_ids"].shape[1] :].tolist():
-                    responses.append(_response(row, tokenizer))
+                    responses.append(_response(row, tokenizer, ends))
                 progress.update(len(batch["input_ids"]))
     return responses
 
 
-def _response(token_ids: list[int], tokenizer: PreTrainedTokenizerBase) -> Response:
-    """Return the response that ends before the first end-of-text token."""
-    end = tokenizer.eos_token_id
-    ids = token_ids[: token_ids.index(end)] if end in token_ids else token_ids
+def _response(token_ids: list[int], tokenizer: PreTrainedTokenizerBase, ends: frozenset[int]) -> Response:
+    """Return the response up to its first end-of-text token, that one included."""
+    last = next((place for place, token in enumerate(token_ids) if token in ends), len(token_ids))
+    ids = token_ids[: last + 1]
     return Response(tokenizer.decode(ids, skip_special_tokens=True), tuple(ids))

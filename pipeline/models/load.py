@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from truthful_rlhf.labelers.judges.cache import cache_folder
+from truthful_rlhf.pipeline.models.tokens import pad_apart_from_end
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -111,15 +112,14 @@ def _hub_errors_explained(name: str) -> Iterator[None]:
 
 
 def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
-    """Load the tokenizer, padding on the left as generation needs it."""
+    """Load the tokenizer, padding on the left as generation needs it, and not with the end-of-text token."""
     from transformers import AutoTokenizer
 
     source = resolve_model(name_or_path)
     with _hub_errors_explained(name_or_path):
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     tokenizer.padding_side = "left"
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    pad_apart_from_end(tokenizer)
     return tokenizer
 
 

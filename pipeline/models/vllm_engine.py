@@ -47,7 +47,7 @@ _running: _Running | None = None
 def sample_token_ids(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
+    prompts: Sequence[Sequence[int]],
     settings: SamplingSettings,
     seed: int,
 ) -> list[list[int]]:
@@ -56,7 +56,7 @@ def sample_token_ids(
     Args:
         model: the policy, with or without an adapter; it is not changed.
         tokenizer: its tokenizer.
-        prompts: n texts.
+        prompts: n lists of token ids.
         settings: ``max_new_tokens``, ``temperature`` and ``top_p`` are read.
         seed: >= 0; response k is drawn with ``seed + k``, whatever the engine has drawn before.
 
@@ -77,7 +77,8 @@ def sample_token_ids(
         )
         for position in range(len(prompts))
     ]
-    outputs = _engine(model, tokenizer).generate(list(prompts), parameters)
+    given = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
+    outputs = _engine(model, tokenizer).generate(given, parameters)
     return [list(output.outputs[0].token_ids) for output in outputs]
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 from truthful_rlhf.pipeline.config.training import DPOSettings
 from truthful_rlhf.pipeline.models.vllm_engine import release
 from truthful_rlhf.pipeline.storage import processes
+from truthful_rlhf.reward_model.soft_labels import TOKENIZED
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -24,7 +25,7 @@ def reference_log_probabilities(model_folder: str | Path, pairs: pd.DataFrame, s
 
     Args:
         model_folder: what ``from_pretrained`` takes.
-        pairs: columns ``pair_id, prompt, response_a, response_b``.
+        pairs: columns ``pair_id, prompt, response_a, response_b`` and `TOKEN_COLUMNS`.
         settings: ``max_length`` is read.
 
     Returns:
@@ -37,8 +38,8 @@ def reference_log_probabilities(model_folder: str | Path, pairs: pd.DataFrame, s
     from truthful_rlhf.pipeline.training.soft_dpo import SoftDPOTrainer
     from truthful_rlhf.reward_model.soft_labels import SOFT_LABEL
 
-    columns = {"response_a": "chosen", "response_b": "rejected"}
-    table = pairs[["pair_id", "prompt", *columns]].rename(columns=columns).assign(**{SOFT_LABEL: 0.5})
+    names = {"response_a": "chosen", "response_b": "rejected", "ids_a": "chosen_ids", "ids_b": "rejected_ids"}
+    table = pairs[["pair_id", "prompt", "prompt_ids", *names]].rename(columns=names).assign(**{SOFT_LABEL: 0.5})
     with tempfile.TemporaryDirectory() as own:
         scratch = processes.from_first(own)  # TRL's first process hands the values to the others through a file
         if processes.is_first():
@@ -60,13 +61,14 @@ def preference_dataset(labels: pd.DataFrame, reference: pd.DataFrame | None = No
     """Return the data set that ``train_dpo`` takes.
 
     Args:
-        labels: the soft-label table, columns ``prompt, chosen, rejected, soft_label`` and, with a reference,
-            ``pair_id, chosen_is_a``.
+        labels: the soft-label table, columns ``prompt, chosen, rejected, soft_label``, with a reference also
+            ``pair_id, chosen_is_a``, and the token ids of `orient_tokens`; without them TRL encodes the texts and lets
+            every response end.
         reference: the table of ``reference_log_probabilities``; pairs that it lacks are left out.
     """
     from datasets import Dataset
 
-    columns = ["prompt", "chosen", "rejected", "soft_label"]
+    columns = ["prompt", "chosen", "rejected", "soft_label", *(ids for ids in TOKENIZED if ids in labels)]
     if reference is None:
         return Dataset.from_pandas(labels[columns], preserve_index=False)
     joined = labels.merge(reference, on="pair_id", validate="one_to_one")

@@ -9,8 +9,9 @@ Three choices matter for a small model:
 
 - the value model is the reward model itself with its backbone frozen: its head starts by predicting the reward of what
   is written so far, and costs no backward pass;
-- the padding token is the end-of-text token, so that reward model and value model read the last token of the text
-  itself, whether or not the response ended before the length limit (whether to end is not trained);
+- the padding token is not the end-of-text token, so that reward model and value model read the end of a response where
+  the policy chose to end, and the last token of the text where it was cut (a tokenizer without another special token
+  to pad with hides the choice from both);
 - sampling is from the policy itself (no top-k, no top-p): otherwise the KL estimate is biased and can turn negative.
 """
 
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from truthful_rlhf.pipeline.config.training import PPOSettings, SamplingSettings
+from truthful_rlhf.pipeline.models.tokens import encode_prompt
 from truthful_rlhf.pipeline.models.vllm_engine import release
 from truthful_rlhf.pipeline.storage import processes
 
@@ -69,7 +71,6 @@ def train_ppo(
 
     set_seed(seed)
     tokenizer = load_tokenizer(str(model_folder))
-    tokenizer.pad_token = tokenizer.eos_token
     reward_model = _load_reward_model(reward_model_folder)
     trainer = PPOTrainer(
         args=_trl_config(settings, sampling, str(out), seed),
@@ -124,7 +125,7 @@ def _tokenized(prompts: Sequence[str], tokenizer: PreTrainedTokenizerBase, batch
     from datasets import Dataset
 
     repeats = -(-batch_size // len(prompts))
-    ids = [tokenizer(prompt)["input_ids"] for prompt in prompts]
+    ids = [encode_prompt(tokenizer, prompt) for prompt in prompts]
     return Dataset.from_dict({"input_ids": ids * repeats})
 
 

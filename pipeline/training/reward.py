@@ -10,6 +10,7 @@ import pandas as pd
 
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.pipeline.config.training import RewardModelSettings
+from truthful_rlhf.pipeline.models.tokens import encode_prompt, encode_response, joined, with_token_ids
 from truthful_rlhf.pipeline.models.vllm_engine import release
 from truthful_rlhf.reward_model.calibration import calibrate, preference_probability
 
@@ -24,12 +25,13 @@ def train_reward_model(
 ) -> None:
     """Train a reward model on soft labels and save it to ``out`` for ``AutoModelForSequenceClassification``.
 
-    It scores a text by its last token. A response is scored where its text ends, without an end-of-text token:
-    responses that were cut off at the length limit never had one.
+    It scores a text by its last token: the end-of-text token where the policy sampled one, the last token of the text
+    where a response was cut at its longest.
 
     Args:
         model_folder: the causal language model to start from; its head is replaced by one that starts at zero.
-        preferences: columns ``prompt, chosen, rejected, soft_label``.
+        preferences: columns ``prompt, chosen, rejected, soft_label`` and the token ids of `orient_tokens`; without
+            these the texts are encoded, and every response ends.
         settings: the section ``policy.reward_model`` of a config.
         out: folder for the model (adapter merged), the tokenizer and ``metrics.jsonl``.
         seed: of the adapter's initial weights, the order of the pairs, and drawn labels.
@@ -72,7 +74,7 @@ def evaluate_reward_model(
 
     Args:
         reward_model_folder: what ``train_reward_model`` saved.
-        pairs: columns ``prompt, response_a, response_b``; n rows.
+        pairs: columns ``prompt, response_a, response_b``, and `TOKEN_COLUMNS` where they were sampled; n rows.
         targets: name (``soft labels``, ``truth``) -> target P(A better), shape ``(n,)``.
 
     Returns:
@@ -81,8 +83,8 @@ def evaluate_reward_model(
     from truthful_rlhf.reward_model.gold import ClassifierGold
 
     reward = ClassifierGold(str(reward_model_folder))
-    prompts = pairs["prompt"].tolist()
-    rewards = [reward.score(prompts, pairs[side].tolist()) for side in ("response_a", "response_b")]
+    encoded = with_token_ids(pairs, reward.tokenizer)
+    rewards = [reward.score_tokens(joined(encoded["prompt_ids"], encoded[side])) for side in ("ids_a", "ids_b")]
     predicted = preference_probability(*rewards)
     rows = [{"target": name, **asdict(calibrate(predicted, target))} for name, target in targets.items()]
     return predicted, pd.DataFrame(rows)
@@ -106,11 +108,17 @@ def _fresh(model_folder: str | Path) -> tuple[PreTrainedModel, PreTrainedTokeniz
 
 
 def _tokenized(preferences: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-    """Tokenise here, because TRL would append an end-of-text token to every response."""
+    """Join prompts and responses here, because TRL would append an end-of-text token to every response."""
 
     def tokenize(row: dict[str, Any]) -> dict[str, Any]:
-        sides = ("chosen", "rejected")
-        return {f"{side}_ids": tokenizer(row["prompt"] + row[side])["input_ids"] for side in sides}
+        prompt = row["prompt_ids"] if "prompt_ids" in row else encode_prompt(tokenizer, row["prompt"])
+        ids = {
+            f"{side}_ids": row[f"{side}_ids"]
+            if "prompt_ids" in row
+            else encode_response(tokenizer, row["prompt"], row[side])
+            for side in ("chosen", "rejected")
+        }
+        return {side: [*prompt, *response] for side, response in ids.items()}
 
     return preferences.map(tokenize, desc="Tokenizing")
 

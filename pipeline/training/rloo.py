@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from truthful_rlhf.pipeline.config.training import RLOOSettings, SamplingSettings
+from truthful_rlhf.pipeline.models.tokens import encode_prompt, joined
 from truthful_rlhf.pipeline.models.vllm_engine import release
 from truthful_rlhf.reward_model.gold import ClassifierGold, GoldReward
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
     from trl import RLOOConfig
 
 
@@ -32,7 +34,7 @@ def train_rloo(
 
     Args:
         model_folder: the base policy, which is also the reference.
-        reward_model_folder: a sequence classifier; unlike PPO's it may have a tokenizer of its own.
+        reward_model_folder: a sequence classifier with one output that shares the policy's tokenizer.
         prompts: the texts to respond to.
         settings: the config's ``policy`` section.
         sampling: ``max_new_tokens``, ``temperature`` and ``top_p`` of the responses.
@@ -54,13 +56,14 @@ def train_rloo(
     from truthful_rlhf.pipeline.training.log import follow
 
     set_seed(seed)
-    rewards = {"reward_model": ClassifierGold(str(reward_model_folder))} | ({"gold": gold} if gold else {})
+    tokenizer = load_tokenizer(str(model_folder))
+    rewards = [_on_tokens(ClassifierGold(str(reward_model_folder)), tokenizer), *([_on_texts(gold)] if gold else [])]
     trainer = RLOOTrainer(
         model=load_model(str(model_folder)),
-        reward_funcs=[_as_reward_function(name, reward) for name, reward in rewards.items()],
+        reward_funcs=rewards,
         args=_trl_config(settings, sampling, str(out), seed, reward_weights=[1.0, 0.0][: len(rewards)]),
         train_dataset=Dataset.from_dict({"prompt": list(prompts)}),
-        processing_class=load_tokenizer(str(model_folder)),
+        processing_class=tokenizer,
         peft_config=lora_config(settings.lora_rank),
     )
     follow(trainer, "RLOO", out)
@@ -74,12 +77,19 @@ def sequence_kl(logs: Mapping[str, float]) -> float | None:
     return logs["kl"] * logs["completions/mean_length"] if "kl" in logs else None
 
 
-def _as_reward_function(name: str, reward: GoldReward) -> Callable[..., list[float]]:
-    def score(prompts: list[str], completions: list[str], **kwargs: Any) -> list[float]:
+def _on_tokens(reward: ClassifierGold, tokenizer: PreTrainedTokenizerBase) -> Callable[..., list[float]]:
+    def reward_model(prompts: list[str], completion_ids: list[list[int]], **kwargs: Any) -> list[float]:
+        encoded = [encode_prompt(tokenizer, prompt) for prompt in prompts]
+        return [float(value) for value in reward.score_tokens(joined(encoded, completion_ids))]
+
+    return reward_model  # TRL logs under this name
+
+
+def _on_texts(reward: GoldReward) -> Callable[..., list[float]]:
+    def gold(prompts: list[str], completions: list[str], **kwargs: Any) -> list[float]:
         return [float(value) for value in reward.score(prompts, completions)]
 
-    score.__name__ = name  # TRL logs under this name
-    return score
+    return gold
 
 
 def _trl_config(

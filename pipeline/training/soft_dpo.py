@@ -15,7 +15,13 @@ from trl import DPOConfig, DPOTrainer
 from trl.trainer import dpo_trainer
 
 from truthful_rlhf.reward_model.losses import make_term
-from truthful_rlhf.reward_model.soft_labels import SOFT_LABEL, SoftLabelCollator, check_soft_labels, split_soft_labels
+from truthful_rlhf.reward_model.soft_labels import (
+    SOFT_LABEL,
+    TOKENIZED,
+    SoftLabelCollator,
+    check_soft_labels,
+    split_soft_labels,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,7 +56,9 @@ class SoftDPOTrainer(DPOTrainer):
 
     Everything else is TRL's: arguments, data formats, metrics, PEFT, accumulation, distribution. With all soft labels
     equal to 1 the loss is TRL's own. With ``precompute_ref_log_probs`` a data set that already has the columns
-    ``ref_chosen_logps`` and ``ref_rejected_logps`` keeps them, so that several runs can share one computation.
+    ``ref_chosen_logps`` and ``ref_rejected_logps`` keeps them, so that several runs can share one computation. A data
+    set with ``prompt_ids``, ``chosen_ids`` and ``rejected_ids`` is taken as it is: TRL would let every response end,
+    though some were cut at their longest and the policy never chose to end them.
 
     Args:
         soft_label_loss: one of ``reward_model.losses.LOSSES``.
@@ -71,7 +79,11 @@ class SoftDPOTrainer(DPOTrainer):
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: DPOConfig, dataset_name: str) -> Any:
         check_arguments(args)  # before the work of tokenising and of reference log-probabilities
         check_soft_labels(dataset, dataset_name)
-        return super()._prepare_dataset(dataset, processing_class, args, dataset_name)
+        if not set(TOKENIZED) <= set(dataset.column_names or ()):
+            return super()._prepare_dataset(dataset, processing_class, args, dataset_name)
+        if args.max_length is None or args.truncation_mode != "keep_start":
+            return dataset
+        return dataset.filter(lambda row: len(row["prompt_ids"]) < args.max_length)  # as TRL does
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()

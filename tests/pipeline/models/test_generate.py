@@ -20,6 +20,7 @@ from truthful_rlhf.pipeline.config.training import SamplingSettings
 from truthful_rlhf.pipeline.models import vllm_engine
 from truthful_rlhf.pipeline.models.generate import sample_responses
 from truthful_rlhf.pipeline.models.load import load_model, load_tokenizer
+from truthful_rlhf.pipeline.models.tokens import encode_prompt
 from truthful_rlhf.pipeline.models.vllm_engine import EngineNotFoundError
 
 PROMPTS = ["The film was", "My dog", "I bought this phone"]
@@ -27,7 +28,9 @@ PROMPTS = ["The film was", "My dog", "I bought this phone"]
 
 def sample(model: Any, folder: Path, seed: int = 0, **settings: Any) -> list[Any]:
     chosen = SamplingSettings(max_new_tokens=6, **settings)
-    return sample_responses(model, load_tokenizer(str(folder)), PROMPTS, chosen, seed, "test")
+    tokenizer = load_tokenizer(str(folder))
+    encoded = [encode_prompt(tokenizer, prompt) for prompt in PROMPTS]
+    return sample_responses(model, tokenizer, encoded, chosen, seed, "test")
 
 
 def test_a_seed_repeats_and_another_does_not(tiny_model_folder: Path) -> None:
@@ -67,7 +70,8 @@ class Engines:
                 self.llm_engine = SimpleNamespace(engine_core=core)
                 self.itself = self  # a circle, as in vLLM: only the garbage collector ends it
 
-            def generate(self, prompts: list[str], parameters: list[Any]) -> list[Any]:
+            def generate(self, prompts: list[dict[str, list[int]]], parameters: list[Any]) -> list[Any]:
+                assert all(prompt["prompt_token_ids"] for prompt in prompts)
                 engines.handed["parameters"] = parameters
                 return [SimpleNamespace(outputs=[SimpleNamespace(token_ids=(65, 66, end, 67))]) for _ in prompts]
 
@@ -98,7 +102,8 @@ def test_vllm_gets_the_merged_policy_and_the_settings(tiny_model_folder: Path, e
             if "lora_B" in name:
                 weight.normal_()
     responses = sample(policy, tiny_model_folder, engine="vllm", temperature=0.7)
-    assert [response.token_ids for response in responses] == [(65, 66)] * 3
+    end = load_tokenizer(str(tiny_model_folder)).eos_token_id
+    assert [response.token_ids for response in responses] == [(65, 66, end)] * 3
     handed = engines.handed
     assert [p["seed"] for p in handed["parameters"]] == [0, 1, 2]
     assert handed["parameters"][0]["temperature"] == 0.7

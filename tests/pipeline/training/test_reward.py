@@ -35,7 +35,7 @@ def test_it_learns_the_probability_and_saves_an_ordinary_classifier(
     assert model.config.num_labels == 1
     held_out = pd.DataFrame(
         {
-            "prompt": ["The film was"] * 2,
+            "prompt": ["The film number 99 was"] * 2,
             "response_a": [" great food", " terrible"],
             "response_b": [" terrible", " great food"],
         }
