@@ -66,13 +66,13 @@ def _write_pairs(path: Path) -> dict[str, Any]:
     from truthful_rlhf.pipeline.experiment.prompts import load_prompts
     from truthful_rlhf.pipeline.models.generate import sample_responses
     from truthful_rlhf.pipeline.models.load import load_model, load_tokenizer
-    from truthful_rlhf.pipeline.models.tokens import encode_prompt
+    from truthful_rlhf.pipeline.models.tokens import Encoder
     from truthful_rlhf.reward_model.gold import VaderGold, true_preference
 
     prompts = [p.text for p in load_prompts("bundled", "prompt", N_PROMPTS, 1, np.random.default_rng(0))[0]]
     repeated = [prompt for prompt in prompts for _ in range(2)]
     sampling, tokenizer = SamplingSettings(max_new_tokens=24), load_tokenizer("bundled")
-    encoded = [encode_prompt(tokenizer, prompt) for prompt in repeated]
+    encoded = [Encoder(tokenizer).prompt(prompt) for prompt in repeated]
     responses = sample_responses(load_model("bundled"), tokenizer, encoded, sampling, 0, "pairs")
     texts = [response.text for response in responses]
     gold = VaderGold().score(repeated, texts)

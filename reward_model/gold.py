@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+BETWEEN_TURNS = "\n\n"
+
+
 class GoldReward(Protocol):
     """The true utility of responses."""
 
@@ -34,14 +37,16 @@ class VaderGold:
     array([0.7])
     """
 
-    def __init__(self) -> None:
+    def __init__(self, chat: bool = False) -> None:
+        """Load the word list; in a chat an empty line stands between prompt and response."""
+        self._between = BETWEEN_TURNS if chat else ""
         from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
         self._analyzer = SentimentIntensityAnalyzer()
 
     def score(self, prompts: Sequence[str], responses: Sequence[str]) -> FloatArray:
         """Return the compound sentiment of each text, shape ``(n,)``."""
-        texts = (prompt + response for prompt, response in zip(prompts, responses, strict=True))
+        texts = (prompt + self._between + response for prompt, response in zip(prompts, responses, strict=True))
         return np.array([self._analyzer.polarity_scores(text)["compound"] for text in texts], dtype=np.float64)
 
 
@@ -52,8 +57,16 @@ class ClassifierGold:
     the classifier's last label (for two-class sentiment models, the positive one).
     """
 
-    def __init__(self, name_or_path: str, label: str | None = None, batch_size: int = 32) -> None:
-        """Load the classifier (safetensors only, no remote code) from a local folder or the Hub."""
+    def __init__(self, name_or_path: str, label: str | None = None, batch_size: int = 32, chat: bool = False) -> None:
+        """Load the classifier (safetensors only, no remote code) from a local folder or the Hub.
+
+        Args:
+            name_or_path: a local folder or a Hub id.
+            label: which label is good; None: the last.
+            batch_size: texts per forward pass.
+            chat: prompt and response are two turns of a conversation: in the classifier's own chat template if it has
+                one, otherwise apart by an empty line.
+        """
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
         self.tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
@@ -65,10 +78,11 @@ class ClassifierGold:
             raise ValueError(f"gold.label {label!r} is not a label of {name_or_path}; it has {', '.join(labels)}")
         self._index = labels.index(label) if label is not None else len(labels) - 1
         self.batch_size = batch_size
+        self.chat = chat
 
     def score(self, prompts: Sequence[str], responses: Sequence[str]) -> FloatArray:
         """Return the classifier's score of each text, shape ``(n,)``."""
-        texts = [prompt + response for prompt, response in zip(prompts, responses, strict=True)]
+        texts = [self._text(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
         return self._score(texts, lambda part: self.tokenizer(part, padding=True, truncation=True, return_tensors="pt"))
 
     def score_tokens(self, sequences: Sequence[Sequence[int]]) -> FloatArray:
@@ -82,6 +96,12 @@ class ClassifierGold:
                 {"input_ids": [list(row) for row in part]}, padding_side="right", return_tensors="pt"
             ),
         )
+
+    def _text(self, prompt: str, response: str) -> str:
+        if self.chat and self.tokenizer.chat_template:
+            turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
+            return str(self.tokenizer.apply_chat_template(turns, tokenize=False))
+        return prompt + (BETWEEN_TURNS if self.chat else "") + response
 
     def _score(self, texts: Sequence[Any], encode: Callable[[Any], Any]) -> FloatArray:
         import torch
@@ -105,13 +125,19 @@ class ClassifierGold:
         return log_probabilities[:, self._index] - rest.logsumexp(dim=1)
 
 
-def make_gold(name: str, label: str | None = None) -> GoldReward:
-    """Return the gold reward called ``vader``, or the sequence classifier in a folder or on the Hub."""
+def make_gold(name: str, label: str | None = None, chat: bool = False) -> GoldReward:
+    """Return the gold reward called ``vader``, or the sequence classifier in a folder or on the Hub.
+
+    Args:
+        name: ``vader``, a local folder or a Hub id.
+        label: which label of a classifier is good; None: the last.
+        chat: a response answers its prompt; otherwise it goes on where its prompt ends.
+    """
     if name == "vader":
         if label is not None:
             raise ValueError("gold.label belongs to a classifier; gold.name=vader has no labels")
-        return VaderGold()
-    return ClassifierGold(name, label)
+        return VaderGold(chat)
+    return ClassifierGold(name, label, chat=chat)
 
 
 def true_preference(gold_a: FloatArray, gold_b: FloatArray, kappa: float) -> FloatArray:

@@ -19,7 +19,8 @@ def validate(config: ConfigArgument, overrides: OverridesArgument = None) -> Non
     from truthful_rlhf.pipeline.experiment.prompts import load_prompts
     from truthful_rlhf.pipeline.experiment.session import EXPECTED_ERRORS
     from truthful_rlhf.pipeline.models.installed import check_installed
-    from truthful_rlhf.pipeline.models.load import resolve_model
+    from truthful_rlhf.pipeline.models.load import load_tokenizer, resolve_model
+    from truthful_rlhf.pipeline.models.tokens import Encoder
     from truthful_rlhf.pipeline.storage.console import clear_errors, console
     from truthful_rlhf.pipeline.storage.random import part_rng
 
@@ -28,7 +29,13 @@ def validate(config: ConfigArgument, overrides: OverridesArgument = None) -> Non
         check_installed(checked.policy, checked.sampling)
         resolve_model(checked.model.name_or_path)
         section = checked.prompts
-        load_prompts(section.source, section.column, section.n_train, section.n_held_out, part_rng(0, "prompts"))
+        train, held_out = load_prompts(
+            section.source, section.column, section.n_train, section.n_held_out, part_rng(0, "prompts")
+        )
+        if checked.model.chat or any(prompt.messages for prompt in (*train, *held_out)):
+            encoder = Encoder(load_tokenizer(checked.model.name_or_path), checked.model.chat, checked.model.system)
+            for prompt in (*train, *held_out):
+                encoder.prompt(prompt.written)
         grid = groups(checked)
         console.print(f"{config} is valid: {len(checked.seeds)} seed(s) x {len(grid)} conditions")
         for group in grid:

@@ -27,6 +27,16 @@ class ModelSection(Section):
     name_or_path: Annotated[str, LocalPath(names=("bundled",))] = Field(
         "bundled", description="'bundled' (SmolLM2-135M-Instruct), a local folder, or a Hub id"
     )
+    chat: bool = Field(
+        False, description="prompts are messages in the tokenizer's chat template; false: a response continues the text"
+    )
+    system: str | None = Field(None, description="with chat: the system message of prompts that have none")
+
+    @model_validator(mode="after")
+    def _only_a_chat_has_a_system_message(self) -> ModelSection:
+        if self.system is not None and not self.chat:
+            raise ValueError("model.system: only a chat has a system message; set model.chat=true")
+        return self
 
 
 class PromptsSection(Section):

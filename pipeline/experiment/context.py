@@ -11,7 +11,7 @@ from truthful_rlhf.pipeline.config.experiment import SHARED, Config
 from truthful_rlhf.pipeline.experiment.conditions import Condition, Layout
 from truthful_rlhf.pipeline.experiment.prompts import Prompt, load_prompts
 from truthful_rlhf.pipeline.models.load import load_model, load_tokenizer
-from truthful_rlhf.pipeline.models.tokens import encode_prompt
+from truthful_rlhf.pipeline.models.tokens import Encoder, TrainingPrompts
 from truthful_rlhf.pipeline.storage.artifacts import RunFolder
 from truthful_rlhf.pipeline.storage.contents import contents
 from truthful_rlhf.pipeline.storage.inputs import ConfigSections
@@ -37,6 +37,11 @@ class Experiment:
         return load_tokenizer(self.config.model.name_or_path)
 
     @cached_property
+    def encoder(self) -> Encoder:
+        """How the policy reads prompts and whole responses."""
+        return Encoder(self.tokenizer, self.config.model.chat, self.config.model.system)
+
+    @cached_property
     def base_model(self) -> PreTrainedModel:
         """The policy before training."""
         return load_model(self.config.model.name_or_path)
@@ -44,7 +49,7 @@ class Experiment:
     @cached_property
     def gold(self) -> GoldReward:
         """The gold reward."""
-        return make_gold(self.config.gold.name, self.config.gold.label)
+        return make_gold(self.config.gold.name, self.config.gold.label, chat=self.config.model.chat)
 
     def sections(self, *names: str) -> ConfigSections:
         """Return what a stage depends on that reads these sections: their values, and the content of what they name."""
@@ -65,7 +70,16 @@ class Experiment:
 
     def encoded(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         """Return what the policy reads of prompts, as token ids."""
-        return [encode_prompt(self.tokenizer, prompt.text) for prompt in prompts]
+        return [self.encoder.prompt(prompt.written) for prompt in prompts]
+
+    def training_prompts(self, seed: int) -> TrainingPrompts:
+        """Return what the policies of a seed respond to while they are trained."""
+        prompts, _ = self.prompts(seed)
+        shown = [prompt.text for prompt in prompts]
+        if not self.config.model.chat:
+            return TrainingPrompts(shown, shown, self.encoded(prompts))
+        written = [self.encoder.conversation(prompt.written) for prompt in prompts]
+        return TrainingPrompts(written, shown, self.encoded(prompts))
 
     def held_out(self, seed: int) -> list[Prompt]:
         """Return the held-out prompts, each as often as it is responded to."""

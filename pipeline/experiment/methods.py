@@ -92,7 +92,7 @@ def _soft_labels(experiment: Experiment, condition: Condition) -> pd.DataFrame:
     path = experiment.path(experiment.layout.of_labels(condition, "soft_labels.parquet"))
     labels = read_table(path, ["pair_id", "prompt", "chosen", "rejected", "soft_label", "chosen_is_a"])
     pairs = read_table(experiment.path(experiment.layout.of_seed(condition.seed, "pairs/pairs.parquet")), PAIR_COLUMNS)
-    return orient_tokens(labels, with_token_ids(pairs, experiment.tokenizer))
+    return orient_tokens(labels, with_token_ids(pairs, experiment.encoder))
 
 
 def _base(experiment: Experiment) -> str:
@@ -115,7 +115,7 @@ def reference(experiment: Experiment, seed: int, settings: DPOSettings) -> str:
 
     def build(scratch: Path) -> None:
         pairs = read_table(experiment.path(experiment.layout.of_seed(seed, "pairs/pairs.parquet")), PAIR_COLUMNS)
-        table = reference_log_probabilities(_base(experiment), with_token_ids(pairs, experiment.tokenizer), settings)
+        table = reference_log_probabilities(_base(experiment), with_token_ids(pairs, experiment.encoder), settings)
         if processes.is_first():
             write_table(scratch / output, table)
 
@@ -172,7 +172,7 @@ def _train_on_reward_model(experiment: Experiment, condition: Condition, train: 
         train(
             _base(experiment),
             experiment.path(experiment.layout.of_labels(condition, "reward_model")),
-            [prompt.text for prompt in experiment.prompts(condition.seed)[0]],
+            experiment.training_prompts(condition.seed),
             condition.method,
             experiment.config.sampling,
             scratch / output,

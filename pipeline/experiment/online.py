@@ -146,7 +146,7 @@ class OnlineLoop:
             from truthful_rlhf.pipeline.training.dpo import reference_log_probabilities
 
             base = resolve_model(self.experiment.config.model.name_or_path)
-            pairs = with_token_ids(read_table(self._path(k, "pairs.parquet"), []), self.experiment.tokenizer)
+            pairs = with_token_ids(read_table(self._path(k, "pairs.parquet"), []), self.experiment.encoder)
             table = reference_log_probabilities(base, pairs, self.settings)
             if processes.is_first():
                 write_table(scratch / output, table)
@@ -229,7 +229,7 @@ class OnlineLoop:
         rows = np.concatenate([np.arange(n_old, len(pairs)), replayed])
         table = pairs.iloc[rows].reset_index(drop=True)
         labels = orient(table, self._labels(k + 1).soft_labels[rows], n_labelers[rows], audited[rows])
-        return orient_tokens(labels, with_token_ids(table, self.experiment.tokenizer))
+        return orient_tokens(labels, with_token_ids(table, self.experiment.encoder))
 
     def _by_iteration(self) -> pd.DataFrame:
         """Return one row per iteration.

@@ -15,6 +15,7 @@ from truthful_rlhf.aggregation.names import nearest
 
 BUNDLED = "bundled"
 SPLITS = ("train", "held_out")
+ROLES = ("system", "user", "assistant")
 
 
 class PromptsError(ValueError):
@@ -23,10 +24,22 @@ class PromptsError(ValueError):
 
 @dataclass(frozen=True)
 class Prompt:
-    """A text to be continued, and the topic it belongs to (empty: none)."""
+    """What is responded to, and the topic it belongs to (empty: none).
+
+    Attributes:
+        text: as labelers and rewards see it: of a conversation what was said, without the system message.
+        topic: empty for none.
+        messages: the conversation, each message its role and content; empty for a plain text.
+    """
 
     text: str
     topic: str = ""
+    messages: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def written(self) -> str | list[dict[str, str]]:
+        """The text, or the messages, as the policy's `Encoder` takes them."""
+        return [{"role": role, "content": content} for role, content in self.messages] or self.text
 
 
 def load_prompts(
@@ -121,6 +134,10 @@ def _parse(rows: Iterable[tuple[int, Any]], column: str, source: str) -> Iterato
             hint = nearest(column, map(str, row)) or f"; it has {', '.join(map(str, row))}"
             raise PromptsError(f"{source} row {number}: no key {column!r}{hint}")
         text, split = row[column], row.get("split") or ""
+        messages: tuple[tuple[str, str], ...] = ()
+        if isinstance(text, list):
+            messages = _messages(text, column, f"{source} row {number}")
+            text = _as_read(messages)
         if not isinstance(text, str) or not text.strip():
             raise PromptsError(f"{source} row {number}: {column!r} must be a text that is not empty")
         if split not in ("", *SPLITS):
@@ -128,9 +145,30 @@ def _parse(rows: Iterable[tuple[int, Any]], column: str, source: str) -> Iterato
         topic = row.get("topic") or ""
         if not isinstance(topic, str | int | float):
             raise PromptsError(f"{source} row {number}: topic must be a text, got {topic!r:.60}")
-        prompt = Prompt(text.rstrip(), str(topic))
+        prompt = Prompt(text.rstrip(), str(topic), messages)
         try:
-            f"{prompt.text}{prompt.topic}".encode()
+            f"{prompt.text}{prompt.topic}{prompt.messages}".encode()
         except UnicodeEncodeError:
             raise PromptsError(f"{source} row {number}: half of a surrogate pair, which is not text") from None
         yield number, prompt, split
+
+
+def _messages(value: list[Any], column: str, where: str) -> tuple[tuple[str, str], ...]:
+    """Return a conversation as roles and contents; it must leave the next turn to the assistant."""
+    for turn in value:
+        if not isinstance(turn, dict) or turn.get("role") not in ROLES or not isinstance(turn.get("content"), str):
+            raise PromptsError(
+                f"{where}: every message of {column!r} needs a 'role' ({', '.join(ROLES)}) and a 'content' that is"
+                f" text, got {turn!r:.80}"
+            )
+    if not value or value[-1]["role"] != "user":
+        raise PromptsError(f"{where}: the last message of {column!r} must be the user's, for the policy to answer")
+    return tuple((turn["role"], turn["content"]) for turn in value)
+
+
+def _as_read(messages: tuple[tuple[str, str], ...]) -> str:
+    """Return what was said: a single question as it is, several turns with who said them."""
+    said = [(role, content) for role, content in messages if role != "system"]
+    if len(said) == 1:
+        return said[0][1]
+    return "\n\n".join(f"{role}: {content}" for role, content in said)

@@ -18,6 +18,7 @@ from truthful_rlhf.pipeline.experiment.conditions import Layout
 from truthful_rlhf.pipeline.experiment.context import Experiment
 from truthful_rlhf.pipeline.experiment.prompts import PromptsError
 from truthful_rlhf.pipeline.models.load import ModelNotFoundError
+from truthful_rlhf.pipeline.models.tokens import ChatError
 from truthful_rlhf.pipeline.models.vllm_engine import EngineNotFoundError
 from truthful_rlhf.pipeline.storage import processes
 from truthful_rlhf.pipeline.storage.artifacts import RunFolder, RunFolderError, write_text_atomically
@@ -26,7 +27,7 @@ from truthful_rlhf.pipeline.storage.environment import recorded_threads, write_e
 from truthful_rlhf.pipeline.storage.tables import ArtefactError
 
 EXPECTED_ERRORS = (
-    *(ConfigError, RunFolderError, ModelNotFoundError, PromptsError, ArtefactError),
+    *(ConfigError, RunFolderError, ModelNotFoundError, PromptsError, ChatError, ArtefactError),
     *(EngineNotFoundError, JudgeError, AnnotationError),  # of a panel's labelers
 )
 

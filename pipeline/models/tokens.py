@@ -1,4 +1,5 @@
-"""Texts to token ids: the one place that says what models read, and where a response ends.
+"""Texts to token ids: the one place that says what models read, where chat templates are applied, and where a
+response ends.
 
 A sampled response keeps the ids that were sampled, so that nothing has to guess them from its text again: the
 end-of-text token stands last where the policy chose to end, and is missing where the response was cut at its longest.
@@ -7,7 +8,8 @@ A recorded response is taken as whole, so it gets the token.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -21,46 +23,114 @@ TOKEN_COLUMNS = ("prompt_ids", "ids_a", "ids_b")
 """Of a table of pairs: what the policy read, and what it wrote as A and as B."""
 
 
-def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
-    """Return the token ids that a response goes on from."""
-    return list(tokenizer(prompt)["input_ids"])
+Message = Mapping[str, str]
+"""``role`` (system, user or assistant) and ``content``."""
+PromptText = str | Sequence[Message]
+"""A prompt as it is written: a text, or a conversation that ends with the user's turn."""
 
 
-def encode_response(tokenizer: PreTrainedTokenizerBase, prompt: str, response: str) -> list[int]:
-    """Return the token ids of a whole response after its prompt, with the end-of-text token.
+class ChatError(ValueError):
+    """Prompts and model do not go together: conversations for a model of texts, or a chat without a template."""
 
-    Args:
+
+CONVERSATIONS = "the prompts are conversations, which only a chat model answers; set model.chat=true"
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """How a policy reads prompts and whole responses.
+
+    Attributes:
         tokenizer: of the policy.
-        prompt: the text that the response goes on from.
-        response: its text.
+        chat: a prompt is a conversation in the tokenizer's chat template, and a response the assistant's next turn;
+            otherwise a response goes on where the prompt's text ends.
+        system: first message of a conversation that has no system message of its own.
+
+    Raises:
+        ChatError: a chat, but the tokenizer has no chat template.
     """
-    start, whole = encode_prompt(tokenizer, prompt), list(tokenizer(prompt + response)["input_ids"])
-    if whole[: len(start)] == start:
-        ids = whole[len(start) :]
-    else:  # a token would span the seam, and the policy never reads that one
-        ids = list(tokenizer(response, add_special_tokens=False)["input_ids"])
-    end = tokenizer.eos_token_id
-    return ids if ids[-1:] == [end] else [*ids, end]
+
+    tokenizer: PreTrainedTokenizerBase
+    chat: bool = False
+    system: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.chat and not self.tokenizer.chat_template:
+            name = getattr(self.tokenizer, "name_or_path", "the model")
+            raise ChatError(f"model.chat: the tokenizer of {name} has no chat template; set model.chat=false")
+
+    def conversation(self, prompt: PromptText) -> list[dict[str, str]]:
+        """Return a prompt as messages; a text is the user's."""
+        given = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else [dict(turn) for turn in prompt]
+        if self.system is None or given[0]["role"] == "system":
+            return given
+        return [{"role": "system", "content": self.system}, *given]
+
+    def prompt(self, prompt: PromptText) -> list[int]:
+        """Return the token ids that a response goes on from."""
+        if not self.chat:
+            if not isinstance(prompt, str):
+                raise ChatError(CONVERSATIONS)
+            return list(self.tokenizer(prompt)["input_ids"])
+        ids = self.tokenizer.apply_chat_template(
+            self.conversation(prompt), add_generation_prompt=True, tokenize=True, return_dict=False
+        )
+        return list(ids)
+
+    def response(self, prompt: PromptText, response: str) -> list[int]:
+        """Return the token ids of a whole response after its prompt, with the end-of-text token.
+
+        Args:
+            prompt: what it responds to.
+            response: its text.
+        """
+        ids = list(self.tokenizer(response, add_special_tokens=False)["input_ids"])
+        if not self.chat and isinstance(prompt, str):
+            start, whole = self.prompt(prompt), list(self.tokenizer(prompt + response)["input_ids"])
+            if whole[: len(start)] == start:  # otherwise a token would span the seam, which the policy never reads
+                ids = whole[len(start) :]
+        end = self.tokenizer.eos_token_id
+        return ids if ids[-1:] == [end] else [*ids, end]
 
 
-def with_token_ids(pairs: pd.DataFrame, tokenizer: PreTrainedTokenizerBase) -> pd.DataFrame:
+@dataclass(frozen=True)
+class TrainingPrompts:
+    """What a policy responds to while it is trained, n prompts.
+
+    Attributes:
+        written: as texts, or as conversations.
+        shown: as rewards on texts see them.
+        ids: as the policy reads them.
+    """
+
+    written: list[str] | list[list[dict[str, str]]]
+    shown: list[str]
+    ids: list[list[int]]
+
+    @classmethod
+    def of_texts(cls, texts: Sequence[str], encoder: Encoder) -> TrainingPrompts:
+        """Return texts that a response goes on from."""
+        return cls(list(texts), list(texts), [encoder.prompt(text) for text in texts])
+
+
+def with_token_ids(pairs: pd.DataFrame, encoder: Encoder) -> pd.DataFrame:
     """Return the pairs with `TOKEN_COLUMNS`: as sampled, or encoded where they were recorded.
 
     Args:
         pairs: columns ``prompt, response_a, response_b``, and all of `TOKEN_COLUMNS` or none.
-        tokenizer: of the policy.
+        encoder: of the policy.
     """
     if set(TOKEN_COLUMNS) <= set(pairs.columns):
         return pairs
     prompts = pairs["prompt"].tolist()
     encoded = {
         f"ids_{side}": [
-            encode_response(tokenizer, prompt, response)
+            encoder.response(prompt, response)
             for prompt, response in zip(prompts, pairs[f"response_{side}"], strict=True)
         ]
         for side in "ab"
     }
-    return pairs.assign(prompt_ids=[encode_prompt(tokenizer, prompt) for prompt in prompts], **encoded)
+    return pairs.assign(prompt_ids=[encoder.prompt(prompt) for prompt in prompts], **encoded)
 
 
 def orient_tokens(labels: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:

@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from truthful_rlhf.pipeline.config.training import PPOSettings, SamplingSettings
-from truthful_rlhf.pipeline.models.tokens import encode_prompt
+from truthful_rlhf.pipeline.models.tokens import TrainingPrompts
 from truthful_rlhf.pipeline.models.vllm_engine import release
 from truthful_rlhf.pipeline.storage import processes
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
     from trl.experimental.ppo import PPOConfig
 
     from truthful_rlhf.reward_model.gold import GoldReward
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 def train_ppo(
     model_folder: str | Path,
     reward_model_folder: str | Path,
-    prompts: Sequence[str],
+    prompts: TrainingPrompts,
     settings: PPOSettings,
     sampling: SamplingSettings,
     out: Path,
@@ -50,7 +50,7 @@ def train_ppo(
     Args:
         model_folder: the base policy, which is also the reference.
         reward_model_folder: a sequence classifier with one output that shares the policy's tokenizer.
-        prompts: the texts to respond to; drawn anew in every pass over them.
+        prompts: what to respond to; drawn anew in every pass over them.
         settings: the config's ``policy`` section.
         sampling: ``max_new_tokens`` and ``temperature`` of the responses.
         out: folder for ``adapter_model.safetensors``, the tokenizer and ``metrics.jsonl``.
@@ -80,7 +80,7 @@ def train_ppo(
         ref_model=load_model(str(model_folder)) if processes.several() else None,
         reward_model=reward_model,
         value_model=_value_model(reward_model_folder),
-        train_dataset=_tokenized(prompts, tokenizer, settings.batch_size),
+        train_dataset=_filling(prompts.ids, settings.batch_size),
         peft_config=lora_config(settings.lora_rank),
     )
     if gold is not None:
@@ -120,13 +120,12 @@ def _value_model(folder: str | Path) -> PreTrainedModel:
     return model
 
 
-def _tokenized(prompts: Sequence[str], tokenizer: PreTrainedTokenizerBase, batch_size: int) -> Dataset:
-    """Return the prompts' token ids, repeated if they do not fill one batch (TRL drops incomplete batches)."""
+def _filling(prompts: Sequence[Sequence[int]], batch_size: int) -> Dataset:
+    """Return the prompts, repeated if they do not fill one batch (TRL drops incomplete batches)."""
     from datasets import Dataset
 
     repeats = -(-batch_size // len(prompts))
-    ids = [encode_prompt(tokenizer, prompt) for prompt in prompts]
-    return Dataset.from_dict({"input_ids": ids * repeats})
+    return Dataset.from_dict({"input_ids": [list(prompt) for prompt in prompts] * repeats})
 
 
 def _trl_config(settings: PPOSettings, sampling: SamplingSettings, folder: str, seed: int) -> PPOConfig:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.pipeline.config.training import RewardModelSettings
-from truthful_rlhf.pipeline.models.tokens import encode_prompt, encode_response, joined, with_token_ids
+from truthful_rlhf.pipeline.models.tokens import Encoder, joined, with_token_ids
 from truthful_rlhf.pipeline.models.vllm_engine import release
 from truthful_rlhf.reward_model.calibration import calibrate, preference_probability
 
@@ -83,7 +83,7 @@ def evaluate_reward_model(
     from truthful_rlhf.reward_model.gold import ClassifierGold
 
     reward = ClassifierGold(str(reward_model_folder))
-    encoded = with_token_ids(pairs, reward.tokenizer)
+    encoded = with_token_ids(pairs, Encoder(reward.tokenizer))
     rewards = [reward.score_tokens(joined(encoded["prompt_ids"], encoded[side])) for side in ("ids_a", "ids_b")]
     predicted = preference_probability(*rewards)
     rows = [{"target": name, **asdict(calibrate(predicted, target))} for name, target in targets.items()]
@@ -110,15 +110,13 @@ def _fresh(model_folder: str | Path) -> tuple[PreTrainedModel, PreTrainedTokeniz
 def _tokenized(preferences: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
     """Join prompts and responses here, because TRL would append an end-of-text token to every response."""
 
+    encoder, sides = Encoder(tokenizer), ("chosen", "rejected")
+
     def tokenize(row: dict[str, Any]) -> dict[str, Any]:
-        prompt = row["prompt_ids"] if "prompt_ids" in row else encode_prompt(tokenizer, row["prompt"])
-        ids = {
-            f"{side}_ids": row[f"{side}_ids"]
-            if "prompt_ids" in row
-            else encode_response(tokenizer, row["prompt"], row[side])
-            for side in ("chosen", "rejected")
-        }
-        return {side: [*prompt, *response] for side, response in ids.items()}
+        if "prompt_ids" in row:
+            return {f"{side}_ids": [*row["prompt_ids"], *row[f"{side}_ids"]] for side in sides}
+        prompt = row["prompt"]
+        return {f"{side}_ids": [*encoder.prompt(prompt), *encoder.response(prompt, row[side])] for side in sides}
 
     return preferences.map(tokenize, desc="Tokenizing")
 

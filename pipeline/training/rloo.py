@@ -6,24 +6,23 @@ siblings. The objective is PPO's: the reward model's log-odds less ``kl_coef`` t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from truthful_rlhf.pipeline.config.training import RLOOSettings, SamplingSettings
-from truthful_rlhf.pipeline.models.tokens import encode_prompt, joined
+from truthful_rlhf.pipeline.models.tokens import TrainingPrompts, joined
 from truthful_rlhf.pipeline.models.vllm_engine import release
 from truthful_rlhf.reward_model.gold import ClassifierGold, GoldReward
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
     from trl import RLOOConfig
 
 
 def train_rloo(
     model_folder: str | Path,
     reward_model_folder: str | Path,
-    prompts: Sequence[str],
+    prompts: TrainingPrompts,
     settings: RLOOSettings,
     sampling: SamplingSettings,
     out: Path,
@@ -35,7 +34,7 @@ def train_rloo(
     Args:
         model_folder: the base policy, which is also the reference.
         reward_model_folder: a sequence classifier with one output that shares the policy's tokenizer.
-        prompts: the texts to respond to.
+        prompts: what to respond to; conversations in the tokenizer's chat template.
         settings: the config's ``policy`` section.
         sampling: ``max_new_tokens``, ``temperature`` and ``top_p`` of the responses.
         out: folder for ``adapter_model.safetensors``, the tokenizer and ``metrics.jsonl``.
@@ -56,14 +55,13 @@ def train_rloo(
     from truthful_rlhf.pipeline.training.log import follow
 
     set_seed(seed)
-    tokenizer = load_tokenizer(str(model_folder))
-    rewards = [_on_tokens(ClassifierGold(str(reward_model_folder)), tokenizer), *([_on_texts(gold)] if gold else [])]
+    rewards = [_on_tokens(ClassifierGold(str(reward_model_folder))), *([_on_texts(gold)] if gold else [])]
     trainer = RLOOTrainer(
         model=load_model(str(model_folder)),
         reward_funcs=rewards,
         args=_trl_config(settings, sampling, str(out), seed, reward_weights=[1.0, 0.0][: len(rewards)]),
-        train_dataset=Dataset.from_dict({"prompt": list(prompts)}),
-        processing_class=tokenizer,
+        train_dataset=Dataset.from_dict({"prompt": prompts.written, "shown": prompts.shown, "read": prompts.ids}),
+        processing_class=load_tokenizer(str(model_folder)),
         peft_config=lora_config(settings.lora_rank),
     )
     follow(trainer, "RLOO", out)
@@ -77,17 +75,17 @@ def sequence_kl(logs: Mapping[str, float]) -> float | None:
     return logs["kl"] * logs["completions/mean_length"] if "kl" in logs else None
 
 
-def _on_tokens(reward: ClassifierGold, tokenizer: PreTrainedTokenizerBase) -> Callable[..., list[float]]:
-    def reward_model(prompts: list[str], completion_ids: list[list[int]], **kwargs: Any) -> list[float]:
-        encoded = [encode_prompt(tokenizer, prompt) for prompt in prompts]
-        return [float(value) for value in reward.score_tokens(joined(encoded, completion_ids))]
+def _on_tokens(reward: ClassifierGold) -> Callable[..., list[float]]:
+    def reward_model(read: list[list[int]], completion_ids: list[list[int]], **kwargs: Any) -> list[float]:
+        return [float(value) for value in reward.score_tokens(joined(read, completion_ids))]
 
     return reward_model  # TRL logs under this name
 
 
 def _on_texts(reward: GoldReward) -> Callable[..., list[float]]:
-    def gold(prompts: list[str], completions: list[str], **kwargs: Any) -> list[float]:
-        return [float(value) for value in reward.score(prompts, completions)]
+    def gold(shown: list[str], completions: list[Any], **kwargs: Any) -> list[float]:
+        texts = [answer if isinstance(answer, str) else answer[0]["content"] for answer in completions]
+        return [float(value) for value in reward.score(shown, texts)]
 
     return gold
 

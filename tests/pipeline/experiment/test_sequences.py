@@ -135,13 +135,13 @@ def test_recorded_responses_are_whole_and_end_once(tiny_model_folder: Path) -> N
     pairs = pd.DataFrame(
         {"prompt": ["The film"], "response_a": [" was great"], "response_b": [" was bad" + tokenizer.eos_token]}
     )
-    encoded = tokens.with_token_ids(pairs, tokenizer)
+    encoded = tokens.with_token_ids(pairs, tokens.Encoder(tokenizer))
     for side, text in (("ids_a", " was great"), ("ids_b", " was bad")):
         ids = encoded[side][0]
         assert ids.count(end) == 1
         assert ids[-1] == end
         assert tokenizer.decode(ids, skip_special_tokens=True) == text
-    assert tokens.with_token_ids(encoded, tokenizer) is encoded, "what was sampled stays"
+    assert tokens.with_token_ids(encoded, tokens.Encoder(tokenizer)) is encoded, "what was sampled stays"
 
 
 def test_padding_is_another_token_where_there_is_one(tiny_model_folder: Path) -> None:
@@ -169,6 +169,6 @@ def test_the_training_stays_the_sampled_one_without_a_merge_across_the_seam(tiny
         }
     )
     labels = pd.DataFrame({"pair_id": ["p"], "chosen_is_a": [False], "soft_label": [0.9]})
-    table = tokens.orient_tokens(labels, tokens.with_token_ids(pairs, tokenizer))
+    table = tokens.orient_tokens(labels, tokens.with_token_ids(pairs, tokens.Encoder(tokenizer)))
     np.testing.assert_array_equal(table["rejected_ids"][0], apart)
     np.testing.assert_array_equal(table["chosen_ids"][0], [2])

@@ -20,7 +20,7 @@ from truthful_rlhf.pipeline.config.training import SamplingSettings
 from truthful_rlhf.pipeline.models import vllm_engine
 from truthful_rlhf.pipeline.models.generate import sample_responses
 from truthful_rlhf.pipeline.models.load import load_model, load_tokenizer
-from truthful_rlhf.pipeline.models.tokens import encode_prompt
+from truthful_rlhf.pipeline.models.tokens import Encoder
 from truthful_rlhf.pipeline.models.vllm_engine import EngineNotFoundError
 
 PROMPTS = ["The film was", "My dog", "I bought this phone"]
@@ -29,7 +29,7 @@ PROMPTS = ["The film was", "My dog", "I bought this phone"]
 def sample(model: Any, folder: Path, seed: int = 0, **settings: Any) -> list[Any]:
     chosen = SamplingSettings(max_new_tokens=6, **settings)
     tokenizer = load_tokenizer(str(folder))
-    encoded = [encode_prompt(tokenizer, prompt) for prompt in PROMPTS]
+    encoded = [Encoder(tokenizer).prompt(prompt) for prompt in PROMPTS]
     return sample_responses(model, tokenizer, encoded, chosen, seed, "test")
 
 

@@ -12,6 +12,8 @@ import torch
 
 from tests.precision import float32_error
 from truthful_rlhf.pipeline.config.training import PPOSettings, SamplingSettings
+from truthful_rlhf.pipeline.models.load import load_tokenizer
+from truthful_rlhf.pipeline.models.tokens import Encoder, TrainingPrompts
 from truthful_rlhf.pipeline.training.guards import DivergenceGuard, Limit, PolicyDivergedError
 from truthful_rlhf.pipeline.training.ppo import train_ppo
 
@@ -24,6 +26,10 @@ class LetterShare:
 
     def score(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
         return np.array([sum(c.isalpha() for c in r) / max(1, len(r)) for r in responses])
+
+
+def prompts(policy: Path) -> TrainingPrompts:
+    return TrainingPrompts.of_texts(PROMPTS, Encoder(load_tokenizer(str(policy))))
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +62,7 @@ def reward_model_folder(tiny_model_folder: Path, tmp_path_factory: pytest.TempPa
 
 
 def run(policy: Path, reward: Path, out: Path, settings: PPOSettings, seed: int = 0) -> list[dict[str, float]]:
-    train_ppo(policy, reward, PROMPTS, settings, SAMPLING, out, seed, LetterShare())
+    train_ppo(policy, reward, prompts(policy), settings, SAMPLING, out, seed, LetterShare())
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 

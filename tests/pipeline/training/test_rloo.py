@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from truthful_rlhf.pipeline.config.training import RLOOSettings, SamplingSettings
+from truthful_rlhf.pipeline.models.load import load_tokenizer
+from truthful_rlhf.pipeline.models.tokens import Encoder, TrainingPrompts
 from truthful_rlhf.pipeline.training.guards import PolicyDivergedError
 from truthful_rlhf.pipeline.training.rloo import sequence_kl, train_rloo
 
@@ -21,6 +23,10 @@ SAMPLING = SamplingSettings(max_new_tokens=1)
 class Constant:
     def score(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
         return np.full(len(prompts), 0.25)
+
+
+def prompts(policy: Path) -> TrainingPrompts:
+    return TrainingPrompts.of_texts(PROMPTS, Encoder(load_tokenizer(str(policy))))
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +50,7 @@ def folders(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def run(folders: tuple[Path, Path], out: Path, settings: RLOOSettings, seed: int = 0) -> list[dict[str, float]]:
-    train_rloo(*folders, PROMPTS, settings, SAMPLING, out, seed, Constant())
+    train_rloo(*folders, prompts(folders[0]), settings, SAMPLING, out, seed, Constant())
     return [entry for entry in map(json.loads, (out / "metrics.jsonl").read_text().splitlines()) if "reward" in entry]
 
 
