@@ -123,14 +123,11 @@ def with_token_ids(pairs: pd.DataFrame, encoder: Encoder) -> pd.DataFrame:
     if set(TOKEN_COLUMNS) <= set(pairs.columns):
         return pairs
     prompts = pairs["prompt"].tolist()
-    encoded = {
-        f"ids_{side}": [
-            encoder.response(prompt, response)
-            for prompt, response in zip(prompts, pairs[f"response_{side}"], strict=True)
-        ]
-        for side in "ab"
-    }
-    return pairs.assign(prompt_ids=[encoder.prompt(prompt) for prompt in prompts], **encoded)
+    encoded = {"prompt_ids": [encoder.prompt(prompt) for prompt in prompts]}
+    for side in "ab":
+        both = zip(prompts, pairs[f"response_{side}"], strict=True)
+        encoded[f"ids_{side}"] = [encoder.response(prompt, response) for prompt, response in both]
+    return pd.concat([pairs, pd.DataFrame(encoded, index=pairs.index)], axis=1)
 
 
 def orient_tokens(labels: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
