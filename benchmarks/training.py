@@ -133,8 +133,8 @@ def make_trainer(task: str, variant: str, data: Any, folder: str) -> Any:
     """Return the trainer of a task and variant, on the bundled model, for ``N_UPDATES`` updates."""
     from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
 
-    from truthful_rlhf.pipeline.models.device import training_arguments
-    from truthful_rlhf.pipeline.models.load import load_model, load_tokenizer
+    from truthful_rlhf.pipeline.models.device import Hardware, training_arguments
+    from truthful_rlhf.pipeline.models.load import BasePolicy, load_model, load_tokenizer
     from truthful_rlhf.pipeline.models.lora import lora_config
     from truthful_rlhf.pipeline.training.reward import _fresh
     from truthful_rlhf.pipeline.training.soft_dpo import SoftDPOTrainer
@@ -145,7 +145,7 @@ def make_trainer(task: str, variant: str, data: Any, folder: str) -> Any:
     arguments |= {"report_to": "none", "save_strategy": "no", "disable_tqdm": True, "use_cpu": True}
     arguments |= {"per_device_train_batch_size": BATCH, "learning_rate": 3e-4}
     if variant != VARIANTS[0]:
-        arguments |= training_arguments(folder, BATCH)
+        arguments |= training_arguments(folder, Hardware.choose(), BATCH)
     if task == "dpo":
         return (SoftDPOTrainer if ours else DPOTrainer)(
             model=load_model("bundled"),
@@ -156,7 +156,7 @@ def make_trainer(task: str, variant: str, data: Any, folder: str) -> Any:
         )
     from truthful_rlhf.pipeline.models.load import resolve_model
 
-    model, tokenizer = _fresh(resolve_model("bundled"))
+    model, tokenizer = _fresh(BasePolicy.of(resolve_model("bundled")))
     return (SoftRewardTrainer if ours else RewardTrainer)(
         model=model,
         args=RewardConfig(**arguments),

@@ -57,7 +57,9 @@ class ClassifierGold:
     the classifier's last label (for two-class sentiment models, the positive one).
     """
 
-    def __init__(self, name_or_path: str, label: str | None = None, batch_size: int = 32, chat: bool = False) -> None:
+    def __init__(
+        self, name_or_path: str, label: str | None = None, batch_size: int = 32, chat: bool = False, device: str = "cpu"
+    ) -> None:
         """Load the classifier (safetensors only, no remote code) from a local folder or the Hub.
 
         Args:
@@ -66,13 +68,18 @@ class ClassifierGold:
             batch_size: texts per forward pass.
             chat: prompt and response are two turns of a conversation: in the classifier's own chat template if it has
                 one, otherwise apart by an empty line.
+            device: where it runs, as torch calls it.
         """
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
         self.tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
-        self.model = AutoModelForSequenceClassification.from_pretrained(
-            name_or_path, trust_remote_code=False, use_safetensors=True
-        ).eval()
+        self.model = (
+            AutoModelForSequenceClassification.from_pretrained(
+                name_or_path, trust_remote_code=False, use_safetensors=True
+            )
+            .eval()
+            .to(device)
+        )
         labels = [self.model.config.id2label[k] for k in range(self.model.config.num_labels)]
         if label is not None and label not in labels:
             raise ValueError(f"gold.label {label!r} is not a label of {name_or_path}; it has {', '.join(labels)}")
@@ -125,19 +132,20 @@ class ClassifierGold:
         return log_probabilities[:, self._index] - rest.logsumexp(dim=1)
 
 
-def make_gold(name: str, label: str | None = None, chat: bool = False) -> GoldReward:
+def make_gold(name: str, label: str | None = None, chat: bool = False, device: str = "cpu") -> GoldReward:
     """Return the gold reward called ``vader``, or the sequence classifier in a folder or on the Hub.
 
     Args:
         name: ``vader``, a local folder or a Hub id.
         label: which label of a classifier is good; None: the last.
         chat: a response answers its prompt; otherwise it goes on where its prompt ends.
+        device: where a classifier runs, as torch calls it.
     """
     if name == "vader":
         if label is not None:
             raise ValueError("gold.label belongs to a classifier; gold.name=vader has no labels")
         return VaderGold(chat)
-    return ClassifierGold(name, label, chat=chat)
+    return ClassifierGold(name, label, chat=chat, device=device)
 
 
 def true_preference(gold_a: FloatArray, gold_b: FloatArray, kappa: float) -> FloatArray:

@@ -59,7 +59,7 @@ def compare(
     from truthful_rlhf.pipeline.experiment.grid import run_grid
     from truthful_rlhf.pipeline.experiment.ray_engine import RayEngine, threads_of_cells
     from truthful_rlhf.pipeline.experiment.session import opened
-    from truthful_rlhf.pipeline.models.installed import check_installed
+    from truthful_rlhf.pipeline.models.installed import check_hardware, check_installed
     from truthful_rlhf.pipeline.reports.gap_table import terminal_table
     from truthful_rlhf.pipeline.reports.page import write_report
     from truthful_rlhf.pipeline.reports.summary import summarise_grid
@@ -71,6 +71,7 @@ def compare(
     choose = partial(threads_of_cells, cpus_per_cell, threads) if on_ray else partial(choose_threads, threads)
     with opened(config, overrides or [], out, seed, GRID, choose) as experiment:
         check_installed(experiment.config.policy, experiment.config.sampling)
+        check_hardware(experiment.config.model)
         if on_ray:
             RayEngine(ray_address, cpus_per_cell, gpus_per_cell).run(experiment)
         else:

@@ -39,7 +39,7 @@ def run(
     from truthful_rlhf.pipeline.experiment.conditions import SINGLE, choose_condition
     from truthful_rlhf.pipeline.experiment.evaluation import evaluate
     from truthful_rlhf.pipeline.experiment.session import opened
-    from truthful_rlhf.pipeline.models.installed import check_installed
+    from truthful_rlhf.pipeline.models.installed import check_hardware, check_installed
     from truthful_rlhf.pipeline.reports.summary import read_json
     from truthful_rlhf.pipeline.storage import processes
     from truthful_rlhf.pipeline.storage.console import console, print_table
@@ -48,6 +48,7 @@ def run(
     with opened(config, overrides or [], out, seed, SINGLE, partial(choose_threads, threads)) as experiment:
         condition = choose_condition(experiment.config, panel, rule, method)
         check_installed([condition.method], experiment.config.sampling)
+        check_hardware(experiment.config.model)
         evaluate(experiment, condition)
         if not processes.is_first():
             return

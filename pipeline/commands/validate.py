@@ -18,7 +18,7 @@ def validate(config: ConfigArgument, overrides: OverridesArgument = None) -> Non
     from truthful_rlhf.pipeline.experiment.grid import groups
     from truthful_rlhf.pipeline.experiment.prompts import load_prompts
     from truthful_rlhf.pipeline.experiment.session import EXPECTED_ERRORS
-    from truthful_rlhf.pipeline.models.installed import check_installed
+    from truthful_rlhf.pipeline.models.installed import check_hardware, check_installed
     from truthful_rlhf.pipeline.models.load import load_tokenizer, resolve_model
     from truthful_rlhf.pipeline.models.tokens import Encoder
     from truthful_rlhf.pipeline.storage.console import clear_errors, console
@@ -28,6 +28,7 @@ def validate(config: ConfigArgument, overrides: OverridesArgument = None) -> Non
         checked = load_config(config, overrides or [])
         check_installed(checked.policy, checked.sampling)
         resolve_model(checked.model.name_or_path)
+        check_hardware(checked.model)
         section = checked.prompts
         train, held_out = load_prompts(
             section.source, section.column, section.n_train, section.n_held_out, part_rng(0, "prompts")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -27,6 +27,13 @@ class ModelSection(Section):
     name_or_path: Annotated[str, LocalPath(names=("bundled",))] = Field(
         "bundled", description="'bundled' (SmolLM2-135M-Instruct), a local folder, or a Hub id"
     )
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="where it runs; auto: a GPU if there is one"
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="precision of sampling and scoring; auto: bfloat16 on a GPU that has it, else float32"
+    )
+    load_in_4bit: bool = Field(False, description="keep the base weights in four bits (bitsandbytes, CUDA)")
     chat: bool = Field(
         False, description="prompts are messages in the tokenizer's chat template; false: a response continues the text"
     )

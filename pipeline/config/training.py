@@ -44,6 +44,10 @@ class MethodSettings(Section):
         return self.called or self.method
 
 
+MICRO_BATCH = "most examples computed at once, per process; null: all of its share. Gradients are accumulated"
+CHECKPOINTING = "compute activations again in the backward pass: less memory, about a third more time"
+
+
 class LoRASettings(MethodSettings):
     """What every policy training shares: a LoRA adapter on all linear layers."""
 
@@ -61,6 +65,8 @@ class LoRASettings(MethodSettings):
 
     learning_rate: float = Field(3e-4, gt=0)
     lora_rank: int = Field(16, ge=1, description="LoRA rank on all linear layers (alpha is twice the rank)")
+    micro_batch_size: int | None = Field(None, ge=1, description=MICRO_BATCH)
+    gradient_checkpointing: bool = Field(False, description=CHECKPOINTING)
 
 
 class DPOSettings(LoRASettings):
@@ -90,6 +96,8 @@ class RewardModelSettings(Section):
     epochs: float = Field(2.0, gt=0)
     lora_rank: int | None = Field(16, ge=1, description="LoRA rank on all linear layers; null trains all weights")
     max_length: int = Field(512, ge=2, description="pairs with a longer text are left out")
+    micro_batch_size: int | None = Field(None, ge=1, description=MICRO_BATCH)
+    gradient_checkpointing: bool = Field(False, description=CHECKPOINTING)
     held_out: float = Field(0.125, gt=0, lt=1, description="share of the prompts kept to measure calibration on")
     loss: SoftLabelLoss = "soft_bce"
 
@@ -102,7 +110,7 @@ class PPOSettings(LoRASettings):
     kl_coef: float = Field(0.05, ge=0, description="strength of the pull to the base policy, as DPO's beta")
     updates: int = Field(12, ge=1, description="batches of responses")
     batch_size: int = Field(64, ge=2, description="responses per update, over all processes")
-    micro_batch_size: int = Field(32, ge=1, description="responses trained on at once, per process")
+    micro_batch_size: int | None = Field(32, ge=1, description=MICRO_BATCH)
     ppo_epochs: int = Field(1, ge=1, description="passes over each batch, one optimiser step each")
     max_kl: float = Field(30.0, gt=0, description="stop when the KL to the base policy exceeds this, in nats")
     max_clip_fraction: float = Field(0.6, gt=0, le=1, description="stop when more of the ratios are clipped")
@@ -117,7 +125,7 @@ class RLOOSettings(LoRASettings):
     kl_coef: float = Field(0.05, ge=0, description="strength of the pull to the base policy, as DPO's beta")
     updates: int = Field(12, ge=1, description="batches of responses, one optimiser step each")
     batch_size: int = Field(64, ge=2, description="responses per update, over all processes")
-    micro_batch_size: int = Field(32, ge=1, description="responses trained on at once, per process")
+    micro_batch_size: int | None = Field(32, ge=1, description=MICRO_BATCH)
     responses_per_prompt: int = Field(4, ge=2, description="responses that are each other's baseline")
     max_kl: float = Field(30.0, gt=0, description="stop when the KL to the base policy exceeds this, in nats")
     reward_model: RewardModelSettings = RewardModelSettings()

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from truthful_rlhf.pipeline.config.experiment import SHARED, Config
 from truthful_rlhf.pipeline.experiment.conditions import Condition, Layout
 from truthful_rlhf.pipeline.experiment.prompts import Prompt, load_prompts
-from truthful_rlhf.pipeline.models.load import load_model, load_tokenizer
+from truthful_rlhf.pipeline.models.device import Hardware
+from truthful_rlhf.pipeline.models.load import BasePolicy, load_tokenizer, resolve_model
 from truthful_rlhf.pipeline.models.tokens import Encoder, TrainingPrompts
 from truthful_rlhf.pipeline.storage.artifacts import RunFolder
 from truthful_rlhf.pipeline.storage.contents import contents
@@ -32,6 +33,13 @@ class Experiment:
         self.layout = layout
 
     @cached_property
+    def base(self) -> BasePolicy:
+        """The policy before training, and where it runs."""
+        model = self.config.model
+        hardware = Hardware.choose(model.device, model.dtype)
+        return BasePolicy(resolve_model(model.name_or_path), hardware, model.load_in_4bit)
+
+    @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The policy's tokenizer."""
         return load_tokenizer(self.config.model.name_or_path)
@@ -44,12 +52,13 @@ class Experiment:
     @cached_property
     def base_model(self) -> PreTrainedModel:
         """The policy before training."""
-        return load_model(self.config.model.name_or_path)
+        return self.base.load()
 
     @cached_property
     def gold(self) -> GoldReward:
         """The gold reward."""
-        return make_gold(self.config.gold.name, self.config.gold.label, chat=self.config.model.chat)
+        gold, device = self.config.gold, self.base.hardware.device
+        return make_gold(gold.name, gold.label, chat=self.config.model.chat, device=device)
 
     def sections(self, *names: str) -> ConfigSections:
         """Return what a stage depends on that reads these sections: their values, and the content of what they name."""
@@ -86,7 +95,7 @@ class Experiment:
         return [p for p in self.prompts(seed)[1] for _ in range(self.config.evaluation.responses_per_prompt)]
 
     @staticmethod
-    def base(seed: int) -> Condition:
+    def untrained(seed: int) -> Condition:
         """Return the condition of the base policy, which all panels and rules share."""
         return Condition(seed, SHARED, None, None)
 

@@ -53,7 +53,7 @@ def evaluate(experiment: Experiment, condition: Condition) -> str:
         prompts = experiment.encoded(experiment.held_out(seed))
         responses, kl = METHODS[condition.method.method].respond(experiment, condition, prompts, EVALUATION_SEED + seed)
         samples = scored(experiment, seed, responses, kl)
-        base_samples = experiment.path(experiment.layout.of_condition(experiment.base(seed), SAMPLES[1]))
+        base_samples = experiment.path(experiment.layout.of_condition(experiment.untrained(seed), SAMPLES[1]))
         samples["gold_base"] = read_table(base_samples, ["gold"])["gold"]
         write_samples(experiment, samples, [scratch / name for name in here])
 

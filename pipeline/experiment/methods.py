@@ -25,7 +25,6 @@ from truthful_rlhf.pipeline.experiment.online import train_online
 from truthful_rlhf.pipeline.experiment.pairs import PAIR_COLUMNS
 from truthful_rlhf.pipeline.models.generate import Response, sample_responses
 from truthful_rlhf.pipeline.models.kl import kl_to_base
-from truthful_rlhf.pipeline.models.load import load_model, resolve_model
 from truthful_rlhf.pipeline.models.tokens import orient_tokens, with_token_ids
 from truthful_rlhf.pipeline.models.vllm_engine import release
 from truthful_rlhf.pipeline.storage import processes
@@ -95,10 +94,6 @@ def _soft_labels(experiment: Experiment, condition: Condition) -> pd.DataFrame:
     return orient_tokens(labels, with_token_ids(pairs, experiment.encoder))
 
 
-def _base(experiment: Experiment) -> str:
-    return resolve_model(experiment.config.model.name_or_path)
-
-
 def reference(experiment: Experiment, seed: int, settings: DPOSettings) -> str:
     """Build ``reference.parquet``: the base policy's log-probabilities of both responses of every pair.
 
@@ -115,7 +110,7 @@ def reference(experiment: Experiment, seed: int, settings: DPOSettings) -> str:
 
     def build(scratch: Path) -> None:
         pairs = read_table(experiment.path(experiment.layout.of_seed(seed, "pairs/pairs.parquet")), PAIR_COLUMNS)
-        table = reference_log_probabilities(_base(experiment), with_token_ids(pairs, experiment.encoder), settings)
+        table = reference_log_probabilities(experiment.base, with_token_ids(pairs, experiment.encoder), settings)
         if processes.is_first():
             write_table(scratch / output, table)
 
@@ -139,7 +134,7 @@ def train_with_dpo(experiment: Experiment, condition: Condition) -> str:
     def build(scratch: Path) -> None:
         table = experiment.path(experiment.layout.of_seed(condition.seed, "reference.parquet"))
         data = preference_dataset(_soft_labels(experiment, condition), read_table(table, ["pair_id"]))
-        train_dpo(_base(experiment), data, settings, scratch / output, condition.seed)
+        train_dpo(experiment.base, data, settings, scratch / output, condition.seed)
 
     return experiment.folder.stage(
         experiment.layout.of_condition(condition, "policy"), inputs, [output], build, together=True
@@ -170,7 +165,7 @@ def _train_on_reward_model(experiment: Experiment, condition: Condition, train: 
 
     def build(scratch: Path) -> None:
         train(
-            _base(experiment),
+            experiment.base,
             experiment.path(experiment.layout.of_labels(condition, "reward_model")),
             experiment.training_prompts(condition.seed),
             condition.method,
@@ -208,7 +203,7 @@ def reward_model(experiment: Experiment, condition: Condition) -> str:
         labels = _soft_labels(experiment, condition)
         held_out = _held_out(labels, settings.held_out, condition.seed)
         data = preference_dataset(labels[~held_out])
-        train_reward_model(_base(experiment), data, settings, scratch / output, condition.seed)
+        train_reward_model(experiment.base, data, settings, scratch / output, condition.seed)
         if processes.is_first():
             _calibrate(experiment, condition, labels[held_out], scratch / output, scratch / table, scratch / figure)
 
@@ -238,7 +233,7 @@ def _calibrate(
     targets = {"soft labels": joined["soft_label"].to_numpy(dtype=np.float64), "truth": truth}
     names = {"chosen": "response_a", "rejected": "response_b", "chosen_ids": "ids_a", "rejected_ids": "ids_b"}
     pairs = joined.rename(columns=names)
-    predicted, rows = evaluate_reward_model(model, pairs, targets)
+    predicted, rows = evaluate_reward_model(model, pairs, targets, experiment.base.hardware.device)
     write_table(table, rows)
     image = io.BytesIO()
     reliability_figure({name: (predicted, target) for name, target in targets.items()}).savefig(image, dpi=150)
@@ -263,7 +258,7 @@ def respond_with_adapter(
         seed: of the sampling.
     """
     adapter = experiment.path(experiment.layout.of_condition(condition, "policy"))
-    policy = load_model(experiment.config.model.name_or_path, adapter)
+    policy = experiment.base.load(adapter)
     sampling, tokenizer = experiment.config.sampling, experiment.tokenizer
     responses = sample_responses(policy, tokenizer, prompts, sampling, seed, "Held-out responses")
     release()  # nobody samples from this policy again, and the KL needs the memory

@@ -36,7 +36,6 @@ from truthful_rlhf.pipeline.experiment.data import (
 from truthful_rlhf.pipeline.experiment.pairs import PAIR_COLUMNS, draw_outcomes, pair_off
 from truthful_rlhf.pipeline.labels.apply import LABEL_ARTEFACTS, label_quality, orient, revealed
 from truthful_rlhf.pipeline.labels.regret_curves import regret_revealed
-from truthful_rlhf.pipeline.models.load import load_model, resolve_model
 from truthful_rlhf.pipeline.models.tokens import orient_tokens, with_token_ids
 from truthful_rlhf.pipeline.storage import processes
 from truthful_rlhf.pipeline.storage.inputs import ConfigSections, StageInputs
@@ -145,9 +144,8 @@ class OnlineLoop:
         def build(scratch: Path) -> None:
             from truthful_rlhf.pipeline.training.dpo import reference_log_probabilities
 
-            base = resolve_model(self.experiment.config.model.name_or_path)
             pairs = with_token_ids(read_table(self._path(k, "pairs.parquet"), []), self.experiment.encoder)
-            table = reference_log_probabilities(base, pairs, self.settings)
+            table = reference_log_probabilities(self.experiment.base, pairs, self.settings)
             if processes.is_first():
                 write_table(scratch / output, table)
 
@@ -161,7 +159,7 @@ class OnlineLoop:
         n = config.pairs.responses_per_prompt
         encoded = self.experiment.encoded(prompts)
         repeated = [ids for ids in encoded for _ in range(n)]
-        policy = load_model(config.model.name_or_path, self._path(k - 1, "policy"))
+        policy = self.experiment.base.load(self._path(k - 1, "policy"))
         draw = int(part_rng(seed, f"responses {k}").integers(2**31))
         responses = sample_responses(
             policy, self.experiment.tokenizer, repeated, config.sampling, draw, f"Iteration {k}"
@@ -212,9 +210,8 @@ class OnlineLoop:
             from truthful_rlhf.pipeline.training.dpo import preference_dataset, train_dpo
 
             data = preference_dataset(self._training_pairs(k), self._table("reference", k + 1))
-            base = resolve_model(self.experiment.config.model.name_or_path)
             before = self._path(k - 1, "policy") if k else None
-            train_dpo(base, data, self.settings, scratch / output, self.condition.seed, start=before)
+            train_dpo(self.experiment.base, data, self.settings, scratch / output, self.condition.seed, start=before)
 
         return self.experiment.folder.stage(self._name(k, "policy"), inputs, [output], build, together=True)
 

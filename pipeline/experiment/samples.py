@@ -35,7 +35,7 @@ class BaseInputs(StageInputs):
 
 def evaluate_base(experiment: Experiment, seed: int) -> str:
     """Build ``evaluation.json`` and ``samples.parquet`` of the policy before training."""
-    here = [experiment.layout.of_condition(experiment.base(seed), name) for name in SAMPLES]
+    here = [experiment.layout.of_condition(experiment.untrained(seed), name) for name in SAMPLES]
 
     def build(scratch: Path) -> None:
         prompts = experiment.encoded(experiment.held_out(seed))
@@ -49,7 +49,7 @@ def evaluate_base(experiment: Experiment, seed: int) -> str:
         )
         write_samples(experiment, scored(experiment, seed, responses, 0.0), [scratch / name for name in here])
 
-    stage = experiment.layout.of_condition(experiment.base(seed), "evaluation")
+    stage = experiment.layout.of_condition(experiment.untrained(seed), "evaluation")
     config = experiment.sections("model", "prompts", "sampling", "gold", "evaluation")
     inputs = BaseInputs(config=config, seed=seed)
     return experiment.folder.stage(stage, inputs, here, build)

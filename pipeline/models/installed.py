@@ -7,8 +7,10 @@ import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
+from truthful_rlhf.pipeline.config.experiment import ModelSection
 from truthful_rlhf.pipeline.config.loading import ConfigError
 from truthful_rlhf.pipeline.config.training import PolicySettings, SamplingSettings
+from truthful_rlhf.pipeline.models.device import Hardware, HardwareError
 from truthful_rlhf.pipeline.models.vllm_engine import NOT_INSTALLED, EngineNotFoundError
 
 TRL_WITH_PPO = ">=1.12,<1.13"
@@ -34,6 +36,24 @@ def check_installed(policies: Sequence[PolicySettings], sampling: SamplingSettin
         )
     if sampling.engine == "vllm" and importlib.util.find_spec("vllm") is None:
         raise EngineNotFoundError(NOT_INSTALLED)
+
+
+def check_hardware(model: ModelSection) -> None:
+    """Refuse a device, a precision or a four-bit model that this machine cannot do.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    try:
+        hardware = Hardware.choose(model.device, model.dtype)
+    except HardwareError as error:
+        raise ConfigError(str(error)) from error
+    if not model.load_in_4bit:
+        return
+    if hardware.device != "cuda":
+        raise ConfigError("model.load_in_4bit needs a CUDA GPU, and torch sees none here; set model.load_in_4bit=false")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ConfigError("model.load_in_4bit: bitsandbytes is not installed; pip install bitsandbytes")
 
 
 def _trl_has_ppo() -> bool:

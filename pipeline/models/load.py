@@ -11,10 +11,12 @@ import importlib.util
 import os
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from truthful_rlhf.labelers.judges.cache import cache_folder
+from truthful_rlhf.pipeline.models.device import Hardware
 from truthful_rlhf.pipeline.models.tokens import pad_apart_from_end
 
 if TYPE_CHECKING:
@@ -123,22 +125,78 @@ def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+@dataclass(frozen=True)
+class BasePolicy:
+    """The policy before training, and where it runs.
+
+    Attributes:
+        folder: what ``from_pretrained`` takes: a local folder or a Hub id.
+        hardware: device and precision.
+        load_in_4bit: keep its weights in four bits (NF4, bitsandbytes, CUDA): adapters are trained on top as they are.
+    """
+
+    folder: str
+    hardware: Hardware
+    load_in_4bit: bool = False
+
+    @classmethod
+    def of(cls, model: str | Path | BasePolicy) -> BasePolicy:
+        """Return a base policy as it is, and a folder on the best device that there is."""
+        return model if isinstance(model, BasePolicy) else cls(str(model), Hardware.choose())
+
+    def load(self, adapter: Path | None = None) -> PreTrainedModel:
+        """Load the model to sample from it and to score with it, optionally with a trained adapter on top."""
+        return self._load(self.hardware.dtype, adapter)
+
+    def load_to_train(self) -> PreTrainedModel:
+        """Load the model to train an adapter on it, in float32; the trainer computes in what its arguments say."""
+        return self._load("float32", None)
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Load its tokenizer."""
+        return load_tokenizer(self.folder)
+
+    def _load(self, dtype: str, adapter: Path | None) -> PreTrainedModel:
+        """Load a causal language model: only safetensors are read, and remote code is never run."""
+        import torch
+        from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+        arguments: dict[str, Any] = {"dtype": getattr(torch, dtype)}
+        if self.load_in_4bit:
+            computed = torch.bfloat16 if self.hardware.dtype == "bfloat16" else torch.float16
+            arguments["quantization_config"] = BitsAndBytesConfig(
+                load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=computed
+            )
+            arguments["device_map"] = {"": _index_of(self.hardware.device)}
+        source = resolve_model(self.folder)
+        with _hub_errors_explained(self.folder):
+            model = AutoModelForCausalLM.from_pretrained(
+                source, trust_remote_code=False, use_safetensors=True, **arguments
+            )
+        if adapter is not None:
+            from peft import PeftModel
+
+            model = PeftModel.from_pretrained(model, str(adapter))
+        if not self.load_in_4bit:
+            model = model.to(_index_of(self.hardware.device))
+        model.eval()
+        return model
+
+
+def _index_of(device: str) -> str:
+    """Return the device of this process, where a launcher gave every process a GPU of its own."""
+    if device != "cuda":
+        return device
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+
+
 def load_model(name_or_path: str, adapter: Path | None = None) -> PreTrainedModel:
-    """Load a causal language model in float32, optionally with a trained LoRA adapter on top.
+    """Load a causal language model where this machine runs it best, to sample and to score.
 
     Only safetensors are read and remote code is never run.
+
+    Args:
+        name_or_path: ``bundled``, a local folder or a Hub id.
+        adapter: folder of a trained LoRA adapter, to go on top.
     """
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    source = resolve_model(name_or_path)
-    with _hub_errors_explained(name_or_path):
-        model = AutoModelForCausalLM.from_pretrained(
-            source, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
-        )
-    if adapter is not None:
-        from peft import PeftModel
-
-        model = PeftModel.from_pretrained(model, str(adapter))
-    model.eval()
-    return model
+    return BasePolicy.of(name_or_path).load(adapter)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from truthful_rlhf.pipeline.config.training import DPOSettings
+from truthful_rlhf.pipeline.models.device import Hardware, training_arguments
+from truthful_rlhf.pipeline.models.load import BasePolicy
 from truthful_rlhf.pipeline.models.vllm_engine import release
 from truthful_rlhf.pipeline.storage import processes
 from truthful_rlhf.reward_model.soft_labels import TOKENIZED
@@ -18,13 +20,15 @@ if TYPE_CHECKING:
     from trl import DPOConfig
 
 
-def reference_log_probabilities(model_folder: str | Path, pairs: pd.DataFrame, settings: DPOSettings) -> pd.DataFrame:
+def reference_log_probabilities(
+    model: str | Path | BasePolicy, pairs: pd.DataFrame, settings: DPOSettings
+) -> pd.DataFrame:
     """Return the base policy's log-probabilities of both responses of every pair.
 
     They depend on the pair only, not on its label: all panels and rules share them.
 
     Args:
-        model_folder: what ``from_pretrained`` takes.
+        model: what ``from_pretrained`` takes.
         pairs: columns ``pair_id, prompt, response_a, response_b`` and `TOKEN_COLUMNS`.
         settings: ``max_length`` is read.
 
@@ -32,9 +36,9 @@ def reference_log_probabilities(model_folder: str | Path, pairs: pd.DataFrame, s
         Columns ``pair_id, ref_logps_a, ref_logps_b``, in nats; pairs whose prompt fills ``max_length`` are left out.
     """
     release()
+    base = BasePolicy.of(model)
     from datasets import Dataset, load_from_disk
 
-    from truthful_rlhf.pipeline.models.load import load_model, load_tokenizer
     from truthful_rlhf.pipeline.training.soft_dpo import SoftDPOTrainer
     from truthful_rlhf.reward_model.soft_labels import SOFT_LABEL
 
@@ -46,10 +50,10 @@ def reference_log_probabilities(model_folder: str | Path, pairs: pd.DataFrame, s
             Dataset.from_pandas(table, preserve_index=False).save_to_disk(f"{scratch}/pairs")
         processes.wait()
         trainer = SoftDPOTrainer(
-            model=load_model(str(model_folder)),
-            args=_trl_config(settings.model_copy(update={"report_to": []}), scratch, seed=0, precompute=True),
+            model=base.load_to_train(),
+            args=_trl_config(settings.model_copy(update={"report_to": []}), base.hardware, scratch, 0, precompute=True),
             train_dataset=load_from_disk(f"{scratch}/pairs"),
-            processing_class=load_tokenizer(str(model_folder)),
+            processing_class=base.tokenizer(),
         )
         shown = ["pair_id", "ref_chosen_logps", "ref_rejected_logps"]
         computed = trainer.train_dataset.select_columns(shown).to_pandas()
@@ -79,7 +83,7 @@ def preference_dataset(labels: pd.DataFrame, reference: pd.DataFrame | None = No
 
 
 def train_dpo(
-    model_folder: str | Path,
+    model: str | Path | BasePolicy,
     preferences: Dataset,
     settings: DPOSettings,
     out: Path,
@@ -89,7 +93,7 @@ def train_dpo(
     """Train a LoRA adapter on soft labels and save it, with the tokenizer and the metrics, to ``out``.
 
     Args:
-        model_folder: what ``from_pretrained`` takes: the base policy, which is also the reference.
+        model: what ``from_pretrained`` takes: the base policy, which is also the reference.
         preferences: columns ``prompt, chosen, rejected, soft_label``; the base policy's log-probabilities are taken
             from ``ref_chosen_logps`` and ``ref_rejected_logps``, or computed at every step if these are not there.
         settings: the config's ``policy`` section.
@@ -102,21 +106,21 @@ def train_dpo(
     from peft import PeftModel
     from transformers import set_seed
 
-    from truthful_rlhf.pipeline.models.load import load_model, load_tokenizer
     from truthful_rlhf.pipeline.models.lora import lora_config, save_adapter
     from truthful_rlhf.pipeline.training.log import follow
     from truthful_rlhf.pipeline.training.soft_dpo import REFERENCE, SoftDPOTrainer
 
     set_seed(seed)
-    base = load_model(str(model_folder))
+    base = BasePolicy.of(model)
+    policy = base.load_to_train()
     precomputed = set(REFERENCE) <= set(preferences.column_names)
     if start is not None and not precomputed:
         raise ValueError(f"to go on from an adapter, the preferences must have the columns {', '.join(REFERENCE)}")
     trainer = SoftDPOTrainer(
-        model=base if start is None else PeftModel.from_pretrained(base, str(start), is_trainable=True),
-        args=_trl_config(settings, str(out), seed, precomputed),
+        model=policy if start is None else PeftModel.from_pretrained(policy, str(start), is_trainable=True),
+        args=_trl_config(settings, base.hardware, str(out), seed, precomputed),
         train_dataset=preferences,
-        processing_class=load_tokenizer(str(model_folder)),
+        processing_class=base.tokenizer(),
         peft_config=lora_config(settings.lora_rank) if start is None else None,
         soft_label_loss=settings.loss,
     )
@@ -125,12 +129,17 @@ def train_dpo(
     save_adapter(trainer, trainer.accelerator.unwrap_model(trainer.model), out)
 
 
-def _trl_config(settings: DPOSettings, folder: str, seed: int, precompute: bool) -> DPOConfig:
+def _trl_config(settings: DPOSettings, hardware: Hardware, folder: str, seed: int, precompute: bool) -> DPOConfig:
     from trl import DPOConfig
 
-    from truthful_rlhf.pipeline.models.device import training_arguments
-
-    arguments: dict[str, Any] = training_arguments(folder, settings.batch_size, report_to=settings.report_to)
+    arguments: dict[str, Any] = training_arguments(
+        folder,
+        hardware,
+        settings.batch_size,
+        settings.micro_batch_size,
+        settings.gradient_checkpointing,
+        settings.report_to,
+    )
     return DPOConfig(
         seed=seed,
         beta=settings.beta,

@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from truthful_rlhf.pipeline.config.training import PPOSettings, SamplingSettings
+from truthful_rlhf.pipeline.models.device import Hardware, training_arguments
+from truthful_rlhf.pipeline.models.load import BasePolicy
 from truthful_rlhf.pipeline.models.tokens import TrainingPrompts
 from truthful_rlhf.pipeline.models.vllm_engine import release
 from truthful_rlhf.pipeline.storage import processes
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 
 
 def train_ppo(
-    model_folder: str | Path,
+    model: str | Path | BasePolicy,
     reward_model_folder: str | Path,
     prompts: TrainingPrompts,
     settings: PPOSettings,
@@ -48,7 +50,7 @@ def train_ppo(
     """Train a LoRA adapter with PPO and save it, with the tokenizer and the metrics of every update, to ``out``.
 
     Args:
-        model_folder: the base policy, which is also the reference.
+        model: the base policy, which is also the reference.
         reward_model_folder: a sequence classifier with one output that shares the policy's tokenizer.
         prompts: what to respond to; drawn anew in every pass over them.
         settings: the config's ``policy`` section.
@@ -64,20 +66,20 @@ def train_ppo(
     from transformers import set_seed
     from trl.experimental.ppo import PPOTrainer
 
-    from truthful_rlhf.pipeline.models.load import load_model, load_tokenizer
     from truthful_rlhf.pipeline.models.lora import lora_config, save_adapter
     from truthful_rlhf.pipeline.training.guards import DivergenceGuard, Limit
     from truthful_rlhf.pipeline.training.log import GoldLog, follow
 
     set_seed(seed)
-    tokenizer = load_tokenizer(str(model_folder))
+    base = BasePolicy.of(model)
+    tokenizer = base.tokenizer()
     reward_model = _load_reward_model(reward_model_folder)
     trainer = PPOTrainer(
-        args=_trl_config(settings, sampling, str(out), seed),
+        args=_trl_config(settings, sampling, base.hardware, str(out), seed),
         processing_class=tokenizer,
-        model=load_model(str(model_folder)),
+        model=base.load_to_train(),
         # The base policy is the model with its adapter switched off; TRL cannot do that with several processes.
-        ref_model=load_model(str(model_folder)) if processes.several() else None,
+        ref_model=base.load_to_train() if processes.several() else None,
         reward_model=reward_model,
         value_model=_value_model(reward_model_folder),
         train_dataset=_filling(prompts.ids, settings.batch_size),
@@ -128,13 +130,18 @@ def _filling(prompts: Sequence[Sequence[int]], batch_size: int) -> Dataset:
     return Dataset.from_dict({"input_ids": [list(prompt) for prompt in prompts] * repeats})
 
 
-def _trl_config(settings: PPOSettings, sampling: SamplingSettings, folder: str, seed: int) -> PPOConfig:
+def _trl_config(
+    settings: PPOSettings, sampling: SamplingSettings, hardware: Hardware, folder: str, seed: int
+) -> PPOConfig:
     from trl.experimental.ppo import PPOConfig
 
-    from truthful_rlhf.pipeline.models.device import training_arguments
-
     arguments: dict[str, Any] = training_arguments(
-        folder, settings.batch_size, settings.micro_batch_size, settings.report_to
+        folder,
+        hardware,
+        settings.batch_size,
+        settings.micro_batch_size,
+        settings.gradient_checkpointing,
+        settings.report_to,
     )
     return PPOConfig(
         seed=seed,

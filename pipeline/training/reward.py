@@ -10,6 +10,8 @@ import pandas as pd
 
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.pipeline.config.training import RewardModelSettings
+from truthful_rlhf.pipeline.models.device import Hardware, training_arguments
+from truthful_rlhf.pipeline.models.load import BasePolicy
 from truthful_rlhf.pipeline.models.tokens import Encoder, joined, with_token_ids
 from truthful_rlhf.pipeline.models.vllm_engine import release
 from truthful_rlhf.reward_model.calibration import calibrate, preference_probability
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def train_reward_model(
-    model_folder: str | Path, preferences: Dataset, settings: RewardModelSettings, out: Path, seed: int
+    model: str | Path | BasePolicy, preferences: Dataset, settings: RewardModelSettings, out: Path, seed: int
 ) -> None:
     """Train a reward model on soft labels and save it to ``out`` for ``AutoModelForSequenceClassification``.
 
@@ -29,7 +31,7 @@ def train_reward_model(
     where a response was cut at its longest.
 
     Args:
-        model_folder: the causal language model to start from; its head is replaced by one that starts at zero.
+        model: the causal language model to start from; its head is replaced by one that starts at zero.
         preferences: columns ``prompt, chosen, rejected, soft_label`` and the token ids of `orient_tokens`; without
             these the texts are encoded, and every response ends.
         settings: the section ``policy.reward_model`` of a config.
@@ -44,13 +46,14 @@ def train_reward_model(
     from truthful_rlhf.reward_model import SoftRewardTrainer
 
     set_seed(seed)
-    model, tokenizer = _fresh(model_folder)
+    base = BasePolicy.of(model)
+    classifier, tokenizer = _fresh(base)
     peft_config = None
     if settings.lora_rank is not None:
         peft_config = lora_config(settings.lora_rank, task="SEQ_CLS", modules_to_save=["score"])
     trainer = SoftRewardTrainer(
-        model=model,
-        args=_trl_config(settings, str(out), seed),
+        model=classifier,
+        args=_trl_config(settings, base.hardware, str(out), seed),
         train_dataset=_tokenized(preferences, tokenizer),
         processing_class=tokenizer,
         peft_config=peft_config,
@@ -68,7 +71,7 @@ def train_reward_model(
 
 
 def evaluate_reward_model(
-    reward_model_folder: str | Path, pairs: pd.DataFrame, targets: dict[str, FloatArray]
+    reward_model_folder: str | Path, pairs: pd.DataFrame, targets: dict[str, FloatArray], device: str = "cpu"
 ) -> tuple[FloatArray, pd.DataFrame]:
     """Measure a reward model's probabilities on pairs that it was not trained on.
 
@@ -76,13 +79,14 @@ def evaluate_reward_model(
         reward_model_folder: what ``train_reward_model`` saved.
         pairs: columns ``prompt, response_a, response_b``, and `TOKEN_COLUMNS` where they were sampled; n rows.
         targets: name (``soft labels``, ``truth``) -> target P(A better), shape ``(n,)``.
+        device: where it is measured, as torch calls it.
 
     Returns:
         The predicted P(A better) = sigmoid(r(A) - r(B)), shape ``(n,)``, and one row of ``Calibration`` per target.
     """
     from truthful_rlhf.reward_model.gold import ClassifierGold
 
-    reward = ClassifierGold(str(reward_model_folder))
+    reward = ClassifierGold(str(reward_model_folder), device=device)
     encoded = with_token_ids(pairs, Encoder(reward.tokenizer))
     rewards = [reward.score_tokens(joined(encoded["prompt_ids"], encoded[side])) for side in ("ids_a", "ids_b")]
     predicted = preference_probability(*rewards)
@@ -90,19 +94,17 @@ def evaluate_reward_model(
     return predicted, pd.DataFrame(rows)
 
 
-def _fresh(model_folder: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _fresh(base: BasePolicy) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     import torch
     from transformers import AutoModelForSequenceClassification
     from trl.trainer.reward_trainer import suppress_seqcls_warning
 
-    from truthful_rlhf.pipeline.models.load import load_tokenizer
-
     with suppress_seqcls_warning():
         model = AutoModelForSequenceClassification.from_pretrained(
-            str(model_folder), num_labels=1, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
+            base.folder, num_labels=1, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
         )
     torch.nn.init.zeros_(model.score.weight)  # no preference before training
-    tokenizer = load_tokenizer(str(model_folder))
+    tokenizer = base.tokenizer()
     model.config.pad_token_id = tokenizer.pad_token_id
     return model, tokenizer
 
@@ -121,12 +123,12 @@ def _tokenized(preferences: Dataset, tokenizer: PreTrainedTokenizerBase) -> Data
     return preferences.map(tokenize, desc="Tokenizing")
 
 
-def _trl_config(settings: RewardModelSettings, folder: str, seed: int) -> RewardConfig:
+def _trl_config(settings: RewardModelSettings, hardware: Hardware, folder: str, seed: int) -> RewardConfig:
     from trl import RewardConfig
 
-    from truthful_rlhf.pipeline.models.device import training_arguments
-
-    arguments: dict[str, Any] = training_arguments(folder, settings.batch_size)
+    arguments: dict[str, Any] = training_arguments(
+        folder, hardware, settings.batch_size, settings.micro_batch_size, settings.gradient_checkpointing
+    )
     return RewardConfig(
         seed=seed,
         learning_rate=settings.learning_rate,

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from truthful_rlhf.pipeline.config.training import RLOOSettings, SamplingSettings
+from truthful_rlhf.pipeline.models.device import Hardware, training_arguments
+from truthful_rlhf.pipeline.models.load import BasePolicy
 from truthful_rlhf.pipeline.models.tokens import TrainingPrompts, joined
 from truthful_rlhf.pipeline.models.vllm_engine import release
 from truthful_rlhf.reward_model.gold import ClassifierGold, GoldReward
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def train_rloo(
-    model_folder: str | Path,
+    model: str | Path | BasePolicy,
     reward_model_folder: str | Path,
     prompts: TrainingPrompts,
     settings: RLOOSettings,
@@ -32,7 +34,7 @@ def train_rloo(
     """Train a LoRA adapter with RLOO and save it, with the tokenizer and the metrics of every update, to ``out``.
 
     Args:
-        model_folder: the base policy, which is also the reference.
+        model: the base policy, which is also the reference.
         reward_model_folder: a sequence classifier with one output that shares the policy's tokenizer.
         prompts: what to respond to; conversations in the tokenizer's chat template.
         settings: the config's ``policy`` section.
@@ -49,19 +51,22 @@ def train_rloo(
     from transformers import set_seed
     from trl import RLOOTrainer
 
-    from truthful_rlhf.pipeline.models.load import load_model, load_tokenizer
     from truthful_rlhf.pipeline.models.lora import lora_config, save_adapter
     from truthful_rlhf.pipeline.training.guards import DivergenceGuard, Limit
     from truthful_rlhf.pipeline.training.log import follow
 
     set_seed(seed)
-    rewards = [_on_tokens(ClassifierGold(str(reward_model_folder))), *([_on_texts(gold)] if gold else [])]
+    base = BasePolicy.of(model)
+    rewards = [
+        _on_tokens(ClassifierGold(str(reward_model_folder), device=base.hardware.device)),
+        *([_on_texts(gold)] if gold else []),
+    ]
     trainer = RLOOTrainer(
-        model=load_model(str(model_folder)),
+        model=base.load_to_train(),
         reward_funcs=rewards,
-        args=_trl_config(settings, sampling, str(out), seed, reward_weights=[1.0, 0.0][: len(rewards)]),
+        args=_trl_config(settings, sampling, base.hardware, str(out), seed, reward_weights=[1.0, 0.0][: len(rewards)]),
         train_dataset=Dataset.from_dict({"prompt": prompts.written, "shown": prompts.shown, "read": prompts.ids}),
-        processing_class=load_tokenizer(str(model_folder)),
+        processing_class=base.tokenizer(),
         peft_config=lora_config(settings.lora_rank),
     )
     follow(trainer, "RLOO", out)
@@ -91,14 +96,22 @@ def _on_texts(reward: GoldReward) -> Callable[..., list[float]]:
 
 
 def _trl_config(
-    settings: RLOOSettings, sampling: SamplingSettings, folder: str, seed: int, reward_weights: list[float]
+    settings: RLOOSettings,
+    sampling: SamplingSettings,
+    hardware: Hardware,
+    folder: str,
+    seed: int,
+    reward_weights: list[float],
 ) -> RLOOConfig:
     from trl import RLOOConfig
 
-    from truthful_rlhf.pipeline.models.device import training_arguments
-
     arguments: dict[str, Any] = training_arguments(
-        folder, settings.batch_size, settings.micro_batch_size, settings.report_to
+        folder,
+        hardware,
+        settings.batch_size,
+        settings.micro_batch_size,
+        settings.gradient_checkpointing,
+        settings.report_to,
     )
     return RLOOConfig(
         seed=seed,
