@@ -66,12 +66,14 @@ def compare(
     from truthful_rlhf.pipeline.storage import processes
     from truthful_rlhf.pipeline.storage.console import console, print_table
     from truthful_rlhf.pipeline.storage.threads import choose_threads
+    from truthful_rlhf.pipeline.training.check import check_own_arguments
 
     on_ray = engine is Engine.ray
     choose = partial(threads_of_cells, cpus_per_cell, threads) if on_ray else partial(choose_threads, threads)
     with opened(config, overrides or [], out, seed, GRID, choose) as experiment:
         check_installed(experiment.config.policy, experiment.config.sampling)
-        check_hardware(experiment.config.model)
+        hardware = check_hardware(experiment.config.model)
+        check_own_arguments(experiment.config.policy, experiment.config.sampling, hardware)
         if on_ray:
             RayEngine(ray_address, cpus_per_cell, gpus_per_cell).run(experiment)
         else:

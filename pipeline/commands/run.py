@@ -44,11 +44,13 @@ def run(
     from truthful_rlhf.pipeline.storage import processes
     from truthful_rlhf.pipeline.storage.console import console, print_table
     from truthful_rlhf.pipeline.storage.threads import choose_threads
+    from truthful_rlhf.pipeline.training.check import check_own_arguments
 
     with opened(config, overrides or [], out, seed, SINGLE, partial(choose_threads, threads)) as experiment:
         condition = choose_condition(experiment.config, panel, rule, method)
         check_installed([condition.method], experiment.config.sampling)
-        check_hardware(experiment.config.model)
+        hardware = check_hardware(experiment.config.model)
+        check_own_arguments([condition.method], experiment.config.sampling, hardware)
         evaluate(experiment, condition)
         if not processes.is_first():
             return

@@ -23,12 +23,14 @@ def validate(config: ConfigArgument, overrides: OverridesArgument = None) -> Non
     from truthful_rlhf.pipeline.models.tokens import Encoder
     from truthful_rlhf.pipeline.storage.console import clear_errors, console
     from truthful_rlhf.pipeline.storage.random import part_rng
+    from truthful_rlhf.pipeline.training.check import check_own_arguments
 
     with clear_errors(*EXPECTED_ERRORS):
         checked = load_config(config, overrides or [])
         check_installed(checked.policy, checked.sampling)
         resolve_model(checked.model.name_or_path)
-        check_hardware(checked.model)
+        hardware = check_hardware(checked.model)
+        check_own_arguments(checked.policy, checked.sampling, hardware)
         section = checked.prompts
         train, held_out = load_prompts(
             section.source, section.column, section.n_train, section.n_held_out, part_rng(0, "prompts")

@@ -7,7 +7,7 @@ SmolLM2-135M on two CPU cores.
 from __future__ import annotations
 
 import importlib.util
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -45,6 +45,7 @@ class MethodSettings(Section):
 
 
 MICRO_BATCH = "most examples computed at once, per process; null: all of its share. Gradients are accumulated"
+OWN_ARGUMENTS = "more arguments of TRL's config class, such as {warmup_ratio: 0.1}"
 CHECKPOINTING = "compute activations again in the backward pass: less memory, about a third more time"
 
 
@@ -67,6 +68,7 @@ class LoRASettings(MethodSettings):
     lora_rank: int = Field(16, ge=1, description="LoRA rank on all linear layers (alpha is twice the rank)")
     micro_batch_size: int | None = Field(None, ge=1, description=MICRO_BATCH)
     gradient_checkpointing: bool = Field(False, description=CHECKPOINTING)
+    trl: dict[str, Any] = Field({}, description=OWN_ARGUMENTS)
 
 
 class DPOSettings(LoRASettings):
@@ -98,6 +100,7 @@ class RewardModelSettings(Section):
     max_length: int = Field(512, ge=2, description="pairs with a longer text are left out")
     micro_batch_size: int | None = Field(None, ge=1, description=MICRO_BATCH)
     gradient_checkpointing: bool = Field(False, description=CHECKPOINTING)
+    trl: dict[str, Any] = Field({}, description=OWN_ARGUMENTS)
     held_out: float = Field(0.125, gt=0, lt=1, description="share of the prompts kept to measure calibration on")
     loss: SoftLabelLoss = "soft_bce"
 

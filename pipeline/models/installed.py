@@ -38,8 +38,8 @@ def check_installed(policies: Sequence[PolicySettings], sampling: SamplingSettin
         raise EngineNotFoundError(NOT_INSTALLED)
 
 
-def check_hardware(model: ModelSection) -> None:
-    """Refuse a device, a precision or a four-bit model that this machine cannot do.
+def check_hardware(model: ModelSection) -> Hardware:
+    """Return where the model runs; refuse a device, a precision or four bits that this machine cannot do.
 
     Raises:
         ConfigError: naming the key.
@@ -49,11 +49,12 @@ def check_hardware(model: ModelSection) -> None:
     except HardwareError as error:
         raise ConfigError(str(error)) from error
     if not model.load_in_4bit:
-        return
+        return hardware
     if hardware.device != "cuda":
         raise ConfigError("model.load_in_4bit needs a CUDA GPU, and torch sees none here; set model.load_in_4bit=false")
     if importlib.util.find_spec("bitsandbytes") is None:
         raise ConfigError("model.load_in_4bit: bitsandbytes is not installed; pip install bitsandbytes")
+    return hardware
 
 
 def _trl_has_ppo() -> bool:

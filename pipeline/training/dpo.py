@@ -13,6 +13,7 @@ from truthful_rlhf.pipeline.models.device import Hardware, training_arguments
 from truthful_rlhf.pipeline.models.load import BasePolicy
 from truthful_rlhf.pipeline.models.vllm_engine import release
 from truthful_rlhf.pipeline.storage import processes
+from truthful_rlhf.pipeline.training.trl_arguments import make_config
 from truthful_rlhf.reward_model.soft_labels import TOKENIZED
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def reference_log_probabilities(
         processes.wait()
         trainer = SoftDPOTrainer(
             model=base.load_to_train(),
-            args=_trl_config(settings.model_copy(update={"report_to": []}), base.hardware, scratch, 0, precompute=True),
+            args=trl_config(settings.model_copy(update={"report_to": []}), base.hardware, scratch, 0, precompute=True),
             train_dataset=load_from_disk(f"{scratch}/pairs"),
             processing_class=base.tokenizer(),
         )
@@ -118,7 +119,7 @@ def train_dpo(
         raise ValueError(f"to go on from an adapter, the preferences must have the columns {', '.join(REFERENCE)}")
     trainer = SoftDPOTrainer(
         model=policy if start is None else PeftModel.from_pretrained(policy, str(start), is_trainable=True),
-        args=_trl_config(settings, base.hardware, str(out), seed, precomputed),
+        args=trl_config(settings, base.hardware, str(out), seed, precomputed),
         train_dataset=preferences,
         processing_class=base.tokenizer(),
         peft_config=lora_config(settings.lora_rank) if start is None else None,
@@ -129,7 +130,16 @@ def train_dpo(
     save_adapter(trainer, trainer.accelerator.unwrap_model(trainer.model), out)
 
 
-def _trl_config(settings: DPOSettings, hardware: Hardware, folder: str, seed: int, precompute: bool) -> DPOConfig:
+def trl_config(settings: DPOSettings, hardware: Hardware, folder: str, seed: int, precompute: bool) -> DPOConfig:
+    """Return TRL's config.
+
+    Args:
+        settings: the config's section ``policy``.
+        hardware: where it trains.
+        folder: where it writes.
+        seed: of the training.
+        precompute: whether the reference log-probabilities are there, or to be computed beforehand.
+    """
     from trl import DPOConfig
 
     arguments: dict[str, Any] = training_arguments(
@@ -140,13 +150,14 @@ def _trl_config(settings: DPOSettings, hardware: Hardware, folder: str, seed: in
         settings.gradient_checkpointing,
         settings.report_to,
     )
-    return DPOConfig(
-        seed=seed,
-        beta=settings.beta,
-        learning_rate=settings.learning_rate,
-        num_train_epochs=settings.epochs,
-        max_length=settings.max_length,
-        precompute_ref_log_probs=precompute,
-        logging_steps=1,
-        **arguments,
-    )
+    ours = arguments | {
+        "seed": seed,
+        "beta": settings.beta,
+        "learning_rate": settings.learning_rate,
+        "num_train_epochs": settings.epochs,
+        "max_length": settings.max_length,
+        "precompute_ref_log_probs": precompute,
+        "logging_steps": 1,
+    }
+    made: DPOConfig = make_config(DPOConfig, ours, settings.trl, "policy.trl")
+    return made

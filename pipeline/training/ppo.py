@@ -28,6 +28,7 @@ from truthful_rlhf.pipeline.models.load import BasePolicy
 from truthful_rlhf.pipeline.models.tokens import TrainingPrompts
 from truthful_rlhf.pipeline.models.vllm_engine import release
 from truthful_rlhf.pipeline.storage import processes
+from truthful_rlhf.pipeline.training.trl_arguments import make_config
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -75,7 +76,7 @@ def train_ppo(
     tokenizer = base.tokenizer()
     reward_model = _load_reward_model(reward_model_folder)
     trainer = PPOTrainer(
-        args=_trl_config(settings, sampling, base.hardware, str(out), seed),
+        args=trl_config(settings, sampling, base.hardware, str(out), seed),
         processing_class=tokenizer,
         model=base.load_to_train(),
         # The base policy is the model with its adapter switched off; TRL cannot do that with several processes.
@@ -130,9 +131,18 @@ def _filling(prompts: Sequence[Sequence[int]], batch_size: int) -> Dataset:
     return Dataset.from_dict({"input_ids": [list(prompt) for prompt in prompts] * repeats})
 
 
-def _trl_config(
+def trl_config(
     settings: PPOSettings, sampling: SamplingSettings, hardware: Hardware, folder: str, seed: int
 ) -> PPOConfig:
+    """Return TRL's config.
+
+    Args:
+        settings: the config's section ``policy``.
+        sampling: the config's section ``sampling``.
+        hardware: where it trains.
+        folder: where it writes.
+        seed: of the training.
+    """
     from trl.experimental.ppo import PPOConfig
 
     arguments: dict[str, Any] = training_arguments(
@@ -143,16 +153,17 @@ def _trl_config(
         settings.gradient_checkpointing,
         settings.report_to,
     )
-    return PPOConfig(
-        seed=seed,
-        total_episodes=settings.updates * settings.batch_size,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type="constant",
-        num_ppo_epochs=settings.ppo_epochs,
-        kl_coef=settings.kl_coef,
-        response_length=sampling.max_new_tokens,
-        temperature=sampling.temperature,
-        stop_token="eos",
-        num_sample_generations=0,
-        **arguments,
-    )
+    ours = arguments | {
+        "seed": seed,
+        "total_episodes": settings.updates * settings.batch_size,
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": "constant",
+        "num_ppo_epochs": settings.ppo_epochs,
+        "kl_coef": settings.kl_coef,
+        "response_length": sampling.max_new_tokens,
+        "temperature": sampling.temperature,
+        "stop_token": "eos",
+        "num_sample_generations": 0,
+    }
+    made: PPOConfig = make_config(PPOConfig, ours, settings.trl, "policy.trl")
+    return made

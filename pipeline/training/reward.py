@@ -14,6 +14,7 @@ from truthful_rlhf.pipeline.models.device import Hardware, training_arguments
 from truthful_rlhf.pipeline.models.load import BasePolicy
 from truthful_rlhf.pipeline.models.tokens import Encoder, joined, with_token_ids
 from truthful_rlhf.pipeline.models.vllm_engine import release
+from truthful_rlhf.pipeline.training.trl_arguments import make_config
 from truthful_rlhf.reward_model.calibration import calibrate, preference_probability
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def train_reward_model(
         peft_config = lora_config(settings.lora_rank, task="SEQ_CLS", modules_to_save=["score"])
     trainer = SoftRewardTrainer(
         model=classifier,
-        args=_trl_config(settings, base.hardware, str(out), seed),
+        args=trl_config(settings, base.hardware, str(out), seed),
         train_dataset=_tokenized(preferences, tokenizer),
         processing_class=tokenizer,
         peft_config=peft_config,
@@ -123,17 +124,26 @@ def _tokenized(preferences: Dataset, tokenizer: PreTrainedTokenizerBase) -> Data
     return preferences.map(tokenize, desc="Tokenizing")
 
 
-def _trl_config(settings: RewardModelSettings, hardware: Hardware, folder: str, seed: int) -> RewardConfig:
+def trl_config(settings: RewardModelSettings, hardware: Hardware, folder: str, seed: int) -> RewardConfig:
+    """Return TRL's config.
+
+    Args:
+        settings: the config's section ``policy.reward_model``.
+        hardware: where it trains.
+        folder: where it writes.
+        seed: of the training.
+    """
     from trl import RewardConfig
 
     arguments: dict[str, Any] = training_arguments(
         folder, hardware, settings.batch_size, settings.micro_batch_size, settings.gradient_checkpointing
     )
-    return RewardConfig(
-        seed=seed,
-        learning_rate=settings.learning_rate,
-        num_train_epochs=settings.epochs,
-        max_length=settings.max_length,
-        logging_steps=1,
-        **arguments,
-    )
+    ours = arguments | {
+        "seed": seed,
+        "learning_rate": settings.learning_rate,
+        "num_train_epochs": settings.epochs,
+        "max_length": settings.max_length,
+        "logging_steps": 1,
+    }
+    made: RewardConfig = make_config(RewardConfig, ours, settings.trl, "policy.reward_model.trl")
+    return made

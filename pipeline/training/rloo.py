@@ -15,6 +15,7 @@ from truthful_rlhf.pipeline.models.device import Hardware, training_arguments
 from truthful_rlhf.pipeline.models.load import BasePolicy
 from truthful_rlhf.pipeline.models.tokens import TrainingPrompts, joined
 from truthful_rlhf.pipeline.models.vllm_engine import release
+from truthful_rlhf.pipeline.training.trl_arguments import make_config
 from truthful_rlhf.reward_model.gold import ClassifierGold, GoldReward
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def train_rloo(
     trainer = RLOOTrainer(
         model=base.load_to_train(),
         reward_funcs=rewards,
-        args=_trl_config(settings, sampling, base.hardware, str(out), seed, reward_weights=[1.0, 0.0][: len(rewards)]),
+        args=trl_config(settings, sampling, base.hardware, str(out), seed, reward_weights=[1.0, 0.0][: len(rewards)]),
         train_dataset=Dataset.from_dict({"prompt": prompts.written, "shown": prompts.shown, "read": prompts.ids}),
         processing_class=base.tokenizer(),
         peft_config=lora_config(settings.lora_rank),
@@ -95,7 +96,7 @@ def _on_texts(reward: GoldReward) -> Callable[..., list[float]]:
     return gold
 
 
-def _trl_config(
+def trl_config(
     settings: RLOOSettings,
     sampling: SamplingSettings,
     hardware: Hardware,
@@ -103,6 +104,16 @@ def _trl_config(
     seed: int,
     reward_weights: list[float],
 ) -> RLOOConfig:
+    """Return TRL's config.
+
+    Args:
+        settings: the config's section ``policy``.
+        sampling: the config's section ``sampling``.
+        hardware: where it trains.
+        folder: where it writes.
+        seed: of the training.
+        reward_weights: of the reward functions.
+    """
     from trl import RLOOConfig
 
     arguments: dict[str, Any] = training_arguments(
@@ -113,18 +124,19 @@ def _trl_config(
         settings.gradient_checkpointing,
         settings.report_to,
     )
-    return RLOOConfig(
-        seed=seed,
-        max_steps=settings.updates,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type="constant",
-        num_generations=settings.responses_per_prompt,
-        beta=settings.kl_coef,
-        max_completion_length=sampling.max_new_tokens,
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        top_k=0,
-        reward_weights=reward_weights,
-        logging_steps=1,
-        **arguments,
-    )
+    ours = arguments | {
+        "seed": seed,
+        "max_steps": settings.updates,
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": "constant",
+        "num_generations": settings.responses_per_prompt,
+        "beta": settings.kl_coef,
+        "max_completion_length": sampling.max_new_tokens,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": 0,
+        "reward_weights": reward_weights,
+        "logging_steps": 1,
+    }
+    made: RLOOConfig = make_config(RLOOConfig, ours, settings.trl, "policy.trl")
+    return made
