@@ -50,6 +50,8 @@ class Dialect:
     takes_temperature: bool = True
     takes_system: bool = True
     takes_seed: bool = True
+    takes_json_schema: bool = True
+    """Otherwise ``json_object``, with the schema beside it (llama-cpp-python, Together)."""
     top_logprobs: int = _MANY
 
     def request(self, messages: Sequence[Message], max_tokens: int | None, vote: int | None) -> dict[str, Any]:
@@ -68,8 +70,14 @@ class Dialect:
         if self.way == "logprobs":
             request |= {"logprobs": True, "top_logprobs": self.top_logprobs}
         if self.way == "json":
-            schema = {"name": "verdict", "strict": True, "schema": VERDICT_SCHEMA}
-            request |= {"response_format": {"type": "json_schema", "json_schema": schema}}
+            request["response_format"] = (
+                {
+                    "type": "json_schema",
+                    "json_schema": {"name": "verdict", "strict": True, "schema": VERDICT_SCHEMA},
+                }
+                if self.takes_json_schema
+                else {"type": "json_object", "schema": VERDICT_SCHEMA}
+            )
         if self.takes_temperature and not self.thinks and self.way != "logprobs":
             request["temperature"] = 0.0 if vote is None else 1.0
         if self.takes_seed and vote is not None:
@@ -81,12 +89,11 @@ class Dialect:
         said = message.lower()
         if any(words in said for words in _TOO_LONG):  # such a message also names max_tokens
             return None
-        steps = (
+        no_schema = {"takes_json_schema": False} if self.takes_json_schema else {"way": "votes"}
+        steps: tuple[tuple[str, bool, dict[str, Any]], ...] = (
             ("top_logprobs", self.way == "logprobs" and self.top_logprobs > _FEW, {"top_logprobs": _FEW}),
             ("logprobs", self.way == "logprobs", {"way": "json"}),
-            ("response_format", self.way == "json", {"way": "votes"}),
-            ("json_schema", self.way == "json", {"way": "votes"}),
-            ("structured", self.way == "json", {"way": "votes"}),
+            *((word, self.way == "json", no_schema) for word in ("response_format", "json_schema", "structured")),
             ("max_tokens", self.budget_key == "max_tokens", {"budget_key": "max_completion_tokens"}),
             ("temperature", self.takes_temperature, {"takes_temperature": False}),
             ("seed", self.takes_seed and self.way == "votes", {"takes_seed": False}),
@@ -94,7 +101,7 @@ class Dialect:
         )
         for word, applies, change in steps:
             if applies and word in said:
-                return replace(self, **change)  # type: ignore[arg-type]  # values of the named fields
+                return replace(self, **change)
         return None
 
     def next_way(self) -> Dialect:

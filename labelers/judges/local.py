@@ -9,14 +9,13 @@ import numpy as np
 
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.labelers.context import ReportContext
+from truthful_rlhf.labelers.judges.answers import Answers
 from truthful_rlhf.labelers.judges.prompt import (
     ANSWERS,
     MAX_CHARACTERS,
     Shown,
-    belief_from_orders,
     both_orders,
     judge_messages,
-    position_bias,
     report_judge,
 )
 from truthful_rlhf.labelers.pairs import Pairs
@@ -60,11 +59,16 @@ class LocalJudge:
 
     def belief(self, pairs: Pairs) -> FloatArray:
         """Return the probability that the judge prefers A, shape ``(n,)``."""
+        answers = self.answer(pairs)
+        self.position_bias_ = answers.position_bias
+        report_judge(self.labeler_id, self.position_bias_)
+        return answers.belief
+
+    def answer(self, pairs: Pairs) -> Answers:
+        """Return how every pair was answered in both orders."""
         chooser = load_chooser(self.model) if isinstance(self.model, str) else LetterChooser(*self.model)
         first = chooser.first_preferred(both_orders(pairs), self.persona, self.batch_size, self.labeler_id)
-        self.position_bias_ = position_bias(first)
-        report_judge(self.labeler_id, self.position_bias_)
-        return belief_from_orders(first)
+        return Answers.of_orders(first, np.full(len(first), np.nan), [""] * len(first))
 
     def report(self, pairs: Pairs, context: ReportContext) -> FloatArray:
         """Return the beliefs: on its own a judge is truthful; a panel gives it a strategy."""

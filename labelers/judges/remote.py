@@ -15,7 +15,6 @@ from truthful_rlhf.labelers.judges.prompt import Message, Shown, both_orders, ju
 from truthful_rlhf.labelers.judges.replies import Verdict
 from truthful_rlhf.labelers.judges.server import (
     Connection,
-    JudgeError,
     Server,
     State,
     about_dialect,
@@ -217,6 +216,3 @@ class RemoteJudge:
             question = messages[-1]["content"].removesuffix(_LETTER_QUESTION) + _VERDICT_QUESTION
             messages[-1] = {**messages[-1], "content": question}
         return messages
-
-
-__all__ = ["JudgeError", "RemoteJudge", "Usage", "check_address", "check_variable"]

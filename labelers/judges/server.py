@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 MOST_PROBES = 3
 """Prompts that are tried one way before the next way of answering is taken."""
-_REFUSALS = (400, 404, 413, 422, 501)
+_REFUSALS = (400, 404, 413, 422, 500, 501)
+"""With a message about a parameter; llama-cpp-python answers 500 to one that it does not know."""
 _FATAL = (401, 402, 403, 404, 407, 429)
 """After all tries: what would be answered in the same way for every pair."""
 _MOST_SHOWN = 500

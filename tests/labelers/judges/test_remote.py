@@ -16,8 +16,9 @@ import pytest
 
 from tests.labelers.judges.judge_server import Answer, Request, completion, serve
 from truthful_rlhf.labelers import LabelerSpec, Pairs, Panel, RemoteJudge, ReportContext
-from truthful_rlhf.labelers.judges.remote import JudgeError, Usage
 from truthful_rlhf.labelers.judges.replies import parse_letter
+from truthful_rlhf.labelers.judges.server import JudgeError
+from truthful_rlhf.labelers.judges.usage import Usage
 
 ROOT = Path(__file__).resolve().parents[3]
 N = 6
