@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -157,8 +158,10 @@ class RemoteJudge:
         try:
             for future in as_completed(waiting):
                 yield waiting[future], future.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)  # after an error nothing more is paid for
+        except BaseException as error:  # nothing more is paid for; Ctrl-C does not wait for what is under way
+            pool.shutdown(wait=isinstance(error, Exception), cancel_futures=True)
+            raise
+        pool.shutdown()
 
     def belief(self, pairs: Pairs) -> FloatArray:
         """Return the probability that the judge prefers A, shape ``(n,)``, NaN where it gave no usable answer.
@@ -211,7 +214,7 @@ class RemoteJudge:
         return prompt, first, second
 
     def _messages(self, texts: Shown, way: str) -> list[Message]:
-        messages = judge_messages(self.persona, self._cut(texts))
+        messages = judge_messages(self.persona, self._cut(texts), limit=sys.maxsize)
         if way == "json":
             question = messages[-1]["content"].removesuffix(_LETTER_QUESTION) + _VERDICT_QUESTION
             messages[-1] = {**messages[-1], "content": question}
