@@ -76,7 +76,7 @@ def judge(
 
       truthful-rlhf judge pairs.jsonl --panel jury.yaml --out runs/jury/reports.jsonl
 
-      truthful-rlhf judge pairs.csv --panel jury.yaml --rubric rubric.md --gold-column expert
+      truthful-rlhf judge pairs.csv --panel jury.yaml --rubric rubric.txt --gold-column expert
 
       truthful-rlhf judge pairs.jsonl --panel jury.yaml --rubric aspects.yaml --out runs/aspects.jsonl
     """

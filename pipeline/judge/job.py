@@ -119,6 +119,12 @@ def write_reports(files: Files, jurors: Sequence[Juror], found: PairFile, journa
 
     A report is null where a judge gave no answer. With a rubric of aspects each is a topic; an outcome of the file is
     about the whole pair, so it is not written to them.
+
+    Args:
+        files: where to.
+        jurors: who judged.
+        found: the pairs.
+        journal: what was said.
     """
     pairs, lines, n = found.pairs, [], 0
     answers = [journal.of(juror, pairs.pair_id) for juror in jurors]

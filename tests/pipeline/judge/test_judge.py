@@ -205,9 +205,9 @@ def test_a_rubric_of_aspects_makes_topics_and_keeps_the_outcome_of_the_whole_apa
 
 def test_a_text_as_rubric_is_about_the_whole() -> None:
     pairs = write("pairs.jsonl", [pair(k, outcome=1, topic="t") for k in range(4)])
-    Path("rubric.md").write_text("Kindness counts.\n", encoding="utf-8")
+    Path("rubric.txt").write_text("Kindness counts.\n", encoding="utf-8")
     with serve(fair) as server:
-        assert run(pairs, "--panel", jury(server, "good"), "--rubric", "rubric.md", "--out", OUT).exit_code == 0
+        assert run(pairs, "--panel", jury(server, "good"), "--rubric", "rubric.txt", "--out", OUT).exit_code == 0
         assert server.requests[0]["messages"][0]["content"].endswith("rubric only:\nKindness counts.")
     assert {row["topic"] for row in map(json.loads, Path(OUT).read_text().splitlines())} == {"t"}
 
