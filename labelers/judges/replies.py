@@ -203,13 +203,13 @@ def parse_verdict(text: str) -> Verdict:
         return Verdict(math.nan, note="the reply is not JSON")
     if not isinstance(content, Mapping):
         return Verdict(math.nan, note="the reply is no JSON object")
-    winner, probability = content.get("winner"), content.get("probability")
-    reason = content.get("reason") if isinstance(content.get("reason"), str) else ""
+    winner, probability, said = (content.get(name) for name in ("winner", "probability", "reason"))
+    reason = said[:_MOST_REASON] if isinstance(said, str) else ""
     if winner == "tie":
-        return Verdict(0.5, note=reason[:_MOST_REASON])
+        return Verdict(0.5, note=reason)
     if winner not in ANSWERS:
         return Verdict(math.nan, note="the JSON names no winner A, B or tie")
     if isinstance(probability, bool) or not isinstance(probability, int | float) or not 0.5 <= probability <= 1.0:
         return Verdict(math.nan, note="the JSON gives its winner no probability from 0.5 to 1")
     first = float(probability) if winner == ANSWERS[0] else round(1.0 - float(probability), 12)
-    return Verdict(first, note=reason[:_MOST_REASON])
+    return Verdict(first, note=reason)

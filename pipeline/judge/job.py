@@ -92,9 +92,10 @@ def answers_of(judge: Any, pairs: Pairs) -> Answers:
 
 def rows_of(pairs: Pairs, rows: Sequence[int]) -> Pairs:
     """Return the pairs of some rows."""
-    names = ("pair_id", "prompt", "response_a", "response_b", "topic")
-    columns = {name: getattr(pairs, name) for name in names}
-    return Pairs(**{name: [c[k] for k in rows] for name, c in columns.items() if c is not None})
+    columns = (pairs.pair_id, pairs.prompt, pairs.response_a, pairs.response_b)
+    pair_id, prompt, response_a, response_b = ([column[k] for k in rows] for column in columns)
+    topic = None if pairs.topic is None else [pairs.topic[k] for k in rows]
+    return Pairs(pair_id, prompt, response_a, response_b, topic=topic)
 
 
 def _spent(juror: Juror) -> Spent:

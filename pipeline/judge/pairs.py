@@ -59,11 +59,8 @@ def read_pair_file(source: str, **options: Any) -> PairFile:
             " (name them with --column prompt=NAME and so on)"
         )
     texts = found.texts.take(found.text_row)
-    pairs = Pairs(
-        found.pair_ids,
-        *(texts.column(name).to_pylist() for name in ("prompt", *_TEXTS)),
-        topic=found.topic,
-    )
+    prompt, response_a, response_b = (texts.column(name).to_pylist() for name in ("prompt", *_TEXTS))
+    pairs = Pairs(found.pair_ids, prompt, response_a, response_b, topic=found.topic)
     known = int((~np.isnan(found.outcome)).sum())
     summary = f"{len(pairs):,} pairs, {known:,} known outcomes"
     if placeholder is None:
