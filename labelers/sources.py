@@ -77,6 +77,10 @@ def _remote_judge(spec: LabelerSpec, labeler_id: str, seed: int, number: int) ->
         votes=spec.votes,
         concurrency=spec.concurrency,
         timeout=spec.timeout,
+        max_tokens=spec.max_tokens,
+        max_text_tokens=spec.max_text_tokens,
+        max_failures=spec.max_failures,
+        requests_per_minute=spec.requests_per_minute,
         prices=(spec.price_in, spec.price_out),
         seed=number,  # not the random seed: the cache must know the same votes again under another seed of the run
     )

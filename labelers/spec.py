@@ -11,7 +11,7 @@ from truthful_rlhf.aggregation.names import nearest, unknown
 from truthful_rlhf.labelers.checked import LocalPath
 from truthful_rlhf.labelers.context import PublicProfile
 from truthful_rlhf.labelers.features import GOLD
-from truthful_rlhf.labelers.judges.remote import check_address, check_variable
+from truthful_rlhf.labelers.judges.server import check_address, check_variable
 from truthful_rlhf.labelers.personas import Persona, make_persona
 from truthful_rlhf.labelers.recorded.options import ReadOptions
 from truthful_rlhf.labelers.strategies import Equilibrium, Exaggerate, Flip, Strategy, make_strategy
@@ -22,7 +22,7 @@ _KEYS: dict[str, tuple[str, ...]] = {
     "judge": ("persona", "model", "batch_size"),
     "remote_judge": (
         *("count", "persona", "model", "base_url", "api_key_env", "votes", "concurrency", "timeout"),
-        *("price_in", "price_out"),
+        *("price_in", "price_out", "max_tokens", "max_text_tokens", "max_failures", "requests_per_minute"),
     ),
     "recorded": ("file", "labeler", "read"),
 }
@@ -57,11 +57,23 @@ class LabelerSpec(BaseModel):
     batch_size: int = Field(16, ge=1, description="judge: prompts per forward pass")
     base_url: str | None = Field(None, description="remote judge: OpenAI-compatible server, such as http://host/v1")
     api_key_env: str | None = Field(None, description="remote judge: environment variable that holds the key")
-    votes: int = Field(5, ge=1, description="remote judge: votes per order where there are no log-probabilities")
+    votes: int = Field(
+        5, ge=1, description="remote judge: votes per order where there are neither log-probabilities nor JSON"
+    )
     concurrency: int = Field(8, ge=1, le=256, description="remote judge: requests at a time")
     timeout: float = Field(60.0, gt=0, description="remote judge: seconds per request")
     price_in: float | None = Field(None, ge=0, description="remote judge: price of a million prompt tokens")
     price_out: float | None = Field(None, ge=0, description="remote judge: price of a million completion tokens")
+    max_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="remote judge: tokens of a reply, thoughts included (default: 4, in JSON 300, 4096 if it thinks)",
+    )
+    max_text_tokens: int | None = Field(
+        None, ge=1, description="remote judge: tokens of each text, about; longer ones are cut (default: never)"
+    )
+    max_failures: int = Field(50, ge=0, description="remote judge: prompts without an answer before it stops")
+    requests_per_minute: float | None = Field(None, gt=0, description="remote judge: at most so many")
     file: Path | None = Field(None, description="recorded: annotation file")
     labeler: str | None = Field(None, description="recorded: one labeler of the file (default: all)")
     read: ReadOptions = Field(

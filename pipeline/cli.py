@@ -14,7 +14,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-COMMANDS = ("compare", "run", "validate", "aggregate", "audit_plan", "simulate", "audit")
+COMMANDS = ("compare", "run", "validate", "judge", "aggregate", "audit_plan", "simulate", "audit")
 
 for _name in COMMANDS:
     _module = importlib.import_module(f"truthful_rlhf.pipeline.commands.{_name}")

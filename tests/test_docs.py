@@ -234,13 +234,14 @@ def printed_by(lines: list[str], seen: list[str]) -> str:
 
 
 def check_yaml(text: str) -> None:
-    """Write a whole config or panel where the page says, for its commands; check a section in the quickstart's."""
+    """Write a whole config, panel or rubric where the page says; check a section in the quickstart's config."""
     content = yaml.safe_load(text)
-    if isinstance(content, list) or "rules" in content:
-        name = re.match(r"# ([\w-]+\.yaml):", text)
-        assert name is not None
+    name = re.match(r"# ([\w-]+\.yaml):", text)
+    if name is not None:
         Path(name.group(1)).write_text(text, encoding="utf-8")
     else:
+        assert not isinstance(content, list)
+        assert "rules" not in content
         Config.model_validate(yaml.safe_load(Path("configs/quickstart.yaml").read_text()) | content)
 
 

@@ -86,6 +86,7 @@ ROOMS = {
     "reports": {"experiment", "training", "labels", "models", *BELOW},
     "aggregate": {"labels", *BELOW},
     "game": {"labels", *BELOW},
+    "judge": {"models", *BELOW},
 }
 """Which rooms of the pipeline a room may import; ``commands`` may import them all, and nothing imports it."""
 MOST_FILES = 16

@@ -9,14 +9,13 @@ import numpy as np
 
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.labelers.context import ReportContext
+from truthful_rlhf.labelers.judges.answers import Answers
 from truthful_rlhf.labelers.judges.prompt import (
     ANSWERS,
     MAX_CHARACTERS,
     Shown,
-    belief_from_orders,
     both_orders,
     judge_messages,
-    position_bias,
     report_judge,
 )
 from truthful_rlhf.labelers.pairs import Pairs
@@ -60,11 +59,19 @@ class LocalJudge:
 
     def belief(self, pairs: Pairs) -> FloatArray:
         """Return the probability that the judge prefers A, shape ``(n,)``."""
-        chooser = load_chooser(self.model) if isinstance(self.model, str) else LetterChooser(*self.model)
-        first = chooser.first_preferred(both_orders(pairs), self.persona, self.batch_size, self.labeler_id)
-        self.position_bias_ = position_bias(first)
+        answers = self._answered(pairs, self.labeler_id)
+        self.position_bias_ = answers.position_bias
         report_judge(self.labeler_id, self.position_bias_)
-        return belief_from_orders(first)
+        return answers.belief
+
+    def answer(self, pairs: Pairs) -> Answers:
+        """Return how every pair was answered in both orders; prints nothing."""
+        return self._answered(pairs, "")
+
+    def _answered(self, pairs: Pairs, title: str) -> Answers:
+        chooser = load_chooser(self.model) if isinstance(self.model, str) else LetterChooser(*self.model)
+        first = chooser.first_preferred(both_orders(pairs), self.persona, self.batch_size, title)
+        return Answers.of_orders(first, np.full(len(first), np.nan), [""] * len(first))
 
     def report(self, pairs: Pairs, context: ReportContext) -> FloatArray:
         """Return the beliefs: on its own a judge is truthful; a panel gives it a strategy."""
@@ -124,7 +131,7 @@ class LetterChooser:
             shown: pairs in the order of presentation.
             persona: what the judge is told to be; becomes the system message.
             batch_size: prompts per forward pass.
-            title: of the progress bar.
+            title: of the progress bar; empty: none.
         """
         from tqdm.auto import tqdm
 
@@ -132,7 +139,7 @@ class LetterChooser:
         todo = {prompt: letters for prompt, *letters in encoded if prompt not in self._answers}
         prompts = sorted(todo, key=len)  # neighbours of equal length waste little padding
         batches = range(0, len(prompts), batch_size)
-        for start in tqdm(batches, desc=f"Judge {title}", disable=len(batches) < 3):
+        for start in tqdm(batches, desc=f"Judge {title}", disable=not title or len(batches) < 3):
             batch = prompts[start : start + batch_size]
             for prompt, answer in zip(batch, self._forward(batch, [todo[p] for p in batch]), strict=True):
                 self._answers[prompt] = answer

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from truthful_rlhf.labelers.judges.remote import JudgeError
+from truthful_rlhf.labelers.judges.server import JudgeError
 from truthful_rlhf.labelers.recorded.errors import AnnotationError
 from truthful_rlhf.pipeline.config.experiment import Config, load_config
 from truthful_rlhf.pipeline.config.loading import ConfigError, find_config

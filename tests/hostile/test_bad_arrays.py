@@ -36,7 +36,7 @@ from truthful_rlhf.aggregation.statistics import (
     payouts,
     reliability,
 )
-from truthful_rlhf.labelers.judges.remote import _plain_reply, _softmax_of_letters, parse_letter
+from truthful_rlhf.labelers.judges.replies import letter_probability, parse_letter, parse_verdict, plain_reply
 from truthful_rlhf.labelers.pairs import Pairs
 from truthful_rlhf.labelers.recorded.errors import AnnotationError
 from truthful_rlhf.pipeline.aggregate import aggregate_table
@@ -249,13 +249,13 @@ REPLIES: list[Any] = [
 @pytest.mark.parametrize("number", range(len(REPLIES)))
 def test_a_judge_may_reply_what_it_likes(number: int) -> None:
     """Whatever a server sends is read as a probability, or as no answer."""
-    kept = _plain_reply(REPLIES[number])
-    assert isinstance(kept["text"], str)
-    assert kept["prompt_tokens"] >= 0
-    assert kept["completion_tokens"] >= 0
-    assert parse_letter(kept["text"]) in ("A", "B", None)
-    probability = _softmax_of_letters(kept["logprobs"])
-    assert probability is None or 0.0 <= probability <= 1.0
+    kept = plain_reply(REPLIES[number])
+    assert isinstance(kept.text, str)
+    assert kept.prompt_tokens >= 0
+    assert kept.completion_tokens >= 0
+    assert parse_letter(kept.text) in ("A", "B", None)
+    for answer in (letter_probability(kept.logprobs), parse_verdict(kept.text)):
+        assert np.isnan(answer.first) or 0.0 <= answer.first <= 1.0
 
 
 def test_a_table_error_is_an_annotation_error() -> None:

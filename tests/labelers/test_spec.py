@@ -102,8 +102,8 @@ def test_every_kind_makes_its_class() -> None:
     first, second = labelers_of(**REMOTE, count=2, votes=3, api_key_env="KEY", price_in=1.0, price_out=2.0)
     assert isinstance(first, RemoteJudge)
     assert (first.labeler_id, second.labeler_id) == ("api-1", "api-2")
-    assert (first.votes, first.api_key_env, first.usage_.price_out) == (3, "KEY", 2.0)
-    assert first.seed != second.seed
+    assert (first.connection.votes, first.connection.api_key_env, first.usage_.price_out) == (3, "KEY", 2.0)
+    assert first.connection.seed != second.connection.seed
     assert first.persona == NEUTRAL_PROMPT
 
 

@@ -11,12 +11,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 Request = dict[str, Any]
-Answer = tuple[int, Any]
-"""HTTP status, and a body: an object to be sent as JSON, or raw bytes."""
+Answer = tuple[int, Any] | tuple[int, Any, dict[str, str]]
+"""HTTP status, a body (an object to be sent as JSON, or raw bytes), and perhaps further headers."""
 
 
-def completion(text: str | None, logprobs: dict[str, float] | None = None) -> Request:
-    """Return the body of a chat completion of one token, as servers send it."""
+def completion(text: str | None, logprobs: dict[str, float] | None = None, finish: str = "stop") -> Request:
+    """Return the body of a chat completion, as servers send it."""
     top = [{"token": token, "logprob": value, "bytes": None} for token, value in (logprobs or {}).items()]
     content = [{**top[0], "top_logprobs": top}] if top else None
     return {
@@ -29,7 +29,7 @@ def completion(text: str | None, logprobs: dict[str, float] | None = None) -> Re
                 "index": 0,
                 "message": {"role": "assistant", "content": text},
                 "logprobs": {"content": content} if content else None,
-                "finish_reason": "stop",
+                "finish_reason": finish,
             }
         ],
         "usage": {"prompt_tokens": 10, "completion_tokens": 1, "total_tokens": 11},
@@ -65,7 +65,7 @@ def serve(answer: Callable[[Request, int], Answer]) -> Iterator[JudgeServer]:
                 state.authorizations.append(self.headers.get("Authorization", ""))
                 running += 1
                 state.most_at_once = max(state.most_at_once, running)
-            status, body = answer(request, number)
+            status, body, *headers = answer(request, number)
             data = body if isinstance(body, bytes) else json.dumps(body).encode()
             with lock:
                 running -= 1
@@ -73,6 +73,8 @@ def serve(answer: Callable[[Request, int], Answer]) -> Iterator[JudgeServer]:
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(data)))
+                for name, value in (headers[0] if headers else {}).items():
+                    self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(data)
             except OSError:

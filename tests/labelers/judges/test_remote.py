@@ -16,7 +16,9 @@ import pytest
 
 from tests.labelers.judges.judge_server import Answer, Request, completion, serve
 from truthful_rlhf.labelers import LabelerSpec, Pairs, Panel, RemoteJudge, ReportContext
-from truthful_rlhf.labelers.judges.remote import JudgeError, Usage, parse_letter
+from truthful_rlhf.labelers.judges.replies import parse_letter
+from truthful_rlhf.labelers.judges.server import JudgeError
+from truthful_rlhf.labelers.judges.usage import Usage
 
 ROOT = Path(__file__).resolve().parents[3]
 N = 6
@@ -75,7 +77,9 @@ def test_without_log_probabilities_votes_are_counted(cache: Path) -> None:
         np.testing.assert_allclose(judge(server.url, cache, votes=3, concurrency=1).belief(PAIRS), np.full(N, 0.875))
     asked_for_logprobs = [r for r in server.requests if r.get("logprobs")]
     assert len(asked_for_logprobs) == 1  # it notices and stops asking
-    assert {r["temperature"] for r in server.requests if "temperature" in r} == {1.0}
+    in_json = [r for r in server.requests if "response_format" in r]
+    assert len(in_json) == 3  # and it gives JSON three tries
+    assert {r["temperature"] for r in server.requests if "seed" in r} == {1.0}
     assert len({r["seed"] for r in server.requests if "seed" in r}) == 3
 
 
@@ -133,11 +137,12 @@ def test_malformed_replies_leave_the_pair_unjudged_and_the_others_judged(cache: 
         return (200, body) if "good2" in request["messages"][-1]["content"] else fair(request, number)
 
     with serve(broken_for_pair_2) as server:
-        remote = judge(server.url, cache, votes=2)
+        remote = judge(server.url, cache)
         expected = np.full(N, 0.8)
         expected[2] = np.nan
         np.testing.assert_allclose(remote.belief(PAIRS), expected)
-    assert remote.usage_.unusable == 4  # two votes in each order
+    assert remote.usage_.unusable == 2  # one in each order
+    assert sum(remote.failures_.values()) == 2
 
 
 def test_a_server_that_never_answers_with_a_letter_is_an_error(cache: Path) -> None:
@@ -207,8 +212,8 @@ def test_equal_judges_of_one_entry_do_not_share_their_votes(cache: Path) -> None
         for seed in (0, 1):
             remote = judge(server.url, cache, votes=3, seed=seed)
             remote.belief(PAIRS)
-    assert remote.usage_.requests == 2 * N * 3  # all but the one question about log-probabilities
-    assert remote.usage_.cached == 1
+    assert remote.usage_.requests == 2 * N * 3
+    assert remote.usage_.cached == 0
 
 
 def test_no_more_requests_at_once_than_allowed(cache: Path) -> None:

@@ -1,0 +1,28 @@
+"""What a jury will be asked, counted before it is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from truthful_rlhf.labelers.judges.prompt import both_orders, judge_messages
+from truthful_rlhf.labelers.judges.usage import Estimate, estimated_tokens
+from truthful_rlhf.labelers.pairs import Pairs
+from truthful_rlhf.pipeline.judge.job import rows_of
+from truthful_rlhf.pipeline.judge.jury import Juror
+
+
+def estimate(juror: Juror, pairs: Pairs, waiting: Sequence[int]) -> Estimate:
+    """Return what a judge will take for the pairs that it has not answered; no model is loaded.
+
+    Args:
+        juror: who will judge.
+        pairs: all pairs.
+        waiting: those to be judged.
+    """
+    batch = rows_of(pairs, waiting)
+    if hasattr(juror.judge, "estimate"):
+        found: Estimate = juror.judge.estimate(batch)
+        return found
+    prompts = [judge_messages(juror.judge.persona, shown) for shown in both_orders(batch)]
+    tokens = sum(estimated_tokens([message["content"] for message in messages]) for messages in prompts)
+    return Estimate(len(prompts), 0, tokens, 0, 0, "local", None)
