@@ -134,6 +134,14 @@ class AuditDesign:
         _refuse("audit_floor", floors, above, "at most the pair's audit_probability")
         return cls(chances, np.minimum(floors, chances), waves)
 
+    def of(self, pairs: IntArray) -> AuditDesign:
+        """Return the chances of some pairs, or of all in another order, ``pairs`` of shape ``(K,)``."""
+        return AuditDesign(self.probability[pairs], self.floor[pairs], self.wave[pairs])
+
+    def arguments(self) -> dict[str, FloatArray]:
+        """Return the arguments of ``label_campaign`` that say it."""
+        return {"audit_probability": self.probability, "audit_floor": self.floor, "audit_wave": self.wave}
+
     def estimate_weights(self, known: BoolArray) -> FloatArray:
         """Return what every audited pair counts for in an estimate, shape ``(T,)``; about 1 on average.
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from truthful_rlhf.aggregation.audit_design import AuditDesign
 from truthful_rlhf.aggregation.base import BoolArray, FloatArray, IntArray
 from truthful_rlhf.labelers.recorded.annotations import Annotations
 from truthful_rlhf.labelers.recorded.build import Parts
@@ -61,6 +62,7 @@ def finish(
         report=report,
         swapped=settled.swapped[kept],
         outcome=parts.outcome[rounds],
+        audit_design=None if parts.audit_design is None else parts.audit_design.of(rounds),
         topic=[parts.topics[k] for k in rounds] if any(parts.topics) else None,
         texts=texts,
         has_texts=parts.has_texts,
@@ -173,8 +175,23 @@ def _notes(
     for book in books:
         option = "--vote" if book.kind == "report" else "--outcome-vote"
         notes += [f"{option} {code}=...: no row has that value" for code in book.unused]
+    if parts.audit_design is not None:
+        notes.append(_audit_note(parts.audit_design, ~np.isnan(parts.outcome)))
     notes += varying_columns(parts.unused, parts.pair, parts.labeler)
     return notes + below_chance(parts, pair, labeler, report, books)
+
+
+def _audit_note(design: AuditDesign, known: BoolArray) -> str:
+    chances = design.probability[~np.isnan(design.probability)]
+    low, high = chances.min(), chances.max()
+    no_floor = bool(np.isnan(design.floor[~np.isnan(design.probability) & known]).any())
+    rest = int((known & np.isnan(design.probability)).sum())
+    return (
+        f"{len(chances):,} pairs have an audit_probability ({low:.3g} to {high:.3g}): what their outcomes say is"
+        " weighted by its inverse"
+        + f"; the other {rest:,} known outcomes count as drawn uniformly before" * (rest > 0)
+        + "; without audit_floor truthful reports are the best ones only approximately" * no_floor
+    )
 
 
 def below_chance(

@@ -33,7 +33,14 @@ from truthful_rlhf.pipeline.storage.console import clear_errors, console
 
 def audit_plan(
     file: FileArgument,
-    budget: Annotated[int, typer.Option(help="Number of pairs to audit.", min=1)] = 50,
+    budget: Annotated[int, typer.Option(help="Number of pairs to audit (planned: on average).", min=1)] = 50,
+    design: Annotated[
+        str,
+        typer.Option(
+            help="uniform: every pair is equally likely; planned: disagreement raises a pair's chance, and outcomes "
+            "are weighted by its inverse."
+        ),
+    ] = "uniform",
     out: Annotated[Path, typer.Option(help="The plan: a .csv or a .jsonl file.")] = Path("runs/audit_plan.csv"),
     gold_column: GoldOption = None,
     order: OrderOption = None,
@@ -53,12 +60,11 @@ def audit_plan(
     duplicates: DuplicatesOption = "error",
     pairs_by_text: PairsByTextOption = False,
 ) -> None:
-    """Draw the pairs whose outcome would teach most about the labelers.
+    """Draw the pairs whose outcome an expert should tell.
 
-    Pairs on which labelers disagree teach most, but a fixed list of them could be predicted, and whoever can predict
-    the audits can lie on all other pairs. So pairs are drawn with a secret seed: disagreement raises a pair's chance,
-    every pair has one, and topics get their share. Write the outcomes into the annotation file (column outcome) and run
-    aggregate.
+    A fixed list could be predicted, and whoever can predict the audits can lie on all other pairs. So pairs are drawn
+    with a secret seed, and topics get their share. Write the outcomes into the annotation file (column outcome),
+    together with the plan's columns audit_probability, audit_floor and audit_wave, and run aggregate.
 
     In the CSV, cells that a spreadsheet would run as a formula get a leading apostrophe; the JSONL is exact.
 
@@ -67,6 +73,8 @@ def audit_plan(
       truthful-rlhf audit-plan votes.jsonl --budget 50 --out runs/plan.csv
 
       truthful-rlhf audit-plan votes.parquet --budget 200 --topic-column category --out runs/plan.jsonl
+
+      truthful-rlhf audit-plan votes.jsonl --budget 50 --design planned --out runs/plan.csv
     """
     import numpy as np
 
@@ -89,6 +97,6 @@ def audit_plan(
         print_reading(annotations.reading)
         seed = secrets.randbits(63) if seed is None else seed
         weights = run_campaign(annotations, AggregationSettings()).weights
-        plan = plan_audit(annotations, budget, np.random.default_rng(seed), weights)
+        plan = plan_audit(annotations, budget, np.random.default_rng(seed), weights, design)  # type: ignore[arg-type]
         write_plan(plan, annotations, out)
     console.print(f"{len(plan.rounds)} pairs of {annotations.n_pairs:,} drawn into {out}. Secret seed: {seed}")

@@ -101,8 +101,10 @@ def test_audit_plan_and_back_again(file: Path, tmp_path: Path) -> None:
     assert len(drawn) == 20
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     checked = set(drawn["pair_id"])
+    told = drawn.set_index("pair_id")[["audit_probability", "audit_floor", "audit_wave"]].to_dict("index")
     for row in rows:
         row["outcome"] = row["gold"] if row["pair_id"] in checked else None
+        row |= told.get(row["pair_id"], {})
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert call("aggregate", file, "--out", tmp_path / "out").exit_code == 0
     table = pd.read_parquet(tmp_path / "out" / "soft_labels.parquet")
@@ -118,6 +120,34 @@ def test_audit_plans_without_a_seed_differ(file: Path, tmp_path: Path) -> None:
     result = call("audit-plan", file, "--budget", 81, "--out", tmp_path / "c.csv")
     assert result.exit_code == 2
     assert "between 1 and the 80 pairs" in result.output
+
+
+def test_a_planned_audit_is_weighted_in_the_report(file: Path, tmp_path: Path) -> None:
+    """The same outcomes with and without their chances: the figures differ, and the report says on what they rest."""
+    plan = tmp_path / "plan.jsonl"
+    options = ["--budget", 40, "--design", "planned", "--seed", 4, "--out", plan]
+    assert call("audit-plan", file, *options).exit_code == 0
+    told = pd.read_json(plan, lines=True).set_index("pair_id")[["audit_probability", "audit_floor", "audit_wave"]]
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    for row in rows:
+        row["outcome"] = row["gold"] if row["pair_id"] in told.index else None
+    figures = {}
+    for name in ("plain", "weighted"):
+        if name == "weighted":
+            rows = [row | told.to_dict("index").get(row["pair_id"], {}) for row in rows]
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        assert call("aggregate", file, "--out", tmp_path / name).exit_code == 0
+        figures[name] = json.loads((tmp_path / name / "labelers.json").read_text())
+    plain, weighted = (figures[name]["accuracy"][0] for name in ("plain", "weighted"))
+    assert weighted["n"] == plain["n"] == plain["n_effective"] > weighted["n_effective"]
+    votes_of = pd.DataFrame(rows)
+    losses = (votes_of.groupby("pair_id")["report"].mean() - votes_of.groupby("pair_id")["outcome"].first()) ** 2
+    losses, inverse = losses[told.index], 1.0 / told["audit_probability"]
+    assert plain["brier"] == pytest.approx(losses.mean())
+    assert weighted["brier"] == pytest.approx((inverse * losses).sum() / inverse.sum())
+    assert abs(weighted["brier"] - plain["brier"]) > 0.01, "disputed pairs are harder, and are drawn more often"
+    assert "weighted by their chance" in (tmp_path / "weighted" / "report.html").read_text()
+    assert "weighted by their chance" not in (tmp_path / "plain" / "report.html").read_text()
 
 
 @pytest.mark.parametrize("command", ["aggregate", "audit-plan"])
