@@ -125,7 +125,7 @@ def test_audit_plans_without_a_seed_differ(file: Path, tmp_path: Path) -> None:
 def test_a_planned_audit_is_weighted_in_the_report(file: Path, tmp_path: Path) -> None:
     """The same outcomes with and without their chances: the figures differ, and the report says on what they rest."""
     plan = tmp_path / "plan.jsonl"
-    options = ["--budget", 40, "--design", "planned", "--seed", 4, "--out", plan]
+    options = ["--budget", 20, "--design", "planned", "--seed", 4, "--out", plan]
     assert call("audit-plan", file, *options).exit_code == 0
     told = pd.read_json(plan, lines=True).set_index("pair_id")[["audit_probability", "audit_floor", "audit_wave"]]
     rows = [json.loads(line) for line in file.read_text().splitlines()]
@@ -139,7 +139,7 @@ def test_a_planned_audit_is_weighted_in_the_report(file: Path, tmp_path: Path) -
         assert call("aggregate", file, "--out", tmp_path / name).exit_code == 0
         figures[name] = json.loads((tmp_path / name / "labelers.json").read_text())
     plain, weighted = (figures[name]["accuracy"][0] for name in ("plain", "weighted"))
-    assert weighted["n"] == plain["n"] == plain["n_effective"] > weighted["n_effective"]
+    assert weighted["n"] == plain["n"] == plain["n_effective"] > 1.1 * weighted["n_effective"]
     votes_of = pd.DataFrame(rows)
     losses = (votes_of.groupby("pair_id")["report"].mean() - votes_of.groupby("pair_id")["outcome"].first()) ** 2
     losses, inverse = losses[told.index], 1.0 / told["audit_probability"]
