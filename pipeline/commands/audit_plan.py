@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -28,7 +28,12 @@ from truthful_rlhf.pipeline.commands.annotation_options import (
     print_reading,
     read_with_progress,
 )
-from truthful_rlhf.pipeline.storage.console import clear_errors, console
+from truthful_rlhf.pipeline.storage.console import clear_errors, console, shown
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from truthful_rlhf.labelers.recorded.table import Annotations
 
 
 def audit_plan(
@@ -41,6 +46,17 @@ def audit_plan(
             "are weighted by its inverse."
         ),
     ] = "uniform",
+    labels_within: Annotated[
+        float | None,
+        typer.Option(
+            help="Draw nothing; say how many more audits bring the labels this close to the panel's best accuracy."
+        ),
+    ] = None,
+    labeler: Annotated[str | None, typer.Option(help="Whose accuracy --accuracy-within is about.")] = None,
+    accuracy_within: Annotated[
+        float | None,
+        typer.Option(help="Draw nothing; say how many more audits tell --labeler's accuracy to +- this."),
+    ] = None,
     out: Annotated[Path, typer.Option(help="The plan: a .csv or a .jsonl file.")] = Path("runs/audit_plan.csv"),
     gold_column: GoldOption = None,
     order: OrderOption = None,
@@ -75,6 +91,10 @@ def audit_plan(
       truthful-rlhf audit-plan votes.parquet --budget 200 --topic-column category --out runs/plan.jsonl
 
       truthful-rlhf audit-plan votes.jsonl --budget 50 --design planned --out runs/plan.csv
+
+      truthful-rlhf audit-plan votes.jsonl --labels-within 0.02
+
+      truthful-rlhf audit-plan votes.jsonl --labeler ann --accuracy-within 0.1
     """
     import numpy as np
 
@@ -96,7 +116,31 @@ def audit_plan(
         )
         print_reading(annotations.reading)
         seed = secrets.randbits(63) if seed is None else seed
+        if labels_within is not None or accuracy_within is not None or labeler is not None:
+            _say_how_many(annotations, labels_within, labeler, accuracy_within, np.random.default_rng(seed))
+            return
         weights = run_campaign(annotations, AggregationSettings()).weights
         plan = plan_audit(annotations, budget, np.random.default_rng(seed), weights, design)  # type: ignore[arg-type]
         write_plan(plan, annotations, out)
     console.print(f"{len(plan.rounds)} pairs of {annotations.n_pairs:,} drawn into {out}. Secret seed: {seed}")
+
+
+def _say_how_many(
+    annotations: Annotations,
+    labels_within: float | None,
+    labeler: str | None,
+    accuracy_within: float | None,
+    rng: np.random.Generator,
+) -> None:
+    """Print how many more audits a target needs."""
+    from truthful_rlhf.labelers.recorded.errors import AnnotationError
+    from truthful_rlhf.pipeline.aggregate.how_many import how_many_for_labeler, how_many_for_labels
+
+    if (labeler is None) != (accuracy_within is None):
+        raise AnnotationError("write both: --labeler NAME --accuracy-within 0.1")
+    if labeler is not None and accuracy_within is not None:
+        console.print(shown(how_many_for_labeler(annotations, labeler, accuracy_within)))
+    if labels_within is not None:
+        with console.status("trying numbers of audits"):
+            sentence = how_many_for_labels(annotations, labels_within, rng)
+        console.print(shown(sentence))
