@@ -7,11 +7,11 @@ accuracy.
 
 **Labels at most x from the best.** The best is what the same rule gives the same reports once every outcome has been
 revealed; the measure is the share of pairs on the outcome's side. Outcomes that are not known are imputed (Rubin 1987):
-each is drawn with the probability that the ``stacked`` labels give it, fitted to a bootstrap of the audits, so that
-what the audits leave open shows in the answers. In every such completed campaign more and more outcomes are revealed,
-in random orders, and the smallest number with a mean shortfall of at most x is one answer; the interval holds 95 % of
-them. It assumes that the stacked labels are about calibrated: no plan can know of an error that all share if no audit
-has shown it. Audits are counted as uniform ones.
+each is drawn with the chance that the ``stacked`` labels give it, fitted to a bootstrap of the audits. In every such
+completed campaign more and more outcomes are revealed, in a random order; the number from which on at most x is lacking
+is one answer, and the interval holds 95 % of them. So it is a prediction of what one campaign will need, with the luck
+of its outcomes and audits in it, and it is wide. It assumes that the stacked labels are about calibrated: no plan can
+know of an error that all share if no audit has shown it. Audits are counted as uniform ones.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from truthful_rlhf.aggregation.base import FloatArray, IntArray, check_outcomes,
 from truthful_rlhf.aggregation.labeling import label_campaign
 from truthful_rlhf.aggregation.statistics import hits, wilson_interval
 
-N_COMPLETED, N_ORDERS = 60, 4
-_STEPS = 16
+N_COMPLETED = 100
+_STEPS = 14
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,9 @@ def audits_for_labels(
     grid = audit_grid(len(vector) - len(known))
     answers = []
     for _ in range(N_COMPLETED):
-        completed = _completed(matrix, vector, known, rng)
-        answers.append(smallest_number(shortfalls(matrix, completed, known, grid, rule, rng, N_ORDERS), grid, within))
+        chances = _chances(matrix, vector, known, rng)
+        completed = (rng.random(len(chances)) < chances).astype(np.float64)
+        answers.append(smallest_number(shortfalls(matrix, completed, known, grid, rule, rng), grid, within))
     low, middle, high = np.quantile(answers, [0.025, 0.5, 0.975], method="inverted_cdf")
     return AuditNumber(float(middle), float(low), float(high))
 
@@ -122,35 +123,30 @@ def shortfalls(
     grid: IntArray,
     rule: str,
     rng: np.random.Generator,
-    n_orders: int,
 ) -> FloatArray:
-    """Return how much accuracy the labels lack after each number of further audits, shape ``(len(grid),)``.
+    """Return the accuracy that labels lack after each number of further audits, shape ``(len(grid),)``.
 
     Args:
         reports: shape ``(T, N)``.
-        outcomes: all of them, shape ``(T,)``.
+        outcomes: of every pair, shape ``(T,)``.
         known: rounds that are audited from the beginning.
         grid: numbers of further audits.
         rule: a key of ``AGGREGATORS``.
-        rng: orders of the audits.
-        n_orders: over how many of them the mean is taken.
+        rng: draws the order of the audits.
     """
 
     def accuracy(revealed: FloatArray) -> float:
         labels = label_campaign(reports, revealed, rule, "reweighted", keep_weights=False).soft_labels
         return float(hits(labels, outcomes).mean())
 
-    lacking = np.full((n_orders, len(grid)), accuracy(outcomes))
-    others = np.setdiff1d(np.arange(len(outcomes)), known)
-    for order in range(n_orders):
-        shuffled = rng.permutation(others)
-        for k, number in enumerate(grid.tolist()):
-            audited = np.concatenate([known, shuffled[:number]])
-            revealed = np.full(len(outcomes), np.nan)
-            revealed[audited] = outcomes[audited]
-            lacking[order, k] -= accuracy(revealed)
-    mean: FloatArray = lacking.mean(axis=0)
-    return mean
+    lacking = np.full(len(grid), accuracy(outcomes))
+    shuffled = rng.permutation(np.setdiff1d(np.arange(len(outcomes)), known))
+    for k, number in enumerate(grid.tolist()):
+        audited = np.concatenate([known, shuffled[:number]])
+        revealed = np.full(len(outcomes), np.nan)
+        revealed[audited] = outcomes[audited]
+        lacking[k] -= accuracy(revealed)
+    return lacking
 
 
 def smallest_number(lacking: FloatArray, grid: IntArray, within: float) -> float:
@@ -165,11 +161,10 @@ def smallest_number(lacking: FloatArray, grid: IntArray, within: float) -> float
     return float(grid[min(int(above[-1]) + 1, len(grid) - 1)] if len(above) else grid[0])
 
 
-def _completed(reports: FloatArray, outcomes: FloatArray, known: IntArray, rng: np.random.Generator) -> FloatArray:
-    """Return outcomes with the unknown ones drawn from stacked labels that were fitted to a bootstrap of the audits."""
+def _chances(reports: FloatArray, outcomes: FloatArray, known: IntArray, rng: np.random.Generator) -> FloatArray:
+    """Return P(A better), shape ``(T,)``: known outcomes, and stacked labels fitted to a bootstrap of the audits."""
     kept = np.unique(rng.choice(known, len(known)))
     revealed = np.full(len(outcomes), np.nan)
     revealed[kept] = outcomes[kept]
     chances = label_campaign(reports, revealed, "online_weighted", "stacked", keep_weights=False).soft_labels
-    drawn = (rng.random(len(outcomes)) < chances).astype(np.float64)
-    return np.where(np.isnan(outcomes), drawn, outcomes)
+    return np.where(np.isnan(outcomes), chances, outcomes)
