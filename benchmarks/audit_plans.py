@@ -30,7 +30,7 @@ from truthful_rlhf.aggregation.audit_design import EVEN_SHARE, audit_chances
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.aggregation.statistics import mean_interval
 
-ABOUT = "labels by uniform, planned and weighted planned audits at equal budgets (about 2 minutes)"
+ABOUT = "labels by uniform, planned and weighted planned audits at equal budgets (about a minute)"
 
 DRAWS = {144: 60, 500: 30, 419: 30}
 N_ORDERS = 30

@@ -47,9 +47,7 @@ def finish(
     """
     rounds = np.argsort(parts.pair_time, kind="stable")  # NaN last; all NaN keeps the file's order
     settled = _settle(parts, np.argsort(rounds), duplicates)
-    kept = ~np.isnan(settled.report)
-    if not kept.any():
-        raise AnnotationError(f"{parts.name}: every report is an abstention")
+    kept, design = _judged(parts.name, settled.report), parts.audit_design
     pair, labeler, report = settled.pair[kept], settled.labeler[kept], settled.report[kept]
     texts = parts.texts.close()  # before the example is taken from them
     return Annotations(
@@ -62,7 +60,7 @@ def finish(
         report=report,
         swapped=settled.swapped[kept],
         outcome=parts.outcome[rounds],
-        audit_design=None if parts.audit_design is None else parts.audit_design.of(rounds),
+        audit_design=design and design.of(rounds),
         topic=[parts.topics[k] for k in rounds] if any(parts.topics) else None,
         texts=texts,
         has_texts=parts.has_texts,
@@ -86,6 +84,13 @@ def finish(
             ignored_columns=tuple(ignored),
         ),
     )
+
+
+def _judged(name: str, report: FloatArray) -> BoolArray:
+    kept: BoolArray = ~np.isnan(report)
+    if not kept.any():
+        raise AnnotationError(f"{name}: every report is an abstention")
+    return kept
 
 
 class _Settled:

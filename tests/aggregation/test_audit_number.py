@@ -5,14 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from truthful_rlhf.aggregation import audit_number
 from truthful_rlhf.aggregation.audit_number import (
     AuditNumber,
     audit_grid,
     audits_for_accuracy,
     audits_for_labels,
     reports_for_accuracy,
+    shortfalls,
     smallest_number,
 )
+from truthful_rlhf.aggregation.game.beliefs import calibrated_beliefs
+from truthful_rlhf.aggregation.game.campaigns import draw_nature
 from truthful_rlhf.aggregation.statistics import wilson_interval
 
 
@@ -67,3 +71,25 @@ def test_too_few_outcomes_to_say() -> None:
     reports = np.full((30, 3), 0.6)
     with pytest.raises(ValueError, match="at least 5"):
         audits_for_labels(reports, np.full(30, np.nan), 0.02, np.random.default_rng(0))
+
+
+@pytest.mark.slow
+def test_the_interval_for_labels_holds_what_campaigns_turn_out_to_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six of ten exchange their reports, 14 of 144 pairs are audited; the control is the estimate without interval."""
+    monkeypatch.setattr(audit_number, "N_COMPLETED", 40)
+    held, exact = [], []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        nature = draw_nature(144, rng)
+        beliefs = np.column_stack([calibrated_beliefs(nature.log_odds, 1.5, rng) for _ in range(10)])
+        reports = np.where(np.arange(10) < 6, 1.0 - beliefs, beliefs)
+        known, grid = np.arange(14), audit_grid(130)
+        told = np.where(np.arange(144) < 14, nature.outcomes, np.nan)
+        number = audits_for_labels(reports, told, 0.05, rng)
+        for _ in range(4):
+            lacking = shortfalls(reports, nature.outcomes, known, grid, "online_weighted", rng)
+            needed = smallest_number(lacking, grid, 0.05)
+            held.append(number.low <= needed <= number.high)
+            exact.append(number.estimate == needed)
+    assert np.mean(held) >= 0.85
+    assert np.mean(exact) < 0.6

@@ -93,8 +93,7 @@ def centred_updates(
             soft_labels[t] = min(max(stated / mass, 0.0), 1.0) if n_present > 0 else 0.5
         if outcome != outcome or n_present < 2:
             continue
-        mean_loss = loss / mass
-        eta, share, part = etas[n_updates - first], shares[n_updates - first], fractions[t]
+        mean_loss, eta, share, part = loss / mass, etas[n_updates - first], shares[n_updates - first], fractions[t]
         step = eta / (1.0 - linear * eta * mean_loss)
         for i in range(n_labelers):
             report = reports[t, i]

@@ -97,13 +97,14 @@ class Columns:
                 return scope[name]
         return None
 
-    def extras(self, *scopes: Any) -> list[Any]:
+    def extras(self, *scopes: Any) -> tuple[Any, Any, Any, Any, Any, Any]:
         """Return the values of ``EXTRA_ROLES``; a column of that very name needs no mapping."""
         values = []
         for role in EXTRA_ROLES:
             given = next((scope[role] for scope in scopes if isinstance(scope, dict) and role in scope), None)
             values.append(self.get(role, *scopes, default=given))
-        return values
+        outcome, time, topic, chance, floor, wave = values
+        return outcome, time, topic, chance, floor, wave
 
 
 @dataclass

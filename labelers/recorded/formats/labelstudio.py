@@ -61,7 +61,7 @@ def make(sample: Sample, options: ReadOptions) -> Importer:
             scopes = (annotation, data, data.get("meta"), record)
             cancelled = annotation.get("was_cancelled")
             value = None if cancelled else _answer(annotation, kind, columns, names)
-            outcome, time, *others = columns.extras(annotation, data)
+            outcome, time, topic, chance, floor, wave = columns.extras(annotation, data)
             for i, j, report in _reports(value, names):
                 yield Row(
                     columns.get("pair_id", *scopes, default=part_id(record.get("id"), i, j, len(names))),
@@ -72,8 +72,11 @@ def make(sample: Sample, options: ReadOptions) -> Importer:
                     report,
                     truth.get((i, j), outcome),
                     time if "round" in columns.names else None,
-                    *others,
-                    updated=annotation.get("updated_at"),
+                    topic,
+                    chance,
+                    floor,
+                    wave,
+                    annotation.get("updated_at"),
                 )
 
     return Importer("labelstudio", rows, options.columns.get("report", f"the {kind or 'preference'} control"), columns)
@@ -183,7 +186,7 @@ def make_min(sample: Sample, options: ReadOptions) -> Importer:
         if "report" in columns.names and chosen in record:
             columns.found.add("report")
         for i, j, report in _reports(_parsed(record.get(chosen)), names):
-            outcome, time, *others = columns.extras(record)
+            outcome, time, topic, chance, floor, wave = columns.extras(record)
             yield Row(
                 columns.get("pair_id", record, default=part_id(record.get("id"), i, j, len(names))),
                 record.get(prompt),
@@ -193,8 +196,11 @@ def make_min(sample: Sample, options: ReadOptions) -> Importer:
                 report,
                 outcome,
                 time,
-                *others,
-                updated=record.get("updated_at"),
+                topic,
+                chance,
+                floor,
+                wave,
+                record.get("updated_at"),
             )
 
     note = "this export does not say which annotations are ground truth or were skipped; the JSON export does"

@@ -155,3 +155,38 @@ def test_help_has_examples(command: str) -> None:
     result = call(command, "--help")
     assert result.exit_code == 0
     assert f"truthful-rlhf {command} votes" in result.output
+
+
+def test_how_many_more(file: Path, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.csv"
+    options = ["--gold-column", "gold", "--seed", 1, "--out", plan]
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    file.write_text(
+        "".join(json.dumps(row | {"gold": row["gold"] if k < 60 else None}) + "\n" for k, row in enumerate(rows))
+    )
+    result = call("audit-plan", file, "--labeler", "l00", "--accuracy-within", 0.1, *options)
+    assert result.exit_code == 0, result.output
+    assert "the accuracy of l00 is known to +-0.1: about" in result.output
+    assert not plan.exists()
+    for wrong, message in (
+        (["--labeler", "l00"], "write both"),
+        (["--labeler", "l0", "--accuracy-within", 0.1], "did you mean"),
+        (["--labeler", "l00", "--accuracy-within", 0.9], "half-width"),
+    ):
+        result = call("audit-plan", file, *wrong, *options)
+        assert result.exit_code == 2
+        assert message in result.output
+
+
+@pytest.mark.slow
+def test_how_many_more_for_labels(file: Path) -> None:
+    result = call("audit-plan", file, "--labels-within", 0.05)
+    assert result.exit_code == 2
+    assert "audit at least 5 pairs first" in result.output
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    file.write_text(
+        "".join(json.dumps(row | {"gold": row["gold"] if k < 60 else None}) + "\n" for k, row in enumerate(rows))
+    )
+    result = call("audit-plan", file, "--labels-within", 0.05, "--gold-column", "gold", "--seed", 1)
+    assert result.exit_code == 0, result.output
+    assert "95 % interval" in result.output
