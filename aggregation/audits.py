@@ -76,6 +76,23 @@ def check_sample_weights(sample_weights: ArrayLike | None, outcomes: FloatArray)
     return weights
 
 
+def check_step_fractions(sample_weights: ArrayLike | None, outcomes: FloatArray) -> FloatArray:
+    """Return weights that are parts of an update, shape ``(T,)``, in (0, 1]; 1 where there is no outcome.
+
+    Args:
+        sample_weights: shape ``(T,)``; None: all 1.
+        outcomes: shape ``(T,)``, NaN where not revealed.
+
+    Raises:
+        ValueError: as `check_sample_weights`, or a weight above 1: the step would exceed the rule's own.
+    """
+    weights = check_sample_weights(sample_weights, outcomes)
+    if (weights > 1.0).any():
+        row = int(np.argmax(weights > 1.0))
+        raise ValueError(f"sample_weights of rules with steps must be in (0, 1]: round {row} has {weights[row]:.6g}")
+    return weights
+
+
 def scaled_weights(sample_weights: ArrayLike | None, outcomes: FloatArray) -> FloatArray:
     """Return the weights of the audited pairs, shape ``(n_audited,)``, with the effective number as their sum.
 

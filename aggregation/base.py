@@ -55,8 +55,12 @@ class Aggregator(Protocol):
         """
         ...
 
-    def learn_one(self, reports: FloatArray, outcome: float) -> None:
-        """Learn from one round; the only mutation. A NaN outcome changes nothing."""
+    def learn_one(self, reports: FloatArray, outcome: float, sample_weight: float = 1.0) -> None:
+        """Learn from one round; the only mutation. A NaN outcome changes nothing.
+
+        ``sample_weight`` is what the outcome counts for where audits had unequal chances
+        (``aggregation.audit_design``); ``run_online`` passes it only where it was given weights.
+        """
         ...
 
 
@@ -65,7 +69,12 @@ class WholeCampaigns(Protocol):
     """A rule with an array path: what ``run_online`` and ``final_labels`` use in place of a loop over rounds."""
 
     def run(
-        self, reports: FloatArray, outcomes: FloatArray, keep_weights: bool, keys: Iterable[Key] | None = None
+        self,
+        reports: FloatArray,
+        outcomes: FloatArray,
+        keep_weights: bool,
+        keys: Iterable[Key] | None = None,
+        sample_weights: ArrayLike | None = None,
     ) -> OnlineRun:
         """Do what the loop of ``predict_one`` and ``learn_one`` does, on arrays ``(T, N)`` and ``(T,)``.
 
@@ -77,6 +86,7 @@ class WholeCampaigns(Protocol):
             outcomes: shape ``(T,)``, 0 or 1, NaN where it was not revealed.
             keep_weights: False leaves the weights of the rounds out of the result.
             keys: of the rounds, length T, for labels that are drawn from a secret; None where none is.
+            sample_weights: what each outcome counts for, shape ``(T,)``; None: all alike.
         """
         ...
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import ArrayLike
 
+from truthful_rlhf.aggregation.audits import check_sample_weights
 from truthful_rlhf.aggregation.base import (
     Aggregator,
     FloatArray,
@@ -29,6 +30,7 @@ def run_online(
     keys: Iterable[Key] | None = None,
     *,
     keep_weights: bool = True,
+    sample_weights: ArrayLike | None = None,
 ) -> OnlineRun:
     """Run a rule over a campaign: state q_t, then learn from y_t, for t = 1..T.
 
@@ -44,6 +46,9 @@ def run_online(
             (``label="quantile"`` and ``"drawn"``); the others ignore them.
         keep_weights: False leaves the weights of every round out of the result: long campaigns run faster and in half
             the memory. The aggregator has the last ones in any case.
+        sample_weights: what each outcome counts for where audits had unequal chances, shape ``(T,)``: the part in
+            (0, 1] of a full update for rules that move weights by steps, inverse chances for ``gold_vote`` and
+            ``logistic``, not read by the others; None: all alike (``aggregation.audit_design`` makes both).
 
     Returns:
         Soft labels, each stated before its outcome was used, and the weights before each round. A round that nobody
@@ -62,8 +67,10 @@ def run_online(
     """
     matrix = check_shape(reports, len(aggregator.weights_))
     vector = check_outcomes(outcomes, len(matrix))
+    weighted = None if sample_weights is None else check_sample_weights(sample_weights, vector)
     if isinstance(aggregator, WholeCampaigns):
-        return aggregator.run(matrix, vector, keep_weights, keys)
+        given = {} if weighted is None else {"sample_weights": weighted}
+        return aggregator.run(matrix, vector, keep_weights, keys, **given)
     check_range(matrix)
     soft_labels, weights = np.empty(len(matrix)), np.empty(matrix.shape if keep_weights else (0, matrix.shape[1]))
     listed = None if keys is None else list(keys)
@@ -71,7 +78,10 @@ def run_online(
         if keep_weights:
             weights[t] = aggregator.weights_
         soft_labels[t] = aggregator.predict_one(row) if listed is None else aggregator.predict_one(row, listed[t])
-        aggregator.learn_one(row, float(outcome))
+        if weighted is None:
+            aggregator.learn_one(row, float(outcome))
+        else:
+            aggregator.learn_one(row, float(outcome), float(weighted[t]))
     return OnlineRun(soft_labels, weights)
 
 

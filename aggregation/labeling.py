@@ -23,12 +23,27 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
+from truthful_rlhf.aggregation.audit_design import AuditDesign
 from truthful_rlhf.aggregation.audits import held_out_labels
-from truthful_rlhf.aggregation.base import Aggregator, FloatArray, IntArray, Key, check_outcomes, check_reports
+from truthful_rlhf.aggregation.base import (
+    Aggregator,
+    BoolArray,
+    FloatArray,
+    IntArray,
+    Key,
+    check_outcomes,
+    check_reports,
+)
 from truthful_rlhf.aggregation.calibration import recalibrate
 from truthful_rlhf.aggregation.mechanism import Mechanism, Piece, ReportTable
 from truthful_rlhf.aggregation.names import unknown
-from truthful_rlhf.aggregation.rules import draws_from_a_secret, make_aggregator, with_lottery
+from truthful_rlhf.aggregation.rules import (
+    AGGREGATORS,
+    draws_from_a_secret,
+    make_aggregator,
+    moves_by_steps,
+    with_lottery,
+)
 from truthful_rlhf.aggregation.secret import input_secret
 from truthful_rlhf.aggregation.stacking import fit_stack
 
@@ -66,6 +81,9 @@ def label_campaign(
     *,
     pair_ids: Sequence[Key] | None = None,
     topics: Sequence[Hashable] | None = None,
+    audit_probability: ArrayLike | None = None,
+    audit_floor: ArrayLike | None = None,
+    audit_wave: ArrayLike | None = None,
     outcome_after: ArrayLike | None = None,
     seed: int = 0,
     keep_weights: bool = True,
@@ -84,6 +102,11 @@ def label_campaign(
             by; by default 0, 1, ...
         topics: length T: one mechanism for every topic. A labeler that lies about one topic keeps its influence on the
             others only, and every topic learns alone.
+        audit_probability: chance with which each audited pair was drawn, shape ``(T,)``, in (0, 1]; NaN, or None for
+            all: uniformly. Updates, fits and calibration are weighted by its inverse (``aggregation.audit_design``).
+        audit_floor: chance that no report could bring a pair below, shape ``(T,)`` or one number, as ``audit-plan``
+            writes it: the truth is exactly the best report only with it.
+        audit_wave: whole numbers, shape ``(T,)``: the order of the plans, where several followed one another.
         outcome_after: whole numbers, shape ``(T,)``: how many rounds had been stated when the outcome of a pair
             arrived, at least t + 1, which is the default; one that would arrive after round T is not used.
         seed: >= 0, of the rule's own lottery where it draws one that is no secret.
@@ -96,8 +119,8 @@ def label_campaign(
         The labels, what was stated online, and the weights.
 
     Raises:
-        ValueError: an unknown rule, option or kind; bad reports, outcomes, topics or pair ids; ``stacked`` labels of
-            another rule than online_weighted; more reports than a rule that fits all at once can take.
+        ValueError: an unknown rule, option or kind; bad reports, outcomes, topics, chances or pair ids; ``stacked``
+            labels of another rule than online_weighted; more reports than a rule that fits all at once can take.
 
     Examples:
         >>> nan = float("nan")
@@ -120,14 +143,18 @@ def label_campaign(
     if draws_from_a_secret(rule, options) and options.get("secret") is None:
         options = {**options, "secret": _secret(table, revealed, keys)}
 
+    design = AuditDesign.make(n_pairs, audit_probability, audit_floor, audit_wave)
+    counts, steps = _sample_weights(design, ~np.isnan(revealed))
+
     def fresh(number: int) -> Aggregator:
         return make_aggregator(rule, table.n_labelers, **with_lottery(rule, options, [seed, 2, number]))
 
+    weighted = steps if rule in AGGREGATORS and moves_by_steps(rule) else counts
     mechanisms = [
-        Mechanism(partial(fresh, number), table, rounds, revealed, arrival, keys)
+        Mechanism(partial(fresh, number), table, rounds, revealed, arrival, keys, weighted)
         for number, rounds in enumerate(groups)
     ]
-    labels = _Labels(table, revealed, mechanisms)
+    labels = _Labels(table, revealed, mechanisms, counts)
     weights = labels.run(keep_weights, watch)
     soft_labels = np.where(labels.judged, labels.of_kind(kind), np.nan)
     return LabeledCampaign(soft_labels, labels.stated, weights, labels.last_weights)
@@ -154,8 +181,10 @@ class _Matrix:
 class _Labels:
     """The labels of a campaign's mechanisms, by round."""
 
-    def __init__(self, table: ReportTable, revealed: FloatArray, mechanisms: Sequence[Mechanism]) -> None:
-        self.table, self.revealed, self.mechanisms = table, revealed, mechanisms
+    def __init__(
+        self, table: ReportTable, revealed: FloatArray, mechanisms: Sequence[Mechanism], counts: FloatArray | None
+    ) -> None:
+        self.table, self.revealed, self.mechanisms, self.counts = table, revealed, mechanisms, counts
         self.stated = np.full(table.n_pairs, 0.5)
         self.judged = np.zeros(table.n_pairs, dtype=bool)
         self.last_weights = np.zeros(table.n_labelers)
@@ -182,7 +211,7 @@ class _Labels:
         if kind == "online":
             return self.stated
         if kind == "recalibrated":
-            return recalibrate(self._pooled(), self.revealed, self._held_out())
+            return recalibrate(self._pooled(), self.revealed, self._held_out(), self.counts)
         pooled = self._stacked() if kind == "stacked" else self._pooled()
         return pooled if kind == "reweighted" else np.where(np.isnan(self.revealed), pooled, self.revealed)
 
@@ -218,12 +247,20 @@ class _Labels:
                 result[position[mechanism.audited]] = mechanism.again(everywhere)[1]
             return result
 
-        stack = fit_stack(self.table.matrix(audited), self.revealed[audited], last_weights)
+        counts = None if self.counts is None else self.counts[audited]
+        stack = fit_stack(self.table.matrix(audited), self.revealed[audited], last_weights, counts)
         labels = np.empty(self.table.n_pairs)
         for mechanism in self.mechanisms:
             for rounds in mechanism.pieces():
                 labels[rounds] = stack.labels(self.table.matrix(rounds), mechanism.weights)
         return labels
+
+
+def _sample_weights(design: AuditDesign | None, known: BoolArray) -> tuple[FloatArray | None, FloatArray | None]:
+    """Return what every outcome counts for in fits and estimates, and the part of a step that it makes."""
+    if design is None:
+        return None, None
+    return design.estimate_weights(known), design.step_fractions(known)
 
 
 def _checked_keys(pair_ids: Sequence[Key] | None, n_pairs: int) -> Sequence[Key]:

@@ -73,6 +73,7 @@ class Mechanism:
         revealed: FloatArray,
         arrival: IntArray,
         keys: Sequence[Key],
+        sample_weights: FloatArray | None,
     ) -> None:
         """Take a rule and what it will see.
 
@@ -83,12 +84,13 @@ class Mechanism:
             revealed: outcomes, shape ``(T,)``, NaN where not revealed.
             arrival: how many rounds had been stated when each outcome arrived, shape ``(T,)``, at least t + 1.
             keys: names of the rounds, length T.
+            sample_weights: what each outcome counts for, shape ``(T,)``; None: all alike.
 
         Raises:
             ValueError: more reports than a rule that fits them all at once can take.
         """
         self.rounds, self._table, self._revealed, self._arrival, self._keys = rounds, table, revealed, arrival, keys
-        self._fresh, self._rule = fresh, fresh()
+        self._fresh, self._rule, self._sample_weights = fresh, fresh(), sample_weights
         self.fits_all = isinstance(self._rule, BatchRule)
         if self.fits_all:
             _check_memory(self._rule, len(rounds), table.n_labelers)
@@ -128,11 +130,9 @@ class Mechanism:
             if len(late):  # no further than to the next arrival
                 stop = max(first + 1, int(np.searchsorted(rounds, self._arrival[late[0]])))
             here = slice(first, stop)
-            parts.append(
-                run_online(
-                    self._rule, reports[here], prompt[here], self._keys_of(rounds[here]), keep_weights=keep_weights
-                )
-            )
+            given = reports[here], prompt[here], self._keys_of(rounds[here])
+            weights = self._weights_of(rounds[here])
+            parts.append(run_online(self._rule, *given, keep_weights=keep_weights, sample_weights=weights))
             first = stop
         if len(parts) == 1:
             return parts[0], late
@@ -144,7 +144,11 @@ class Mechanism:
         """Learn from the late outcomes that have arrived after ``n_stated`` rounds; return the others."""
         n = int(np.searchsorted(self._arrival[late], n_stated, side="right"))
         for t in late[:n]:
-            self._rule.learn_one(self._table.matrix(np.array([t]))[0], float(self._revealed[t]))
+            row, outcome = self._table.matrix(np.array([t]))[0], float(self._revealed[t])
+            if self._sample_weights is None:
+                self._rule.learn_one(row, outcome)
+            else:
+                self._rule.learn_one(row, outcome, float(self._sample_weights[t]))
         return late[n:]
 
     def pooled(self, stated: FloatArray) -> FloatArray:
@@ -171,8 +175,12 @@ class Mechanism:
             Labels of ``audited`` under the last state, shape ``(len(audited),)``, and the last weights, shape ``(N,)``.
         """
         rule, reports, keys = self._fresh(), self._table.matrix(self.audited), self._keys_of(self.audited)
-        run_online(rule, reports, outcomes[self.audited], keys, keep_weights=False)
+        weights = self._weights_of(self.audited)
+        run_online(rule, reports, outcomes[self.audited], keys, keep_weights=False, sample_weights=weights)
         return final_labels(rule, reports, np.full(len(reports), np.nan), keys), rule.weights_
+
+    def _weights_of(self, rounds: IntArray) -> FloatArray | None:
+        return None if self._sample_weights is None else self._sample_weights[rounds]
 
     def _keys_of(self, rounds: IntArray) -> list[Key]:
         return [self._keys[t] for t in rounds.tolist()]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from truthful_rlhf.aggregation.audits import check_sample_weights
 from truthful_rlhf.aggregation.base import BoolArray, FloatArray, check_outcomes, check_reports
 from truthful_rlhf.aggregation.campaign import run_online
 from truthful_rlhf.aggregation.game.best_response import STRATEGY_CLASSES
@@ -61,6 +62,7 @@ def gains_on_recorded(
     rng: np.random.Generator,
     labelers: Iterable[int] | None = None,
     n_splits: int = 4,
+    sample_weights: ArrayLike | None = None,
     on_labeler: Callable[[int], None] = lambda labeler: None,
 ) -> list[RecordedGain]:
     """Return what each labeler could have gained by the best constant scale, shift or flip of its reports.
@@ -73,6 +75,7 @@ def gains_on_recorded(
         rng: source of the random halves.
         labelers: columns to audit; all by default. The time grows with their number times T * N.
         n_splits: number of random halvings, >= 1.
+        sample_weights: what each outcome counts for, as in ``run_online``, shape ``(T,)``; None: all alike.
         on_labeler: called with each column when it is done (a progress bar).
 
     Returns:
@@ -80,6 +83,7 @@ def gains_on_recorded(
     """
     matrix = check_reports(reports)
     vector = check_outcomes(outcomes, len(matrix))
+    counts = check_sample_weights(sample_weights, vector)
     if n_splits < 1:
         raise ValueError(f"n_splits must be >= 1, got {n_splits}")
     columns = list(range(matrix.shape[1]) if labelers is None else labelers)
@@ -87,25 +91,44 @@ def gains_on_recorded(
         if not 0 <= labeler < matrix.shape[1]:
             raise ValueError(f"labeler {labeler} does not exist: the reports have {matrix.shape[1]} columns")
     judged = ~np.isnan(matrix).all(axis=1)
-    matrix, vector = matrix[judged], vector[judged]
+    campaign = _Campaign(matrix[judged], vector[judged], counts[judged], rule, objective)
+    matrix = campaign.reports
     halves = [rng.permutation(len(matrix)) < len(matrix) // 2 for _ in range(n_splits)]
     result = []
     for labeler in columns:
-        result.append(_gain_of(labeler, matrix, vector, rule, objective, halves))
+        result.append(_gain_of(labeler, campaign, halves))
         on_labeler(labeler)
     return result
 
 
-def _gain_of(
-    labeler: int, reports: FloatArray, outcomes: FloatArray, rule: Rule, objective: Objective, halves: list[BoolArray]
-) -> RecordedGain:
+@dataclass(frozen=True)
+class _Campaign:
+    """Reports ``(T, N)``, outcomes and what each counts for, ``(T,)``, under a rule and an objective."""
+
+    reports: FloatArray
+    outcomes: FloatArray
+    counts: FloatArray
+    rule: Rule
+    objective: Objective
+
+    def payoff(self, labeler: int, rows: BoolArray, misreport: Misreport) -> float:
+        tried = self.reports[rows]
+        view = tried[:, labeler].copy()
+        tried[:, labeler] = misreport(view)
+        aggregator = self.rule(tried.shape[1])
+        weights = None if (self.counts == 1.0).all() else self.counts[rows]
+        run = run_online(aggregator, tried, self.outcomes[rows], range(len(tried)), sample_weights=weights)
+        return self.objective.payoff(run, aggregator.weights_, slice(labeler, labeler + 1), view)
+
+
+def _gain_of(labeler: int, campaign: _Campaign, halves: list[BoolArray]) -> RecordedGain:
+    reports, outcomes = campaign.reports, campaign.outcomes
     n_audited = int((~np.isnan(reports[:, labeler]) & ~np.isnan(outcomes)).sum())
     if n_audited < FEWEST_REPORTS:
         return RecordedGain(labeler, n_audited, np.nan, np.nan, np.nan, np.nan, _TRUTH)
 
     def payoffs(rows: BoolArray) -> FloatArray:
-        part, known = reports[rows], outcomes[rows]
-        return np.array([_payoff(labeler, part, known, rule, objective, lie) for lie in _CHOICES])
+        return np.array([campaign.payoff(labeler, rows, lie) for lie in _CHOICES])
 
     held_out = []
     for half in halves:
@@ -127,14 +150,3 @@ def _gain_of(
 def _relative(payoffs: FloatArray, choice: int) -> float:
     """Return the gain of a choice over the truth (entry 0) relative to the size of the truthful payoff."""
     return float(payoffs[choice] - payoffs[0]) / max(abs(float(payoffs[0])), 1e-300)
-
-
-def _payoff(
-    labeler: int, reports: FloatArray, outcomes: FloatArray, rule: Rule, objective: Objective, misreport: Misreport
-) -> float:
-    view = reports[:, labeler]
-    tried = reports.copy()
-    tried[:, labeler] = misreport(view)
-    aggregator = rule(reports.shape[1])
-    run = run_online(aggregator, tried, outcomes, range(len(tried)))
-    return objective.payoff(run, aggregator.weights_, slice(labeler, labeler + 1), view)

@@ -25,6 +25,7 @@ from truthful_rlhf.aggregation.rules.logistic import Logistic
 from truthful_rlhf.aggregation.rules.majority import Majority
 from truthful_rlhf.aggregation.rules.mean import Mean
 from truthful_rlhf.aggregation.rules.median import Median
+from truthful_rlhf.aggregation.rules.multiplicative import MultiplicativeRule
 from truthful_rlhf.aggregation.rules.online_weighted import OnlineWeighted
 from truthful_rlhf.aggregation.rules.quantile_labels import LABELS, StatedLabel
 from truthful_rlhf.aggregation.rules.trimmed_mean import TrimmedMean
@@ -137,6 +138,16 @@ def simulated_rule(name: str, options: Mapping[str, Any], seed: int = 0) -> Call
     if draws_from_a_secret(name, given) and "secret" not in given:
         given["secret"] = input_secret([f"simulation {seed}"])
     return lambda n_labelers: make_aggregator(name, n_labelers, **given)
+
+
+def moves_by_steps(name: str) -> bool:
+    """Return whether an outcome moves a rule's weights by a step, of which it may then go a part only.
+
+    Examples:
+        >>> moves_by_steps("online_weighted"), moves_by_steps("logistic"), moves_by_steps("mean")
+        (True, False, False)
+    """
+    return issubclass(AGGREGATORS[name], MultiplicativeRule | Examined)
 
 
 def fits_all_at_once(name: str) -> bool:

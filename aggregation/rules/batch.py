@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from truthful_rlhf.aggregation.audits import held_out_labels
 from truthful_rlhf.aggregation.base import (
@@ -91,7 +92,12 @@ class BatchRule(ABC):
         """
 
     def run(
-        self, reports: FloatArray, outcomes: FloatArray, keep_weights: bool, keys: Iterable[Key] | None = None
+        self,
+        reports: FloatArray,
+        outcomes: FloatArray,
+        keep_weights: bool,
+        keys: Iterable[Key] | None = None,
+        sample_weights: ArrayLike | None = None,
     ) -> OnlineRun:
         """Fit all rounds; audited pairs get their posterior from a fit without their fold's outcomes."""
         check_range(reports)
@@ -152,7 +158,7 @@ class BatchRule(ABC):
         """Return P(A better) for one round of reports, shape ``(N,)``; 0.5 without a vote."""
         return float(self.predict_many(check_round(reports, self.n_labelers)[None])[0])
 
-    def learn_one(self, reports: FloatArray, outcome: float) -> None:
+    def learn_one(self, reports: FloatArray, outcome: float, sample_weight: float = 1.0) -> None:
         """Check the round and learn nothing: a batch model is fitted by ``run_online``."""
         check_round(reports, self.n_labelers)
         check_outcome(outcome)

@@ -15,7 +15,8 @@ reports, under the mean over k of the renormalised pi^(k): the same distribution
 round; (2) any such sum of -E (label - own view)^2, if the own view is the belief, under ``drawn``. Every horizon, N and
 K, every adaptive strategy, also of one that is shown the lotteries' results so far. Needs: the own beliefs, the others'
 reports and the outcomes of later rounds do not depend on this round's outcome or report; audits do not depend on the
-own report; one labeler deviates, not a coalition.
+own report (weights do not cure that here: later steps depend on the number of audits); one labeler deviates, not a
+coalition.
 
 Both objectives are means over the lotteries, in which label and weights are linear; so take one lottery, and let the
 labeler be truthful from the next round on (true for the last round, and by induction backwards). Only if J = i does the
@@ -76,7 +77,9 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from truthful_rlhf.aggregation.audits import check_step_fractions
 from truthful_rlhf.aggregation.base import (
     FloatArray,
     IntArray,
@@ -178,26 +181,44 @@ class Examined:
 
     def predict_many(self, reports: FloatArray, keys: Iterable[Key] | None = None) -> FloatArray:
         """Return P(A better) of every round under the present debts, shape ``(T,)``."""
-        unknown = np.full(len(reports), np.nan)
-        return self._rounds(reports, unknown, self._label.points(keys, len(reports)), False, self.debts_)[0]
+        unknown, points = np.full(len(reports), np.nan), self._label.points(keys, len(reports))
+        return self._rounds(reports, unknown, points, False, self.debts_, np.ones(len(reports)))[0]
 
-    def learn_one(self, reports: FloatArray, outcome: float) -> None:
-        """Examine one labeler per lottery; a NaN outcome, or a round that nobody judged, changes nothing."""
+    def learn_one(self, reports: FloatArray, outcome: float, sample_weight: float = 1.0) -> None:
+        """Examine one labeler per lottery; a NaN outcome, or a round that nobody judged, changes nothing.
+
+        Args:
+            reports: one round, shape ``(N,)``.
+            outcome: 1 A better, 0 B better, NaN not revealed.
+            sample_weight: chance of each lottery to hold an examination, in (0, 1].
+        """
         row, outcomes = check_round(reports, self.n_labelers)[None], np.array([check_outcome(outcome)])
-        self._learn(row, outcomes, points=None, keep_weights=False)
+        self._learn(row, outcomes, None, False, check_step_fractions([sample_weight], np.zeros(1)))
 
     def run(
-        self, reports: FloatArray, outcomes: FloatArray, keep_weights: bool, keys: Iterable[Key] | None = None
+        self,
+        reports: FloatArray,
+        outcomes: FloatArray,
+        keep_weights: bool,
+        keys: Iterable[Key] | None = None,
+        sample_weights: ArrayLike | None = None,
     ) -> OnlineRun:
         """Run a whole campaign in compiled code; leaves the same state as the loop over rounds."""
         check_range(reports)
-        return self._learn(reports, outcomes, self._label.points(keys, len(reports)), keep_weights)
+        fractions = check_step_fractions(sample_weights, outcomes)
+        return self._learn(reports, outcomes, self._label.points(keys, len(reports)), keep_weights, fractions)
 
     def _learn(
-        self, reports: FloatArray, outcomes: FloatArray, points: FloatArray | None, keep_weights: bool
+        self,
+        reports: FloatArray,
+        outcomes: FloatArray,
+        points: FloatArray | None,
+        keep_weights: bool,
+        fractions: FloatArray,
     ) -> OnlineRun:
         debts = self.debts_.copy()
-        soft_labels, history, weights, n_updates = self._rounds(reports, outcomes, points, keep_weights, debts)
+        ran = self._rounds(reports, outcomes, points, keep_weights, debts, fractions)
+        soft_labels, history, weights, n_updates = ran
         self.debts_, self.weights_, self.n_updates_ = debts, weights, n_updates
         return OnlineRun(soft_labels, history)
 
@@ -208,8 +229,12 @@ class Examined:
         points: FloatArray | None,
         keep_weights: bool,
         debts: IntArray,
+        fractions: FloatArray,
     ) -> tuple[FloatArray, FloatArray, FloatArray, int]:
         """Run rounds block by block and change ``debts``; without ``points`` no label is stated.
+
+        An update of part w of the way: every lottery holds its examination with chance w, and its number u, if it is
+        below w, is u / w to it.
 
         Returns soft labels, the weights before each round, those after the last, and the number of updates so far.
         """
@@ -222,7 +247,7 @@ class Examined:
         for first in range(0, len(reports), size):
             rows = slice(first, first + size)
             judged = ~np.isnan(outcomes[rows]) & ~np.isnan(reports[rows]).all(axis=1)
-            draws = self._draws(n_updates, int(judged.sum()))
+            draws = self._draws(n_updates, int(judged.sum())) / fractions[rows][judged, None]
             ours = np.empty(0) if points is None or not len(points) else points[rows]
             n_updates = examined_rounds(
                 np.ascontiguousarray(reports[rows]),

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from truthful_rlhf.aggregation.base import (
     NOTHING_KNOWN,
@@ -54,13 +55,18 @@ class FixedRule(ABC):
         """Return P(A better) for one round, shape ``(N,)``; 0.5 if nobody judged."""
         return float(self.predict_many(check_round(reports, self.n_labelers)[None])[0])
 
-    def learn_one(self, reports: FloatArray, outcome: float) -> None:
+    def learn_one(self, reports: FloatArray, outcome: float, sample_weight: float = 1.0) -> None:
         """Check the round and change nothing: the rule has no memory."""
         check_round(reports, self.n_labelers)
         check_outcome(outcome)
 
     def run(
-        self, reports: FloatArray, outcomes: FloatArray, keep_weights: bool, keys: Iterable[Key] | None = None
+        self,
+        reports: FloatArray,
+        outcomes: FloatArray,
+        keep_weights: bool,
+        keys: Iterable[Key] | None = None,
+        sample_weights: ArrayLike | None = None,
     ) -> OnlineRun:
         """Aggregate a whole campaign; the weights are one read-only row, shown T times, which costs nothing to keep."""
         check_range(reports)

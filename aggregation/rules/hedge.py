@@ -44,10 +44,12 @@ class Hedge(MultiplicativeRule):
         reports: FloatArray,
         outcomes: FloatArray,
         weights: FloatArray,
+        fractions: FloatArray,
         points: FloatArray,
         soft_labels: FloatArray,
         history: FloatArray,
     ) -> tuple[int, int]:
         from truthful_rlhf.aggregation.rules.compiled.updates import exponential_updates
 
-        return exponential_updates(reports, outcomes, weights, float(self.eta), self.n_updates_, soft_labels, history)
+        state = weights, fractions, float(self.eta), self.n_updates_
+        return exponential_updates(reports, outcomes, *state, soft_labels, history)

@@ -42,6 +42,7 @@ class LinearWeighted(MultiplicativeRule):
         reports: FloatArray,
         outcomes: FloatArray,
         weights: FloatArray,
+        fractions: FloatArray,
         points: FloatArray,
         soft_labels: FloatArray,
         history: FloatArray,
@@ -50,4 +51,4 @@ class LinearWeighted(MultiplicativeRule):
 
         etas, shares = self._schedule.steps(self.n_updates_, len(outcomes))
         state = weights, self._initial, self.n_updates_
-        return centred_updates(reports, outcomes, *state, etas, shares, 1.0, points, soft_labels, history)
+        return centred_updates(reports, outcomes, *state, etas, shares, fractions, 1.0, points, soft_labels, history)

@@ -10,6 +10,9 @@ of those present:
 
 The second line shows the only difference between the first two: the step of the normalised rule depends, through
 Lbar, on the report itself, and that is what breaks exact truthfulness.
+
+An outcome may count for less than a whole update, w in (0, 1]: the weights then go that part of the way,
+pi <- pi + w (U(pi) - pi). ``aggregation.audit_design`` has why, and which w.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
+from truthful_rlhf.aggregation.audits import check_step_fractions
 from truthful_rlhf.aggregation.base import (
     NOTHING_KNOWN,
     FloatArray,
@@ -79,13 +83,15 @@ class MultiplicativeRule(ABC):
         reports: FloatArray,
         outcomes: FloatArray,
         weights: FloatArray,
+        fractions: FloatArray,
         points: FloatArray,
         soft_labels: FloatArray,
         history: FloatArray,
     ) -> tuple[int, int]:
         """Run the compiled loop; fill ``soft_labels`` and ``history`` (unless empty), change ``weights``.
 
-        ``points``: where each label's weighted quantile is taken, shape ``(T,)``; empty for the weighted mean.
+        ``fractions``: part of the way that each round's update goes, shape ``(T,)``, in (0, 1]. ``points``: where each
+        label's weighted quantile is taken, shape ``(T,)``; empty for the weighted mean.
 
         Returns ``n_updates_`` and the number of reports out of range.
         """
@@ -117,29 +123,43 @@ class MultiplicativeRule(ABC):
             np.divide(stated, mass, out=soft_labels[rows], where=mass > 0.0)
         return np.clip(soft_labels, 0.0, 1.0)
 
-    def learn_one(self, reports: FloatArray, outcome: float) -> None:
-        """Scale the weights of those present by their accuracy; a NaN outcome or a lone labeler changes nothing."""
+    def learn_one(self, reports: FloatArray, outcome: float, sample_weight: float = 1.0) -> None:
+        """Scale the weights of those present by their accuracy; a NaN outcome or a lone labeler changes nothing.
+
+        Args:
+            reports: one round, shape ``(N,)``.
+            outcome: 1 A better, 0 B better, NaN not revealed.
+            sample_weight: part of the way that the weights go, in (0, 1].
+        """
         reports = check_round(reports, self.n_labelers)
         outcome = check_outcome(outcome)
+        fraction = float(check_step_fractions([sample_weight], np.zeros(1))[0])
         present = ~np.isnan(reports)
         if np.isnan(outcome) or present.sum() < 2:
             return
         weights = self.weights_.copy()
-        weights[present] = self._moved(weights[present], (reports[present] - outcome) ** 2, self._initial[present])
+        moved = self._moved(weights[present], (reports[present] - outcome) ** 2, self._initial[present])
+        weights[present] = fraction * moved + (1.0 - fraction) * weights[present]
         self.n_updates_ += 1
         if self.n_updates_ % ROUNDS_PER_SUM == 0:
             weights /= weights.sum()
         self.weights_ = weights
 
     def run(
-        self, reports: FloatArray, outcomes: FloatArray, keep_weights: bool, keys: Iterable[Key] | None = None
+        self,
+        reports: FloatArray,
+        outcomes: FloatArray,
+        keep_weights: bool,
+        keys: Iterable[Key] | None = None,
+        sample_weights: ArrayLike | None = None,
     ) -> OnlineRun:
         """Run a whole campaign in compiled code; leaves the same state as the loop over rounds."""
         points = self._label.points(keys, len(reports))
         soft_labels = np.empty(len(reports))
         history = np.empty(reports.shape if keep_weights else (0, self.n_labelers))
         weights = self.weights_.copy()
-        n_updates, n_bad = self._compiled(reports, outcomes, weights, points, soft_labels, history)
+        fractions = check_step_fractions(sample_weights, outcomes)
+        n_updates, n_bad = self._compiled(reports, outcomes, weights, fractions, points, soft_labels, history)
         if n_bad:
             raise_bad_report(reports)
         self.n_updates_, self.weights_ = n_updates, weights

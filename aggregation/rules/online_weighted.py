@@ -12,11 +12,12 @@ depend on anybody's report. The squared loss is proper, so in expectation over a
 
     constant + eta pi_i (1 - pi_i / pi(S)) (1 - p (1 - p) - (r_i - p)^2),
 
-maximised by r_i = p alone as long as somebody else present has weight. Nothing is claimed for labelers who look further
-ahead: what they can gain is measured (``aggregation.game.incentives``). A labeler who wants the soft label near its own
-view gains by exaggerating under the weighted mean; ``label`` states a weighted quantile in its place, which nobody
-gains by bending within the round, under the same weights (``aggregation.rules.quantile_labels``: what is proved, for
-which panels).
+maximised by r_i = p alone as long as somebody else present has weight. Condition: *whether the pair is audited does
+not depend on the own report*, or the update is weighted by the inverse of its chance (``aggregation.audit_design``).
+Nothing is claimed for labelers who look further ahead: what they can gain is measured
+(``aggregation.game.incentives``). A labeler who wants the soft label near its own view gains by exaggerating under the
+weighted mean; ``label`` states a weighted quantile in its place, which nobody gains by bending within the round, under
+the same weights (``aggregation.rules.quantile_labels``: what is proved, for which panels).
 
 **Regret.** With eta <= 1/2 and x_t = Lbar_t - l_it in [-1, 1], ln(1 + z) >= z - z^2 gives
 0 >= ln pi_i,T+1 >= -ln N + eta sum x_t - eta^2 T_i over the T_i rounds in which i was present, so
@@ -118,6 +119,7 @@ class OnlineWeighted(MultiplicativeRule):
         reports: FloatArray,
         outcomes: FloatArray,
         weights: FloatArray,
+        fractions: FloatArray,
         points: FloatArray,
         soft_labels: FloatArray,
         history: FloatArray,
@@ -126,4 +128,4 @@ class OnlineWeighted(MultiplicativeRule):
 
         etas, shares = self._schedule.steps(self.n_updates_, len(outcomes))
         state = weights, self._initial, self.n_updates_
-        return centred_updates(reports, outcomes, *state, etas, shares, 0.0, points, soft_labels, history)
+        return centred_updates(reports, outcomes, *state, etas, shares, fractions, 0.0, points, soft_labels, history)

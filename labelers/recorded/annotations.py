@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from truthful_rlhf.aggregation.audit_design import AuditDesign
 from truthful_rlhf.aggregation.base import BoolArray, FloatArray, IntArray
 from truthful_rlhf.labelers.recorded.reading import Reading
 from truthful_rlhf.labelers.recorded.texts import PairTexts
@@ -33,6 +34,8 @@ class Annotations:
     """Whether the labeler saw the responses in the other order, shape ``(R,)``."""
     outcome: FloatArray
     """1 A better, 0 B better, NaN not known, shape ``(T,)``."""
+    audit_design: AuditDesign | None
+    """With which chance each pair was audited, by round; None: all uniformly."""
     topic: list[str] | None
     """Topic of each pair, if the source has topics."""
     texts: PairTexts
@@ -57,6 +60,13 @@ class Annotations:
     def round_of_report(self) -> IntArray:
         """Round of each report, shape ``(R,)``."""
         return np.repeat(np.arange(self.n_pairs), np.diff(self.start))
+
+    @property
+    def outcome_weights(self) -> FloatArray | None:
+        """What each known outcome counts for in an estimate, shape ``(T,)``; None where audits were uniform."""
+        if self.audit_design is None:
+            return None
+        return self.audit_design.estimate_weights(~np.isnan(self.outcome))
 
     def matrix(self, rounds: IntArray | None = None, labelers: IntArray | None = None) -> FloatArray:
         """Return reports as a matrix with NaN where a labeler is absent.

@@ -9,19 +9,23 @@ from __future__ import annotations
 import hashlib
 import math
 from array import array
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from truthful_rlhf.aggregation.audit_design import AuditDesign
 from truthful_rlhf.aggregation.base import BoolArray, FloatArray, IntArray
+from truthful_rlhf.labelers.recorded.audit_cells import AuditCells
 from truthful_rlhf.labelers.recorded.cells import parse_id, parse_name, parse_time
 from truthful_rlhf.labelers.recorded.codes import Codebook
 from truthful_rlhf.labelers.recorded.errors import AnnotationError, WayOn, ways_on
 from truthful_rlhf.labelers.recorded.formats import Row
 from truthful_rlhf.labelers.recorded.identity import MOST_REPORTS, UnusedColumns
 from truthful_rlhf.labelers.recorded.texts import PairTexts
+
+_NO_AUDIT = (None, None, None)
 
 
 @dataclass
@@ -53,6 +57,8 @@ class Parts:
     pairs_with_topics: int = 0
     """Pair ids that stand with several topics: each is one pair per topic."""
     topics_example: str = ""
+    audit_design: AuditDesign | None = None
+    """With which chances pairs were audited; None: uniformly."""
     games: int = 0
     """Verdicts that went into reports which are themselves means."""
     unused: UnusedColumns = field(default_factory=UnusedColumns)
@@ -66,7 +72,7 @@ class Builder:
         pairs_by_text: whether pairs are known by their texts even where there are ids.
         reports: reads the report column.
         outcomes: reads the outcome column.
-        labeler_column: what the source calls the labelers' column.
+        columns: role -> column of the source, where they differ.
         pair_per_topic: whether a pair with several topics is one pair per topic; otherwise it is refused.
     """
 
@@ -76,10 +82,12 @@ class Builder:
         pairs_by_text: bool,
         reports: Codebook,
         outcomes: Codebook,
-        labeler_column: str,
+        columns: Mapping[str, str],
         pair_per_topic: bool,
     ) -> None:
-        self.name, self.pairs_by_text, self.labeler_column = name, pairs_by_text, labeler_column
+        self.name, self.pairs_by_text = name, pairs_by_text
+        self.labeler_column = columns.get("labeler_id", "labeler_id")
+        self.audits = AuditCells(columns)
         self.reports, self.outcomes = reports, outcomes
         self.texts = PairTexts()
         self.pair_index: dict[Any, int] = {}
@@ -113,6 +121,9 @@ class Builder:
         self.games += row.games if row.games > 1 else 0
         if row.outcome is not None:
             self._set_outcome(number, pair, row.outcome, swapped)
+        audit = row.audit_probability, row.audit_floor, row.audit_wave
+        if audit != _NO_AUDIT:
+            self.audits.add(number, pair, self.pair_ids[pair], audit)
         time = math.nan
         if row.round is not None:
             time = parse_time(row.round)
@@ -185,6 +196,7 @@ class Builder:
         self.pair_time.append(math.nan)
         self.topics.append("")
         self.no_topic_row.append(0)
+        self.audits.append()
         return len(self.pair_ids) - 1
 
     def _labeler(self, value: Any) -> int:
@@ -275,6 +287,7 @@ class Builder:
             swapped=np.frombuffer(self.swapped, dtype=np.int8).astype(bool),
             time=np.frombuffer(self.time, dtype=np.float64),
             outcome=np.frombuffer(self.outcome, dtype=np.float64),
+            audit_design=self.audits.design(),
             pair_time=np.frombuffer(self.pair_time, dtype=np.float64),
             topics=self.topics,
             texts=self.texts,

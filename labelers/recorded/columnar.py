@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,12 +21,15 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
+from truthful_rlhf.aggregation.audit_design import AuditDesign
 from truthful_rlhf.aggregation.base import BoolArray, FloatArray, IntArray
+from truthful_rlhf.labelers.recorded.audit_cells import as_design, read_cell
 from truthful_rlhf.labelers.recorded.build import Parts
 from truthful_rlhf.labelers.recorded.cells import parse_id, parse_name, parse_time
 from truthful_rlhf.labelers.recorded.codes import Codebook
 from truthful_rlhf.labelers.recorded.files.source import Source
 from truthful_rlhf.labelers.recorded.identity import MOST_REPORTS, UnusedColumns
+from truthful_rlhf.labelers.recorded.options import AUDIT_ROLES
 from truthful_rlhf.labelers.recorded.texts import PairTexts
 
 MAX_BYTES = 2**30
@@ -205,6 +209,7 @@ def _parts(name: str, columns: Mapping[str, Column], size: int, books: tuple[Cod
         swapped=swapped,
         time=time,
         outcome=outcome,
+        audit_design=_audits(columns, pair, len(pair_ids)),
         pair_time=pair_time,
         topics=_topics(columns.get("topic"), pair, len(pair_ids)),
         texts=texts,
@@ -281,6 +286,23 @@ def _outcomes(outcome: FloatArray, pair: IntArray, swapped: BoolArray, n_pairs: 
     if ((total != 0) & (total != count)).any():
         raise _GiveUpError
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def _audits(columns: Mapping[str, Column], pair: IntArray, n_pairs: int) -> AuditDesign | None:
+    by_row = []
+    for role in AUDIT_ROLES:
+        read = partial(read_cell, role, column=role)
+        by_row.append(columns[role].map(read) if role in columns else np.full(len(pair), np.nan))
+    by_pair = []
+    for values in by_row:
+        known = ~np.isnan(values)
+        if np.isnan(by_row[0][known]).any():
+            raise _GiveUpError
+        by_pair.append(np.full(n_pairs, np.nan))
+        by_pair[-1][pair[known]] = values[known]
+        if (by_pair[-1][pair[known]] != values[known]).any():
+            raise _GiveUpError
+    return as_design(by_pair)
 
 
 def _topics(column: Column | None, pair: IntArray, n_pairs: int) -> list[str]:

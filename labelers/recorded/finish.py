@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from truthful_rlhf.aggregation.audit_design import AuditDesign
 from truthful_rlhf.aggregation.base import BoolArray, FloatArray, IntArray
 from truthful_rlhf.labelers.recorded.annotations import Annotations
 from truthful_rlhf.labelers.recorded.build import Parts
@@ -46,9 +47,7 @@ def finish(
     """
     rounds = np.argsort(parts.pair_time, kind="stable")  # NaN last; all NaN keeps the file's order
     settled = _settle(parts, np.argsort(rounds), duplicates)
-    kept = ~np.isnan(settled.report)
-    if not kept.any():
-        raise AnnotationError(f"{parts.name}: every report is an abstention")
+    kept, design = _judged(parts.name, settled.report), parts.audit_design
     pair, labeler, report = settled.pair[kept], settled.labeler[kept], settled.report[kept]
     texts = parts.texts.close()  # before the example is taken from them
     return Annotations(
@@ -61,6 +60,7 @@ def finish(
         report=report,
         swapped=settled.swapped[kept],
         outcome=parts.outcome[rounds],
+        audit_design=design and design.of(rounds),
         topic=[parts.topics[k] for k in rounds] if any(parts.topics) else None,
         texts=texts,
         has_texts=parts.has_texts,
@@ -84,6 +84,13 @@ def finish(
             ignored_columns=tuple(ignored),
         ),
     )
+
+
+def _judged(name: str, report: FloatArray) -> BoolArray:
+    kept: BoolArray = ~np.isnan(report)
+    if not kept.any():
+        raise AnnotationError(f"{name}: every report is an abstention")
+    return kept
 
 
 class _Settled:
@@ -173,8 +180,23 @@ def _notes(
     for book in books:
         option = "--vote" if book.kind == "report" else "--outcome-vote"
         notes += [f"{option} {code}=...: no row has that value" for code in book.unused]
+    if parts.audit_design is not None:
+        notes.append(_audit_note(parts.audit_design, ~np.isnan(parts.outcome)))
     notes += varying_columns(parts.unused, parts.pair, parts.labeler)
     return notes + below_chance(parts, pair, labeler, report, books)
+
+
+def _audit_note(design: AuditDesign, known: BoolArray) -> str:
+    chances = design.probability[~np.isnan(design.probability)]
+    low, high = chances.min(), chances.max()
+    no_floor = bool(np.isnan(design.floor[~np.isnan(design.probability) & known]).any())
+    rest = int((known & np.isnan(design.probability)).sum())
+    return (
+        f"{len(chances):,} pairs have an audit_probability ({low:.3g} to {high:.3g}): what their outcomes say is"
+        " weighted by its inverse"
+        + f"; the other {rest:,} known outcomes count as drawn uniformly before" * (rest > 0)
+        + "; without audit_floor truthful reports are the best ones only approximately" * no_floor
+    )
 
 
 def below_chance(

@@ -13,7 +13,11 @@ from truthful_rlhf.labelers.recorded.errors import AnnotationError
 
 Duplicates = Literal["error", "last", "mean"]
 
-ROLES = ("pair_id", "prompt", "response_a", "response_b", "labeler_id", "report", "outcome", "round", "topic")
+AUDIT_ROLES = ("audit_probability", "audit_floor", "audit_wave")
+"""With which chance a pair was audited (`labelers.recorded.audit_cells`)."""
+EXTRA_ROLES = ("outcome", "round", "topic", *AUDIT_ROLES)
+"""Columns that need no mapping where they have these very names, in every format."""
+ROLES = ("pair_id", "prompt", "response_a", "response_b", "labeler_id", "report", *EXTRA_ROLES)
 """The columns of the annotation table."""
 
 _DUPLICATES = ("error", "last", "mean")

@@ -11,7 +11,7 @@ from truthful_rlhf.labelers.recorded.codes import Code, Codebook
 from truthful_rlhf.labelers.recorded.errors import WayOn, ways_on
 from truthful_rlhf.labelers.recorded.formats import Sample
 from truthful_rlhf.labelers.recorded.formats.long import looks_one_hot
-from truthful_rlhf.labelers.recorded.options import ReadOptions
+from truthful_rlhf.labelers.recorded.options import EXTRA_ROLES, ReadOptions
 
 _MOST_LISTED = 40
 _MOST_CHARACTERS = 1200
@@ -102,7 +102,7 @@ def _pair_columns(sample: Sample, mapped: dict[str, str], free: list[str]) -> di
 
 def pair_ways(sample: Sample, options: ReadOptions) -> str:
     """Return columns that may say which pair it is, as a way on."""
-    taken = {options.columns.get(role, role) for role in ("labeler_id", "report", "outcome", "round", "topic")}
+    taken = {options.columns.get(role, role) for role in ("labeler_id", "report", *EXTRA_ROLES)}
     found = _pair_columns(sample, dict(options.columns), [key for key in sample.keys if key not in taken])
     arguments = [part for role, column in found.items() for part in ("--column", f"{role}={column}")]
     return ways_on([WayOn("the names suggest", arguments)] if arguments else [])

@@ -50,8 +50,9 @@ def read_annotations(
     Args:
         source: see `labelers.recorded.files.source.Source`.
         format: a key of `labelers.recorded.formats.FORMATS`, or ``auto``.
-        columns: canonical name (``pair_id``, ..., ``round``, ``topic``) -> name in the source. With ``round`` (a number
-            or a time) pairs go in the order in which their last report arrived; otherwise they keep the file's order.
+        columns: canonical name (``pair_id``, ..., ``audit_probability``) -> name in the source. With ``round`` (a
+            number or a time) pairs go in the order in which their last report arrived; otherwise they keep the file's
+            order.
             A pair that stands with several values of ``topic`` becomes one pair per topic, called ``pair:topic``.
             A dotted name reaches into a nested list of judgments; ``report: "annotator*"`` reads one column per
             labeler.
@@ -126,8 +127,7 @@ class _Reader:
         if (found := self._by_column(sample, importer)) is not None:
             return self._finished(*found, sample)
         books = self._books(importer)
-        by_text, who = self.options.pairs_by_text, self._column("labeler_id")
-        builder = Builder(self.name, by_text, *books, who, self.pair_per_topic)
+        builder = Builder(self.name, self.options.pairs_by_text, *books, self.options.columns, self.pair_per_topic)
         for batch in itertools.chain([first], batches):
             self.seen.update(dict.fromkeys(str(key) for _, record in batch for key in record))
             self._add(builder, self._kept(batch), importer)

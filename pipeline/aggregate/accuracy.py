@@ -8,7 +8,7 @@ import numpy as np
 
 from truthful_rlhf.aggregation.base import BoolArray, FloatArray
 from truthful_rlhf.aggregation.rules import fits_all_at_once
-from truthful_rlhf.aggregation.statistics import hits, mean_interval, wilson_interval
+from truthful_rlhf.aggregation.statistics import effective_size, hits, log_loss, mean_interval, wilson_interval
 from truthful_rlhf.pipeline.aggregate.campaign import CampaignResult, plain_labels
 
 _BASELINES = ("mean", "majority", "median")
@@ -21,12 +21,15 @@ class AccuracyRow:
     name: str
     chosen: bool
     n: int
+    n_effective: float
+    """Equally likely pairs that would tell as much; n if audits were uniform."""
     accuracy: float
     accuracy_low: float
     accuracy_high: float
     brier: float
     brier_low: float
     brier_high: float
+    log_loss: float
     difference: float | None
     difference_low: float | None
     difference_high: float | None
@@ -63,14 +66,27 @@ def accuracy_table(result: CampaignResult) -> list[AccuracyRow]:
     if (learnt or kind == "recalibrated") and np.isnan(result.revealed[pairs]).all():
         chosen = f"{rule}, {kind}"
         labels[chosen] = result.soft_labels
-    y = annotations.outcome[pairs]
+    y, counts = annotations.outcome[pairs], annotations.outcome_weights
+    measured = _Measured(y, np.ones(len(y)) if counts is None else counts[pairs])
     baseline = hits(labels["mean"][pairs], y)
-    return [_row(name, name == chosen, q[pairs], y, None if name == "mean" else baseline) for name, q in labels.items()]
+    return [
+        measured.row(name, name == chosen, q[pairs], None if name == "mean" else baseline) for name, q in labels.items()
+    ]
 
 
-def _row(name: str, chosen: bool, q: FloatArray, y: FloatArray, baseline: FloatArray | None) -> AccuracyRow:
-    right, n = hits(q, y), len(y)
-    low, high = wilson_interval(right.mean(), n)
-    brier = mean_interval((q - y) ** 2)
-    difference = (None, None, None) if baseline is None else mean_interval(right - baseline)
-    return AccuracyRow(name, chosen, n, float(right.mean()), float(low), float(high), *brier, *difference)
+class _Measured:
+    """Outcomes and what each counts for: 1 / chance where audits had unequal chances."""
+
+    def __init__(self, outcomes: FloatArray, counts: FloatArray) -> None:
+        self.outcomes, self.counts = outcomes, counts
+        self.n = float(effective_size(counts, np.zeros(len(counts), dtype=np.int64), 1)[0])
+
+    def row(self, name: str, chosen: bool, q: FloatArray, baseline: FloatArray | None) -> AccuracyRow:
+        right = hits(q, self.outcomes)
+        share = float(np.average(right, weights=self.counts))
+        low, high = wilson_interval(share, self.n)
+        brier = mean_interval((q - self.outcomes) ** 2, self.counts)
+        loss = log_loss(q, self.outcomes, self.counts)
+        difference = (None, None, None) if baseline is None else mean_interval(right - baseline, self.counts)
+        n = len(self.outcomes)
+        return AccuracyRow(name, chosen, n, self.n, share, float(low), float(high), *brier, loss, *difference)

@@ -1,4 +1,4 @@
-"""Which pairs to audit next.
+"""Which pairs to audit next: drawn uniformly, or with a higher chance where labelers disagree.
 
 An outcome teaches about labelers only if they disagree: revealing y moves the weights by eta * pi_i * (s_i - sbar), and
 
@@ -7,31 +7,36 @@ An outcome teaches about labelers only if they disagree: revealing y moves the w
 zero for a unanimous pair. So a pair's value is the weight present times the weighted variance of its reports.
 
 Taking the most valuable pairs would be a mistake: anyone who sees the reports, or guesses them, would know which pairs
-are audited and could lie on the rest (arXiv 2505.19134). Pairs are therefore *drawn*, with a secret seed: every pair
-has a known probability of being drawn, never 0 and (unless most pairs are audited) never above 1/2. The draw is
-systematic sampling with unequal probabilities along a random order within topics, so each topic gets its share, and
-weighting by 1 / probability keeps every estimate on the audited pairs unbiased.
+are audited and could lie on the rest (arXiv 2505.19134). Pairs are therefore *drawn*, with a secret seed.
 
-One caution: a labeler who votes with the others makes an audit of that pair less likely. The even share of the budget
-limits what that can gain; uniform audits are the choice if labelers are known to look ahead.
+- ``uniform``: every pair has the same chance, and topics get their share: systematic sampling along a random order
+  within topics. Exactly the budget is drawn.
+- ``planned``: the chance grows with the value, within the bounds of ``aggregation.audit_design.audit_chances``. Each
+  pair is drawn independently of the others, so the budget is what is drawn on average. The chance then depends on
+  reports: the belief stays the best report because updates are weighted by the inverse chance, and the smaller steps
+  learn more slowly. ``python -m benchmarks audit_plans`` compares them at equal budgets.
+
+The chance, its floor and the number of the plan are written beside each pair (``audit_probability``, ``audit_floor``,
+``audit_wave``) and travel with the outcome: every reader takes them back.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 
+from truthful_rlhf.aggregation.audit_design import EVEN_SHARE, audit_chances
 from truthful_rlhf.aggregation.base import FloatArray, IntArray
+from truthful_rlhf.aggregation.names import nearest
 from truthful_rlhf.labelers.recorded.errors import AnnotationError
 from truthful_rlhf.labelers.recorded.table import Annotations
 from truthful_rlhf.pipeline.storage.artifacts import write_text_atomically
 from truthful_rlhf.pipeline.storage.tables import harmless_cell
 
-_UNIFORM_SHARE = 0.25
-"""Part of the budget that is spread evenly, so that no pair is safe from an audit."""
-_MOST_LIKELY = 0.5
+Design = Literal["uniform", "planned"]
 
 
 @dataclass(frozen=True)
@@ -39,11 +44,15 @@ class AuditPlan:
     """Pairs to audit, in round order."""
 
     rounds: IntArray
-    """Rounds (indices into the annotations) that were drawn, shape ``(budget,)``."""
+    """Rounds (indices into the annotations) that were drawn, shape ``(n,)``."""
     probability: FloatArray
-    """Probability with which each of them was drawn, shape ``(budget,)``."""
+    """Probability with which each of them was drawn, shape ``(n,)``."""
+    floor: float
+    """A probability that no pair could fall below, whatever was reported."""
+    wave: int
+    """Number of the plan, from 1."""
     value: FloatArray
-    """What its outcome would teach (weight present times weighted variance), shape ``(budget,)``."""
+    """What its outcome would teach (weight present times weighted variance), shape ``(n,)``."""
 
 
 def audit_values(annotations: Annotations, weights: FloatArray | None = None) -> FloatArray:
@@ -57,53 +66,62 @@ def audit_values(annotations: Annotations, weights: FloatArray | None = None) ->
     return values
 
 
-def inclusion_probabilities(values: FloatArray, budget: int) -> FloatArray:
-    """Return the probability of drawing each pair, shape as ``values`` ``(n,)``; they sum to ``budget`` <= n."""
-    n = len(values)
-    if not 1 <= budget <= n:
-        raise AnnotationError(f"the budget must be between 1 and the {n} pairs without an outcome, got {budget}")
-    total = values.sum()
-    share = values / total if total > 0 else np.full(n, 1.0 / n)
-    share = (1.0 - _UNIFORM_SHARE) * share + _UNIFORM_SHARE / n
-    most = max(_MOST_LIKELY, budget / n)
-    probability = np.minimum(budget * share, most)
-    while (missing := budget - probability.sum()) > 1e-9:  # what the cap took is spread over the others
-        free = probability < most
-        if not free.any():
-            break
-        grown = probability[free] * (1.0 + missing / probability[free].sum())
-        probability[free] = np.minimum(grown, most)
-    return probability
-
-
 def plan_audit(
     annotations: Annotations,
     budget: int,
     rng: np.random.Generator,
     weights: FloatArray | None = None,
+    design: Design = "uniform",
 ) -> AuditPlan:
     """Draw pairs without a known outcome to audit.
 
     Args:
         annotations: the campaign so far.
-        budget: number of pairs, between 1 and the number of pairs whose outcome is not known.
+        budget: number of pairs (``planned``: expected number), between 1 and the number of those without an outcome.
         rng: the secret.
-        weights: the labelers' weights so far, shape ``(N,)``; uniform if None.
+        weights: the labelers' weights so far, shape ``(N,)``; equal if None.
+        design: ``uniform`` or ``planned``.
+
+    Raises:
+        AnnotationError: nothing left to audit, a budget that does not fit, or an unknown design.
     """
+    if design not in get_args(Design):
+        raise AnnotationError(
+            f"design {design!r}: not known{nearest(design, get_args(Design))}; valid: uniform, planned"
+        )
     candidates = np.flatnonzero(np.isnan(annotations.outcome))
     if not len(candidates):
         raise AnnotationError(f"{annotations.source}: every pair has its outcome already: there is nothing to audit")
     values = audit_values(annotations, weights)[candidates]
-    probability = inclusion_probabilities(values, budget)
+    try:
+        chances = audit_chances(values if design == "planned" else np.ones(len(values)), budget)
+    except ValueError as error:
+        raise AnnotationError(str(error)) from None
+    rate = budget / len(candidates)
+    if design == "planned":
+        drawn, floor = np.flatnonzero(rng.random(len(candidates)) < chances), EVEN_SHARE * rate
+    else:
+        chances, drawn, floor = np.full(len(candidates), rate), _spread(annotations, candidates, budget, rng), rate
+    return AuditPlan(candidates[drawn], chances[drawn], floor, next_wave(annotations), values[drawn])
+
+
+def next_wave(annotations: Annotations) -> int:
+    """Return the number of the next plan: one more than the last whose outcomes are in the file."""
+    if annotations.audit_design is None:
+        return 1
+    drawn = ~np.isnan(annotations.audit_design.probability) & ~np.isnan(annotations.outcome)
+    waves = annotations.audit_design.wave[drawn]
+    return 1 + int(np.where(np.isnan(waves), 1.0, waves).max(initial=0.0))
+
+
+def _spread(annotations: Annotations, candidates: IntArray, budget: int, rng: np.random.Generator) -> IntArray:
+    """Return positions of ``budget`` candidates, equally likely, every ``len(candidates) / budget``-th by topic."""
     order = rng.permutation(len(candidates))
     if annotations.topic is not None:
         topics = np.unique(np.array(annotations.topic, dtype=object)[candidates].astype(str), return_inverse=True)[1]
         order = order[np.argsort(topics[order], kind="stable")]
-    # One point in each unit interval of the cumulated probabilities: a pair's chance is its length.
-    ends = np.cumsum(probability[order])
-    drawn = order[np.minimum(np.searchsorted(ends, rng.random() + np.arange(budget), side="right"), len(order) - 1)]
-    drawn = np.sort(np.unique(drawn))
-    return AuditPlan(candidates[drawn], probability[drawn], values[drawn])
+    points = (rng.random() + np.arange(budget)) * (len(candidates) / budget)
+    return np.sort(order[np.minimum(points.astype(np.int64), len(candidates) - 1)])
 
 
 def write_plan(plan: AuditPlan, annotations: Annotations, path: Path) -> None:
@@ -120,10 +138,11 @@ def write_plan(plan: AuditPlan, annotations: Annotations, path: Path) -> None:
     table.insert(0, "pair_id", [annotations.pair_ids[t] for t in plan.rounds])
     if annotations.topic is not None:
         table.insert(1, "topic", [annotations.topic[t] for t in plan.rounds])
-    table["probability"] = plan.probability
+    table["audit_probability"] = plan.probability
+    table["audit_floor"], table["audit_wave"] = plan.floor, plan.wave
     table["outcome"] = None
     if path.suffix == ".jsonl":
-        text = table.to_json(orient="records", lines=True, force_ascii=False)
+        text = table.to_json(orient="records", lines=True, force_ascii=False, double_precision=15)
     else:
         text = table.apply(lambda column: column.map(harmless_cell)).to_csv(index=False)
     write_text_atomically(path, text)

@@ -71,7 +71,9 @@ class CampaignResult:
     history: FloatArray = field(repr=False)
     """Weights at those rounds, shape ``(K, N)``."""
     payouts: FloatArray = field(repr=False)
-    """Sum over audited rounds of weight x (score - weighted mean score of the present labelers), shape ``(N,)``."""
+    """Sum over audited rounds of weight x (score - weighted mean score of the present labelers), shape ``(N,)``.
+
+    With unequal chances each round counts the part of a full update that it made."""
 
 
 def run_campaign(annotations: Annotations, settings: AggregationSettings) -> CampaignResult:
@@ -82,13 +84,14 @@ def run_campaign(annotations: Annotations, settings: AggregationSettings) -> Cam
     """
     rule = choose_rule(annotations, settings)
     revealed = reveal(annotations, settings.audit_rate, np.random.default_rng([settings.seed, 0]))
-    history = _History(annotations.n_pairs, annotations.n_labelers)
+    history = _History(annotations.n_pairs, annotations.n_labelers, _step_fractions(annotations, revealed))
     try:
         labeled = rule.label(
             annotations,
             revealed,
             _topics(annotations) if rule.per_topic else None,
             pair_ids=annotations.pair_ids,
+            audit_design=annotations.audit_design,
             seed=settings.seed,
             keep_weights=False,
             watch=history.add,
@@ -161,17 +164,25 @@ def _topics(annotations: Annotations) -> list[str]:
     return [str(topic) for topic in annotations.topic]
 
 
+def _step_fractions(annotations: Annotations, revealed: FloatArray) -> FloatArray:
+    if annotations.audit_design is None:
+        return np.ones(annotations.n_pairs)
+    return annotations.audit_design.step_fractions(~np.isnan(revealed))
+
+
 class _History:
     """What is kept of the weights of a campaign of any length: some rounds, and the pay-outs of all."""
 
-    def __init__(self, n_pairs: int, n_labelers: int) -> None:
+    def __init__(self, n_pairs: int, n_labelers: int, step_fractions: FloatArray) -> None:
+        self.step_fractions = step_fractions
         self.rounds = np.append(np.arange(0, n_pairs, max(1, -(-n_pairs * n_labelers // _MAX_HISTORY))), n_pairs)
         self.weights = np.zeros((len(self.rounds), n_labelers))
         self.paid = np.zeros(n_labelers)
 
     def add(self, piece: Piece) -> None:
         """Keep a piece's weights of the recorded rounds, and add up its pay-outs."""
-        self.paid += payouts(piece.reports, piece.outcomes, piece.weights).sum(axis=0)
+        stakes = piece.weights * self.step_fractions[piece.rounds, None]  # as the weights: the belief pays best
+        self.paid += payouts(piece.reports, piece.outcomes, stakes).sum(axis=0)
         here = np.searchsorted(self.rounds, piece.rounds)
         recorded = self.rounds[here] == piece.rounds
         self.weights[here[recorded]] = piece.weights[recorded]

@@ -87,6 +87,7 @@ def _gains(
     # Labelers without a report here cannot change anything: leaving them out makes the audit faster.
     present = np.flatnonzero(counts > 0)
     columns = np.searchsorted(present, [i for i in chosen if counts[i] > 0])
+    counts_for_rule = result.rule.sample_weights(annotations.audit_design, ~np.isnan(result.revealed))
     gains = gains_on_recorded(
         reports[:, present],
         result.revealed[audited],
@@ -94,6 +95,7 @@ def _gains(
         Objective("influence"),
         rng=rng,
         labelers=[int(c) for c in columns],
+        sample_weights=None if counts_for_rule is None else counts_for_rule[audited],
         on_labeler=on_labeler,
     )
     return {int(present[g.labeler]): g for g in gains if not np.isnan(g.gain)}

@@ -13,6 +13,7 @@ from truthful_rlhf.aggregation.base import FloatArray, IntArray
 from truthful_rlhf.aggregation.statistics import (
     bounded_mean_interval,
     calibration_errors,
+    effective_size,
     hits,
     mean_by_group,
     wilson_interval,
@@ -40,17 +41,21 @@ class Profiles:
 
 
 def labeler_profiles(annotations: Annotations, revealed: FloatArray) -> Profiles:
-    """Measure every labeler on the revealed outcomes, shape ``(T,)``, NaN where not revealed."""
+    """Measure every labeler on the revealed outcomes, shape ``(T,)``, NaN where not revealed.
+
+    Where audits had unequal chances, each outcome counts 1 / chance.
+    """
     N, who = annotations.n_labelers, annotations.labeler
     outcome = revealed[annotations.round_of_report]
     scored = ~np.isnan(outcome)
     own, report, y = who[scored], annotations.report[scored], outcome[scored]
-    n = np.bincount(own, minlength=N)
-    accuracy = mean_by_group(hits(report, y), own, N)
-    accuracy_low, accuracy_high = wilson_interval(accuracy, n)
+    n, counts = np.bincount(own, minlength=N), annotations.outcome_weights
+    heavy = np.ones(len(own)) if counts is None else counts[annotations.round_of_report[scored]]
+    accuracy = mean_by_group(hits(report, y), own, N, heavy)
+    accuracy_low, accuracy_high = wilson_interval(accuracy, effective_size(heavy, own, N))
     loss = (report - y) ** 2
-    brier = mean_by_group(loss, own, N)
-    brier_low, brier_high = bounded_mean_interval(loss, own, N)
+    brier = mean_by_group(loss, own, N, heavy)
+    brier_low, brier_high = bounded_mean_interval(loss, own, N, heavy)
     others = mean_of_others(annotations)
     shared = ~np.isnan(others)
     distance = np.abs(annotations.report - others)[shared]
@@ -63,6 +68,6 @@ def labeler_profiles(annotations: Annotations, revealed: FloatArray) -> Profiles
         brier=brier,
         brier_low=np.minimum(brier_low, brier),
         brier_high=brier_high,
-        calibration_error=calibration_errors(report, y, own, N),
+        calibration_error=calibration_errors(report, y, own, N, heavy),
         agreement=1.0 - mean_by_group(distance, who[shared], N),
     )

@@ -141,12 +141,14 @@ def _calibration(result: CampaignResult) -> list[tuple[str, Any]]:
     annotations = result.annotations
     outcome = result.revealed[annotations.round_of_report]
     scored = ~np.isnan(outcome)
+    weights = annotations.outcome_weights
+    heavy = np.ones(len(outcome)) if weights is None else weights[annotations.round_of_report]
     counts = np.bincount(annotations.labeler[scored], minlength=annotations.n_labelers)
     panels = []
     for i in np.argsort(-counts, kind="stable")[:_CALIBRATION_LABELERS]:
         if counts[i] >= _CALIBRATION_REPORTS:
             own = scored & (annotations.labeler == i)
-            panels.append((annotations.labeler_ids[i], reliability(annotations.report[own], outcome[own])))
+            panels.append((annotations.labeler_ids[i], reliability(annotations.report[own], outcome[own], heavy[own])))
     return panels
 
 
@@ -228,8 +230,9 @@ def _claims(result: CampaignResult) -> list[str]:
     if result.rule.name == "online_weighted":
         claims.append(
             "Reporting one's belief exactly maximises a labeler's expected weight in the next round, for every belief "
-            "and whatever the others report. For labelers who look further ahead or care about the labels themselves, "
-            "the gain from lying is only measured. Whoever can tell which pairs are audited can lie on the others."
+            f"and whatever the others report, {_condition(result)}. For labelers who look further ahead or care about "
+            "the labels themselves, the gain from lying is only measured. Whoever can tell which pairs are audited "
+            "can lie on the others."
         )
     elif learns_online(result.rule.name):
         claims.append(
@@ -245,6 +248,16 @@ def _claims(result: CampaignResult) -> list[str]:
     )
     claims.append("Figures describe this campaign; a labeler's past accuracy need not hold on other kinds of pairs.")
     return claims
+
+
+def _condition(result: CampaignResult) -> str:
+    """Return the condition of the theorem as it holds for this campaign's audits."""
+    design = result.annotations.audit_design
+    if design is None:
+        return "if whether a pair was audited did not depend on its reports (audit-plan --design uniform)"
+    if np.isnan(design.floor[~np.isnan(result.revealed) & ~np.isnan(design.probability)]).any():
+        return "approximately: audits are weighted by their chance, but the plan's audit_floor is not known"
+    return "because audits are weighted by their chance"
 
 
 def _without_nan(content: Any) -> Any:

@@ -8,9 +8,10 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from truthful_rlhf.aggregation import AGGREGATORS, LabeledCampaign, label_campaign
-from truthful_rlhf.aggregation.base import Aggregator, FloatArray, Key
+from truthful_rlhf.aggregation.audit_design import AuditDesign
+from truthful_rlhf.aggregation.base import Aggregator, BoolArray, FloatArray, Key
 from truthful_rlhf.aggregation.labeling import Piece, ReportTable, SoftLabelKind
-from truthful_rlhf.aggregation.rules import check_options, simulated_rule
+from truthful_rlhf.aggregation.rules import check_options, moves_by_steps, simulated_rule
 from truthful_rlhf.pipeline.config.loading import Section
 from truthful_rlhf.pipeline.config.training import NAME, SoftLabelLoss
 
@@ -58,6 +59,17 @@ class Rule(Section):
         """
         return simulated_rule(self.name, self.options, seed)(n_labelers)
 
+    def sample_weights(self, design: AuditDesign | None, known: BoolArray) -> FloatArray | None:
+        """Return what each outcome counts for to this rule, shape ``(T,)``; None: all alike.
+
+        Args:
+            design: with which chance pairs were audited; None: uniformly.
+            known: pairs whose outcome the rule sees, shape ``(T,)``.
+        """
+        if design is None:
+            return None
+        return design.step_fractions(known) if moves_by_steps(self.name) else design.estimate_weights(known)
+
 
 class LabelingRule(Rule):
     """An aggregation rule, and which of its soft labels."""
@@ -84,6 +96,7 @@ class LabelingRule(Rule):
         topics: Sequence[Hashable] | None = None,
         *,
         pair_ids: Sequence[Key] | None = None,
+        audit_design: AuditDesign | None = None,
         seed: int = 0,
         keep_weights: bool = True,
         watch: Callable[[Piece], None] | None = None,
@@ -95,6 +108,7 @@ class LabelingRule(Rule):
             outcomes: shape ``(T,)``, NaN where not revealed.
             topics: length T; read if the rule is ``per_topic``.
             pair_ids: length T.
+            audit_design: with which chance each audited pair was drawn; None: uniformly.
             seed: of the rule's own lottery.
             keep_weights: False leaves the weights of the rounds out.
             watch: is shown every piece of the campaign.
@@ -105,6 +119,7 @@ class LabelingRule(Rule):
             self.name,
             self.labels,
             pair_ids=pair_ids,
+            **({} if audit_design is None else audit_design.arguments()),
             topics=topics if self.per_topic else None,
             seed=seed,
             keep_weights=keep_weights,

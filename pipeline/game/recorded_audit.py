@@ -55,6 +55,7 @@ def audit_recorded(annotations: Annotations, config: AuditConfig, out: Path) -> 
                     Objective(name, config.discount),
                     rng=part_rng(config.seed, f"audit {annotations.source}"),
                     n_splits=config.splits,
+                    sample_weights=rule.sample_weights(annotations.audit_design, ~np.isnan(outcomes)),
                     on_labeler=lambda _: progress.advance(task),
                 )
                 rows += [

@@ -128,11 +128,14 @@ def examine(reports: FloatArray, outcome: float, draws: FloatArray, debts: IntAr
     Args:
         reports: shape ``(N,)``, NaN where absent.
         outcome: 0 or 1.
-        draws: uniform on [0, 1), shape ``(K,)``: floor(N u) is the labeler, the fraction of N u its coin.
+        draws: uniform on [0, 1), shape ``(K,)``: floor(N u) is the labeler, the fraction of N u its coin; from 1 on the
+            lottery examines nobody.
         debts: shape ``(K, N)``, changed.
     """
     n_labelers = len(reports)
     for k in range(len(debts)):
+        if draws[k] >= 1.0:
+            continue
         place = draws[k] * n_labelers
         examined = min(int(place), n_labelers - 1)
         report = reports[examined]

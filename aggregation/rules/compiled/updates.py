@@ -46,6 +46,7 @@ def centred_updates(
     n_updates: int,
     etas: FloatArray,
     shares: FloatArray,
+    fractions: FloatArray,
     linear: float,
     points: FloatArray,
     soft_labels: FloatArray,
@@ -63,6 +64,7 @@ def centred_updates(
         n_updates: number of updates before the first round.
         etas: step size of every update, shape ``(n,)``, n at least the number of updates in these rounds.
         shares: part of the weight that each update mixes in from the initial weights, shape ``(n,)``, in [0, 1).
+        fractions: part of the way that each round's update goes, shape ``(T,)``, in (0, 1].
         linear: 1 for the linear rule, 0 for weighted-score wagering.
         points: of the quantiles, shape ``(T,)``, in [0, 1], or empty.
         soft_labels: shape ``(T,)``, written.
@@ -91,16 +93,15 @@ def centred_updates(
             soft_labels[t] = min(max(stated / mass, 0.0), 1.0) if n_present > 0 else 0.5
         if outcome != outcome or n_present < 2:
             continue
-        mean_loss = loss / mass
-        eta, share = etas[n_updates - first], shares[n_updates - first]
+        mean_loss, eta, share, part = loss / mass, etas[n_updates - first], shares[n_updates - first], fractions[t]
         step = eta / (1.0 - linear * eta * mean_loss)
         for i in range(n_labelers):
             report = reports[t, i]
             distance = report - outcome
             moved = (1.0 - share) * weights[i] * (1.0 - step * (distance * distance - mean_loss)) + SMALLEST_WEIGHT
-            weights[i] = moved if report == report else weights[i]
+            weights[i] = part * moved + (1.0 - part) * weights[i] if report == report else weights[i]
         if share > 0.0:
-            mix_in(reports[t], initial, share * mass, weights)
+            mix_in(reports[t], initial, part * share * mass, weights)
         n_updates += 1
         if n_updates % ROUNDS_PER_SUM == 0:
             weights /= weights.sum()
@@ -112,6 +113,7 @@ def exponential_updates(
     reports: FloatArray,
     outcomes: FloatArray,
     weights: FloatArray,
+    fractions: FloatArray,
     eta: float,
     n_updates: int,
     soft_labels: FloatArray,
@@ -123,6 +125,7 @@ def exponential_updates(
         reports: shape ``(T, N)``, NaN where absent.
         outcomes: shape ``(T,)``, 0, 1 or NaN.
         weights: shape ``(N,)``, > 0, changed.
+        fractions: part of the way that each round's update goes, shape ``(T,)``, in (0, 1].
         eta: step size, > 0.
         n_updates: number of updates before the first round.
         soft_labels: shape ``(T,)``, written.
@@ -146,11 +149,12 @@ def exponential_updates(
         soft_labels[t] = min(max(stated / mass, 0.0), 1.0) if n_present > 0 else 0.5
         if outcome != outcome or n_present < 2:
             continue
-        scale = mass / moved_mass
+        scale, part = mass / moved_mass, fractions[t]
         for i in range(n_labelers):
             report = reports[t, i]
             if report == report:
-                weights[i] = weights[i] * math.exp(-eta * (report - outcome) ** 2) * scale + SMALLEST_WEIGHT
+                moved = weights[i] * math.exp(-eta * (report - outcome) ** 2) * scale + SMALLEST_WEIGHT
+                weights[i] = part * moved + (1.0 - part) * weights[i]
         n_updates += 1
         if n_updates % ROUNDS_PER_SUM == 0:
             weights /= weights.sum()

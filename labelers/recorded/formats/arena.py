@@ -13,7 +13,7 @@ from truthful_rlhf.labelers.recorded.cells import number_of
 from truthful_rlhf.labelers.recorded.codes import Understood, word_report
 from truthful_rlhf.labelers.recorded.errors import WayOn, ways_on
 from truthful_rlhf.labelers.recorded.formats.base import Columns, Importer, Record, Row, Sample, named, plain_text
-from truthful_rlhf.labelers.recorded.options import ReadOptions
+from truthful_rlhf.labelers.recorded.options import EXTRA_ROLES, ReadOptions
 
 
 def is_battle(sample: Sample, options: ReadOptions) -> bool:
@@ -71,7 +71,7 @@ def make_battles(sample: Sample, options: ReadOptions) -> Importer:
         )
 
     known = {"question_id", "turn", "model_a", "model_b", "winner", "judge", "conversation_a", "conversation_b"}
-    used = known | {who} | ({key} if key else set()) | {"outcome", "round", "topic"} | set(options.columns.values())
+    used = known | {who} | ({key} if key else set()) | set(EXTRA_ROLES) | set(options.columns.values())
     return Importer("mtbench", rows, report, columns, options.columns.get("outcome", "outcome"), used)
 
 
@@ -222,7 +222,7 @@ def make_crowdkit(sample: Sample, options: ReadOptions) -> Importer:
             *columns.extras(record),
         )
 
-    used = {"task", "worker", "label", "left", "right", "outcome", "round", "topic", *options.columns.values()}
+    used = {"task", "worker", "label", "left", "right", *EXTRA_ROLES, *options.columns.values()}
     outcome = options.columns.get("outcome", "outcome")
     return Importer("crowdkit", rows, options.columns.get("report", "label"), columns, outcome, used)
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from truthful_rlhf.aggregation.names import nearest
 from truthful_rlhf.labelers.recorded.codes import Understood
-from truthful_rlhf.labelers.recorded.options import ReadOptions
+from truthful_rlhf.labelers.recorded.options import EXTRA_ROLES, ReadOptions
 
 Record = dict[str, Any]
 
@@ -42,6 +42,9 @@ class Row(NamedTuple):
     outcome: Any = None
     round: Any = None
     topic: Any = None
+    audit_probability: Any = None
+    audit_floor: Any = None
+    audit_wave: Any = None
     updated: Any = None
     """The tool's own time of the last change of this report."""
     games: Any = 1
@@ -94,13 +97,14 @@ class Columns:
                 return scope[name]
         return None
 
-    def extras(self, *scopes: Any) -> tuple[Any, Any, Any]:
-        """Return outcome, round and topic; a column of that very name needs no mapping."""
+    def extras(self, *scopes: Any) -> tuple[Any, Any, Any, Any, Any, Any]:
+        """Return the values of ``EXTRA_ROLES``; a column of that very name needs no mapping."""
         values = []
-        for role in ("outcome", "round", "topic"):
+        for role in EXTRA_ROLES:
             given = next((scope[role] for scope in scopes if isinstance(scope, dict) and role in scope), None)
             values.append(self.get(role, *scopes, default=given))
-        return values[0], values[1], values[2]
+        outcome, time, topic, chance, floor, wave = values
+        return outcome, time, topic, chance, floor, wave
 
 
 @dataclass

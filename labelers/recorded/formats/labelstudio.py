@@ -61,7 +61,7 @@ def make(sample: Sample, options: ReadOptions) -> Importer:
             scopes = (annotation, data, data.get("meta"), record)
             cancelled = annotation.get("was_cancelled")
             value = None if cancelled else _answer(annotation, kind, columns, names)
-            outcome, time, topic = columns.extras(annotation, data)
+            outcome, time, topic, chance, floor, wave = columns.extras(annotation, data)
             for i, j, report in _reports(value, names):
                 yield Row(
                     columns.get("pair_id", *scopes, default=part_id(record.get("id"), i, j, len(names))),
@@ -73,6 +73,9 @@ def make(sample: Sample, options: ReadOptions) -> Importer:
                     truth.get((i, j), outcome),
                     time if "round" in columns.names else None,
                     topic,
+                    chance,
+                    floor,
+                    wave,
                     annotation.get("updated_at"),
                 )
 
@@ -183,7 +186,7 @@ def make_min(sample: Sample, options: ReadOptions) -> Importer:
         if "report" in columns.names and chosen in record:
             columns.found.add("report")
         for i, j, report in _reports(_parsed(record.get(chosen)), names):
-            outcome, time, topic = columns.extras(record)
+            outcome, time, topic, chance, floor, wave = columns.extras(record)
             yield Row(
                 columns.get("pair_id", record, default=part_id(record.get("id"), i, j, len(names))),
                 record.get(prompt),
@@ -194,6 +197,9 @@ def make_min(sample: Sample, options: ReadOptions) -> Importer:
                 outcome,
                 time,
                 topic,
+                chance,
+                floor,
+                wave,
                 record.get("updated_at"),
             )
 

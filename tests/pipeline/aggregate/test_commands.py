@@ -101,8 +101,10 @@ def test_audit_plan_and_back_again(file: Path, tmp_path: Path) -> None:
     assert len(drawn) == 20
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     checked = set(drawn["pair_id"])
+    told = drawn.set_index("pair_id")[["audit_probability", "audit_floor", "audit_wave"]].to_dict("index")
     for row in rows:
         row["outcome"] = row["gold"] if row["pair_id"] in checked else None
+        row |= told.get(row["pair_id"], {})
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert call("aggregate", file, "--out", tmp_path / "out").exit_code == 0
     table = pd.read_parquet(tmp_path / "out" / "soft_labels.parquet")
@@ -120,8 +122,71 @@ def test_audit_plans_without_a_seed_differ(file: Path, tmp_path: Path) -> None:
     assert "between 1 and the 80 pairs" in result.output
 
 
+def test_a_planned_audit_is_weighted_in_the_report(file: Path, tmp_path: Path) -> None:
+    """The same outcomes with and without their chances: the figures differ, and the report says on what they rest."""
+    plan = tmp_path / "plan.jsonl"
+    options = ["--budget", 20, "--design", "planned", "--seed", 4, "--out", plan]
+    assert call("audit-plan", file, *options).exit_code == 0
+    told = pd.read_json(plan, lines=True).set_index("pair_id")[["audit_probability", "audit_floor", "audit_wave"]]
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    for row in rows:
+        row["outcome"] = row["gold"] if row["pair_id"] in told.index else None
+    figures = {}
+    for name in ("plain", "weighted"):
+        if name == "weighted":
+            rows = [row | told.to_dict("index").get(row["pair_id"], {}) for row in rows]
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        assert call("aggregate", file, "--out", tmp_path / name).exit_code == 0
+        figures[name] = json.loads((tmp_path / name / "labelers.json").read_text())
+    plain, weighted = (figures[name]["accuracy"][0] for name in ("plain", "weighted"))
+    assert weighted["n"] == plain["n"] == plain["n_effective"] > 1.1 * weighted["n_effective"]
+    votes_of = pd.DataFrame(rows)
+    losses = (votes_of.groupby("pair_id")["report"].mean() - votes_of.groupby("pair_id")["outcome"].first()) ** 2
+    losses, inverse = losses[told.index], 1.0 / told["audit_probability"]
+    assert plain["brier"] == pytest.approx(losses.mean())
+    assert weighted["brier"] == pytest.approx((inverse * losses).sum() / inverse.sum())
+    assert abs(weighted["brier"] - plain["brier"]) > 0.01, "disputed pairs are harder, and are drawn more often"
+    assert "weighted by their chance" in (tmp_path / "weighted" / "report.html").read_text()
+    assert "weighted by their chance" not in (tmp_path / "plain" / "report.html").read_text()
+
+
 @pytest.mark.parametrize("command", ["aggregate", "audit-plan"])
 def test_help_has_examples(command: str) -> None:
     result = call(command, "--help")
     assert result.exit_code == 0
     assert f"truthful-rlhf {command} votes" in result.output
+
+
+def test_how_many_more(file: Path, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.csv"
+    options = ["--gold-column", "gold", "--seed", 1, "--out", plan]
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    file.write_text(
+        "".join(json.dumps(row | {"gold": row["gold"] if k < 60 else None}) + "\n" for k, row in enumerate(rows))
+    )
+    result = call("audit-plan", file, "--labeler", "l00", "--accuracy-within", 0.1, *options)
+    assert result.exit_code == 0, result.output
+    assert "the accuracy of l00 is known to +-0.1: about" in result.output
+    assert not plan.exists()
+    for wrong, message in (
+        (["--labeler", "l00"], "write both"),
+        (["--labeler", "l0", "--accuracy-within", 0.1], "did you mean"),
+        (["--labeler", "l00", "--accuracy-within", 0.9], "half-width"),
+    ):
+        result = call("audit-plan", file, *wrong, *options)
+        assert result.exit_code == 2
+        assert message in result.output
+
+
+@pytest.mark.slow
+def test_how_many_more_for_labels(file: Path) -> None:
+    result = call("audit-plan", file, "--labels-within", 0.05)
+    assert result.exit_code == 2
+    assert "audit at least 5 pairs first" in result.output
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    file.write_text(
+        "".join(json.dumps(row | {"gold": row["gold"] if k < 60 else None}) + "\n" for k, row in enumerate(rows))
+    )
+    result = call("audit-plan", file, "--labels-within", 0.05, "--gold-column", "gold", "--seed", 1)
+    assert result.exit_code == 0, result.output
+    assert "95 % interval" in result.output
