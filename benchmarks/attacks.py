@@ -1,7 +1,7 @@
 """Where the rules hold and where they break: labels and the attackers' gain under every attack, with equal audits.
 
-Every rule and kind of label gets the same reports and the same revealed outcomes; GLAD and MACE, which can read no
-outcomes, mean, median and majority make no use of theirs.
+Every rule and kind of label gets the same reports and the same revealed outcomes; MACE, which can read none, mean,
+median and majority make no use of theirs. GLAD is left out: it reads no outcomes either and takes 4 seconds per fit.
 
 Panels of twenty: the attackers, one expert, and ordinary annotators (persona ``noisy``); under ``split into accounts``
 one attacker, the expert, and eighteen ordinary annotators, whatever the number of accounts. 500 pairs in five topics,
@@ -13,7 +13,7 @@ outcomes drawn from the true preference, a tenth audited. Mean and 95 % interval
   and q' those of the same panel, pairs and noise when the attackers state their own beliefs instead, each through one
   account. Positive: the attack pays.
 
-Twenty seeds; GLAD and MACE, seconds per campaign, have two (their interval is wide, and the column ``seeds`` says so).
+Twenty seeds; MACE, half a second per fit, has two (its interval is wide, and the column ``seeds`` says so).
 
 The attackers of ``exaggerate``, ``collude`` and ``split into accounts`` sincerely prefer the opposite (persona
 ``contrarian``): to be honest is already to push that way. The others see the truth and want it reversed: honest, they
@@ -49,8 +49,8 @@ from truthful_rlhf.reward_model.gold import true_preference
 ABOUT = "accuracy of every rule and kind of label, and attackers' gain, under attacks (about 10 minutes of one core)"
 
 N_PAIRS, N_LABELERS, N_SEEDS, AUDIT_RATE, KAPPA = 500, 20, 20, 0.1, 2.0
-SLOW = {"glad": 2, "mace": 2}
-"""Seeds of rules that take seconds per campaign."""
+SLOW = {"mace": 2}
+"""Seeds of rules that are slow."""
 SHARES = (0.3, 0.6)
 ACCOUNTS = (1, 10)
 REHEARSALS = (1001, 1002, 1003)
@@ -219,7 +219,7 @@ def one_person(data: Campaign, reports: FloatArray) -> FloatArray:
 
 
 PEERS = (
-    *("mean", "median", "trimmed_mean", "majority", "gold_vote", "logistic", "dawid_skene", "glad", "mace"),
+    *("mean", "median", "trimmed_mean", "majority", "gold_vote", "logistic", "dawid_skene", "mace"),
     *("hedge", "linear_weighted"),
 )
 RULES: dict[str, Rule] = {
@@ -282,11 +282,13 @@ def cases(data: Campaign, seed: int) -> Iterator[tuple[str, str, FloatArray, Flo
     for n_accounts in ACCOUNTS:
         yield SPLIT, f"1 as {n_accounts}", *split(n_accounts, data.pairs, seed), SPLIT_RULES
     for share in SHARES:
+        played: dict[str, tuple[FloatArray, FloatArray]] = {}
         for rule, labels in RULES.items():
             if seed < SLOW.get(rule, N_SEEDS):
                 strategy = adapted(rule, round(share * N_LABELERS))
-                attack = Attack("expert", REHEARSED[strategy])
-                yield ADAPTIVE, f"{share:.0%}", *attacked(attack, share, data, seed), {rule: labels}
+                if strategy not in played:
+                    played[strategy] = attacked(Attack("expert", REHEARSED[strategy]), share, data, seed)
+                yield ADAPTIVE, f"{share:.0%}", *played[strategy], {rule: labels}
 
 
 def one_seed(seed: int) -> Iterator[dict[str, Any]]:
