@@ -27,7 +27,7 @@ from truthful_rlhf.aggregation.game.campaigns import TRUTH, Campaign
 from truthful_rlhf.aggregation.game.incentives import describe, relative_gain
 from truthful_rlhf.aggregation.game.misreport import Misreport
 from truthful_rlhf.aggregation.log_odds import sigmoid
-from truthful_rlhf.labelers import Panel, ReportContext
+from truthful_rlhf.labelers import LabelerSpec, Panel, ReportContext
 from truthful_rlhf.labelers.panels import built_in_panels
 from truthful_rlhf.pipeline.config.game import BUNDLED_TOPICS
 from truthful_rlhf.pipeline.game.campaigns import judge_pairs
@@ -69,7 +69,7 @@ def drawn(panel: str, n_campaigns: int, seed: int) -> list[tuple[Campaign, Any]]
     found = []
     for k in range(n_campaigns):
         rng = np.random.default_rng([seed, k])
-        crowd = Panel.from_specs(built_in_panels()[panel], rng)
+        crowd = Panel.from_specs([LabelerSpec.model_validate(entry) for entry in built_in_panels()[panel]], rng)
         judged = judge_pairs(crowd, N_PAIRS, 1, rng, topics=BUNDLED_TOPICS, audit_rate=AUDIT_RATE)
         found.append((judged.campaigns(ReportContext(audit_rate=AUDIT_RATE))[0], judged.pairs))
     return found
