@@ -213,7 +213,8 @@ def test_a_fast_start_takes_large_steps_first_and_then_the_schedule() -> None:
     auto = AnytimeStep(10)
     fast = step_sizes.FastStart(auto)
     etas, shares = fast.steps(0, 300)
-    assert (etas[:8] == 0.9).all() and (shares[:8] == 0.0).all()
+    assert (etas[:8] == 0.9).all()
+    assert (shares[:8] == 0.0).all()
     for given, expected in zip((etas[8:], shares[8:]), auto.steps(0, 292), strict=True):
         np.testing.assert_array_equal(given, expected)
     np.testing.assert_array_equal(fast.steps(5, 20)[0], etas[5:25])
