@@ -58,8 +58,11 @@ class Aggregator(Protocol):
     def learn_one(self, reports: FloatArray, outcome: float, sample_weight: float = 1.0) -> None:
         """Learn from one round; the only mutation. A NaN outcome changes nothing.
 
-        ``sample_weight`` is what the outcome counts for where audits had unequal chances
-        (``aggregation.audit_design``); ``run_online`` passes it only where it was given weights.
+        Args:
+            reports: one round, shape ``(N,)``.
+            outcome: 1 A better, 0 B better, NaN not revealed.
+            sample_weight: what the outcome counts for where audits had unequal chances (``aggregation.audit_design``);
+                ``run_online`` passes it only where it was given weights.
         """
         ...
 

@@ -28,6 +28,7 @@ from benchmarks.real_annotations import DATA, FILES, load
 from truthful_rlhf.aggregation import label_campaign
 from truthful_rlhf.aggregation.audit_design import EVEN_SHARE, audit_chances
 from truthful_rlhf.aggregation.base import FloatArray
+from truthful_rlhf.aggregation.labeling import SoftLabelKind
 from truthful_rlhf.aggregation.statistics import mean_interval
 
 ABOUT = "labels by uniform, planned and weighted planned audits at equal budgets (about a minute)"
@@ -35,7 +36,7 @@ ABOUT = "labels by uniform, planned and weighted planned audits at equal budgets
 DRAWS = {144: 60, 500: 30, 419: 30}
 N_ORDERS = 30
 BUDGETS = (0.05, 0.1, 0.2)
-KINDS = ("final", "stacked")
+KINDS: tuple[SoftLabelKind, ...] = ("final", "stacked")
 DESIGNS = ("uniform", "planned", "weighted")
 
 

@@ -159,7 +159,13 @@ class BatchRule(ABC):
         return float(self.predict_many(check_round(reports, self.n_labelers)[None])[0])
 
     def learn_one(self, reports: FloatArray, outcome: float, sample_weight: float = 1.0) -> None:
-        """Check the round and learn nothing: a batch model is fitted by ``run_online``."""
+        """Check the round and learn nothing: a batch model is fitted by ``run_online``.
+
+        Args:
+            reports: one round, shape ``(N,)``.
+            outcome: 1 A better, 0 B better, NaN not revealed.
+            sample_weight: not read.
+        """
         check_round(reports, self.n_labelers)
         check_outcome(outcome)
 

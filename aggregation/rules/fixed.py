@@ -56,7 +56,13 @@ class FixedRule(ABC):
         return float(self.predict_many(check_round(reports, self.n_labelers)[None])[0])
 
     def learn_one(self, reports: FloatArray, outcome: float, sample_weight: float = 1.0) -> None:
-        """Check the round and change nothing: the rule has no memory."""
+        """Check the round and change nothing: the rule has no memory.
+
+        Args:
+            reports: one round, shape ``(N,)``.
+            outcome: 1 A better, 0 B better, NaN not revealed.
+            sample_weight: not read.
+        """
         check_round(reports, self.n_labelers)
         check_outcome(outcome)
 
