@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from truthful_rlhf.aggregation.base import FloatArray
+from truthful_rlhf.aggregation.extras import explained
 from truthful_rlhf.aggregation.log_odds import sigmoid
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ class VaderGold:
     """
 
     def __init__(self) -> None:
-        from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
+        with explained("gold reward vader"):
+            from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
         self._analyzer = SentimentIntensityAnalyzer()
 

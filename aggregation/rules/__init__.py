@@ -139,6 +139,17 @@ def simulated_rule(name: str, options: Mapping[str, Any], seed: int = 0) -> Call
     return lambda n_labelers: make_aggregator(name, n_labelers, **given)
 
 
+def extra_of(name: str) -> str | None:
+    """Return the extra of the distribution whose libraries a rule needs, if it needs any.
+
+    Examples:
+        >>> extra_of("dawid_skene"), extra_of("mean")
+        ('crowd', None)
+    """
+    extra: str | None = getattr(AGGREGATORS[name], "extra", None)
+    return extra
+
+
 def fits_all_at_once(name: str) -> bool:
     """Return whether a rule fits a model of all reports at once, so that it has no online labels and no wagers."""
     return issubclass(AGGREGATORS[name], BatchRule)

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from truthful_rlhf.aggregation.base import FloatArray
+from truthful_rlhf.aggregation.extras import explained
 from truthful_rlhf.labelers.context import ReportContext
 from truthful_rlhf.labelers.judges.cache import ReplyCache, default_cache_file
 from truthful_rlhf.labelers.judges.prompt import (
@@ -167,7 +168,8 @@ class _Server:
         self._gives_logprobs: bool | None = None  # not known yet
 
     def __enter__(self) -> _Server:
-        from openai import OpenAI
+        with explained(f"judge {self._judge.model} of a server"):
+            from openai import OpenAI
 
         self._cache = ReplyCache(self._judge.cache or default_cache_file())
         self._client: OpenAI = OpenAI(

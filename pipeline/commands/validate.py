@@ -8,17 +8,20 @@ from truthful_rlhf.pipeline.commands.compare import ConfigArgument, OverridesArg
 def validate(config: ConfigArgument, overrides: OverridesArgument = None) -> None:
     """Check a config and everything it needs (libraries, model, prompts), and say what would run.
 
+    Where the libraries that train are not installed, the config itself is checked, and the line that installs them said.
+
     Examples:
 
         truthful-rlhf validate configs/quickstart.yaml
 
         truthful-rlhf validate quickstart policy.beta=0.5
     """
+    from truthful_rlhf.aggregation.extras import MissingExtraError
     from truthful_rlhf.pipeline.config.experiment import load_config
     from truthful_rlhf.pipeline.experiment.grid import groups
     from truthful_rlhf.pipeline.experiment.prompts import load_prompts
     from truthful_rlhf.pipeline.experiment.session import EXPECTED_ERRORS
-    from truthful_rlhf.pipeline.models.installed import check_installed
+    from truthful_rlhf.pipeline.models.installed import check_extras, check_installed
     from truthful_rlhf.pipeline.models.load import resolve_model
     from truthful_rlhf.pipeline.storage.console import clear_errors, console
     from truthful_rlhf.pipeline.storage.random import part_rng
@@ -26,11 +29,20 @@ def validate(config: ConfigArgument, overrides: OverridesArgument = None) -> Non
     with clear_errors(*EXPECTED_ERRORS):
         checked = load_config(config, overrides or [])
         check_installed(checked.policy, checked.sampling)
-        resolve_model(checked.model.name_or_path)
+        try:
+            check_extras(checked)
+        except MissingExtraError as error:
+            note = f"Note: {error}"
+        else:
+            note = ""
+            resolve_model(checked.model.name_or_path)
         section = checked.prompts
-        load_prompts(section.source, section.column, section.n_train, section.n_held_out, part_rng(0, "prompts"))
+        if not (note and section.source.startswith("hub:")):
+            load_prompts(section.source, section.column, section.n_train, section.n_held_out, part_rng(0, "prompts"))
         grid = groups(checked)
         console.print(f"{config} is valid: {len(checked.seeds)} seed(s) x {len(grid)} conditions")
         for group in grid:
             method = f", {group.method}" if group.method else ""
             console.print(f"  {group.panel}: {group.title}{method}", highlight=False)
+        if note:
+            console.print(note, style="yellow", soft_wrap=True)  # the line can be copied

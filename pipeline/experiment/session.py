@@ -17,6 +17,7 @@ from truthful_rlhf.pipeline.config.loading import ConfigError, find_config
 from truthful_rlhf.pipeline.experiment.conditions import Layout
 from truthful_rlhf.pipeline.experiment.context import Experiment
 from truthful_rlhf.pipeline.experiment.prompts import PromptsError
+from truthful_rlhf.pipeline.models.installed import check_extras
 from truthful_rlhf.pipeline.models.load import ModelNotFoundError
 from truthful_rlhf.pipeline.models.vllm_engine import EngineNotFoundError
 from truthful_rlhf.pipeline.storage import processes
@@ -53,6 +54,7 @@ def opened(
     """
     with clear_errors(*EXPECTED_ERRORS):
         config = load_config(name, [*overrides, *([] if seed is None else [f"seeds=[{seed}]"])])
+        check_extras(config)
         reporter = StageReporter()
         with RunFolder(out or Path("runs") / find_config(name).stem, reporter).locked() as folder:
             environment = folder.root / "environment.json"
@@ -73,7 +75,7 @@ def _write_config(config: Config, root: Path) -> None:
 def quiet_libraries() -> None:
     """Keep the libraries' own progress bars and advice out of the way: the stages have bars of their own.
 
-    Their deprecation warnings are about calls between the libraries, which the pins in ``pyproject.toml`` settle.
+    Their deprecation warnings are about calls between the libraries, which ``make test-newest`` watches.
     """
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft)\.")

@@ -7,6 +7,9 @@ import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
+from truthful_rlhf.aggregation.extras import missing_modules, require
+from truthful_rlhf.aggregation.rules import AGGREGATORS, extra_of
+from truthful_rlhf.pipeline.config.experiment import Config
 from truthful_rlhf.pipeline.config.loading import ConfigError
 from truthful_rlhf.pipeline.config.training import PolicySettings, SamplingSettings
 from truthful_rlhf.pipeline.models.vllm_engine import NOT_INSTALLED, EngineNotFoundError
@@ -27,13 +30,40 @@ def check_installed(policies: Sequence[PolicySettings], sampling: SamplingSettin
         EngineNotFoundError: the engine vLLM, without vLLM.
     """
     ppo = [policy.title for policy in policies if policy.method == "ppo"]
-    if ppo and not _trl_has_ppo():
+    if ppo and not missing_modules("train") and not _trl_has_ppo():
         raise ConfigError(
             f"policy {ppo[0]}: PPO needs TRL {TRL_WITH_PPO}, and {importlib.metadata.version('trl')} is installed:"
             f" pip install 'trl{TRL_WITH_PPO}', or take the method rloo"
         )
     if sampling.engine == "vllm" and importlib.util.find_spec("vllm") is None:
         raise EngineNotFoundError(NOT_INSTALLED)
+
+
+def check_extras(config: Config) -> None:
+    """Refuse a config that needs libraries which are not installed.
+
+    Raises:
+        MissingExtraError: with the line to type.
+    """
+    require("train", "training")
+    check_rules([rule.name for rule in config.rules])
+    for name, entries in config.panels.items():
+        if any(entry.kind == "remote_judge" for entry in entries):
+            require("judges", f"panel {name}: a judge on a server")
+
+
+def check_rules(names: Sequence[str]) -> None:
+    """Refuse rules whose libraries are not installed.
+
+    Args:
+        names: of rules.
+
+    Raises:
+        MissingExtraError: with the line to type.
+    """
+    for name in names:
+        if name in AGGREGATORS and (extra := extra_of(name)):
+            require(extra, f"rule {name}")
 
 
 def _trl_has_ppo() -> bool:
