@@ -68,7 +68,9 @@ def run(python: Path, installed: Path, cwd: Path, *arguments: str) -> subprocess
 
 
 def test_the_core_environment_has_none_of_the_extras(core: Path) -> None:
-    code = f"import importlib.util as u; print([m for m in {EXTRA_MODULES} if u.find_spec(m)], bool(u.find_spec('numba')))"
+    code = (
+        f"import importlib.util as u; print([m for m in {EXTRA_MODULES} if u.find_spec(m)], bool(u.find_spec('numba')))"
+    )
     result = subprocess.run([core, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[] True"
 
@@ -143,7 +145,11 @@ print(sorted(set({EXTRA_MODULES}) & set(sys.modules)))
 def test_where_the_extras_are_there_the_commands_import_none_of_them(tmp_path: Path) -> None:
     """``validate`` aside, which looks for the model where it can be loaded."""
     result = subprocess.run(
-        [sys.executable, "-c", LOADED], cwd=tmp_path, capture_output=True, text=True, check=True,
+        [sys.executable, "-c", LOADED],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert result.stdout.strip().splitlines()[-1] == "[]"
