@@ -8,7 +8,7 @@ from truthful_rlhf.pipeline.commands.compare import ConfigArgument, OverridesArg
 def validate(config: ConfigArgument, overrides: OverridesArgument = None) -> None:
     """Check a config and everything it needs (libraries, model, prompts), and say what would run.
 
-    Where the libraries that train are not installed, the config itself is checked, and the line that installs them said.
+    Where the libraries that train are not installed, it checks the config itself and says the line that installs them.
 
     Examples:
 

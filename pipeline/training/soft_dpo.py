@@ -12,8 +12,8 @@ What has to hold when TRL moves (1.12 to 1.16 were read and tested):
    shape ``(n,)``, part of the graph of the loss.
 3. The loss is the mean of -log sigmoid(beta * x), plus the router loss of a mixture of experts if there is one.
 
-The first batches of every trainer check 2 and 3 and raise if they do not hold; the tests compare every step with torch's
-cross-entropy on a z that is computed without TRL.
+The first batches of every trainer check 2 and 3 and raise if they do not hold; the tests compare every step with
+torch's cross-entropy on a z that is computed without TRL.
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ TOKENS = 12
 """No response of these tests has more (checked below)."""
 OF_FLOAT32_HEAD = BETA * 4 * TOKENS * (2 * 10.0 + 400) * 2**-24
 """From 1.14 on TRL computes log-probabilities from float32 logits, whatever the model's precision. A logit below 10 and
-the sum of 400 exponentials are each off by up to 2^-24 per operand, if all roundings go the same way; z has the tokens of
-two responses under two models, times beta. That is 6e-4; a wrong formula is off by 1e-2 and more."""
+the sum of 400 exponentials are each off by up to 2^-24 per operand, if all roundings go the same way; z has the tokens
+of two responses under two models, times beta. That is 6e-4; a wrong formula is off by 1e-2 and more."""
 LORA = {"peft_config": LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")}
 
 
