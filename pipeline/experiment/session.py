@@ -24,10 +24,11 @@ from truthful_rlhf.pipeline.storage import processes
 from truthful_rlhf.pipeline.storage.artifacts import RunFolder, RunFolderError, write_text_atomically
 from truthful_rlhf.pipeline.storage.console import StageReporter, clear_errors
 from truthful_rlhf.pipeline.storage.environment import recorded_threads, write_environment
+from truthful_rlhf.pipeline.storage.hub import HubError, check_repository
 from truthful_rlhf.pipeline.storage.tables import ArtefactError
 
 EXPECTED_ERRORS = (
-    *(ConfigError, RunFolderError, ModelNotFoundError, PromptsError, ArtefactError),
+    *(ConfigError, HubError, RunFolderError, ModelNotFoundError, PromptsError, ArtefactError),
     *(EngineNotFoundError, JudgeError, AnnotationError),  # of a panel's labelers
 )
 
@@ -40,6 +41,7 @@ def opened(
     seed: int | None,
     layout: Layout,
     choose_threads: Callable[[int | None], int],
+    repository: str | None = None,
 ) -> Iterator[Experiment]:
     """Open the experiment of a config, hold its run folder, and explain expected errors in one line.
 
@@ -51,10 +53,13 @@ def opened(
         layout: where artefacts lie below the run folder.
         choose_threads: gets the number of threads of the run that goes on, or None, and returns that of this command;
             torch may not be loaded before.
+        repository: ``owner/name`` on the Hub that the result will be uploaded to.
     """
     with clear_errors(*EXPECTED_ERRORS):
         config = load_config(name, [*overrides, *([] if seed is None else [f"seeds=[{seed}]"])])
         check_extras(config)
+        if repository:
+            check_repository(repository)
         reporter = StageReporter()
         with RunFolder(out or Path("runs") / find_config(name).stem, reporter).locked() as folder:
             environment = folder.root / "environment.json"

@@ -38,7 +38,7 @@ def check_repository(name: str) -> None:
 def push(
     name: str,
     kind: Literal["dataset", "model"],
-    files: Mapping[str, Path],
+    files: Mapping[str, Path | bytes],
     card: str,
     message: str,
 ) -> str:
@@ -50,7 +50,7 @@ def push(
     Args:
         name: ``owner/name``.
         kind: of repository.
-        files: path in the repository -> the file.
+        files: path in the repository -> the file, or its content.
         card: text of ``README.md``, with its front matter.
         message: of the commit.
 
@@ -60,7 +60,9 @@ def push(
     from huggingface_hub import CommitOperationAdd, HfApi
 
     api = HfApi()
-    additions = [CommitOperationAdd(path, str(file)) for path, file in files.items()]
+    additions = [
+        CommitOperationAdd(path, file if isinstance(file, bytes) else str(file)) for path, file in files.items()
+    ]
     additions.append(CommitOperationAdd("README.md", card.encode("utf-8")))
     try:
         url = api.create_repo(name, repo_type=kind, private=True, exist_ok=True)
