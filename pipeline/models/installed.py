@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from truthful_rlhf.aggregation.extras import missing_modules, require
+from truthful_rlhf.aggregation.plugins import is_import_path
 from truthful_rlhf.aggregation.rules import AGGREGATORS, extra_of
 from truthful_rlhf.pipeline.config.experiment import Config
 from truthful_rlhf.pipeline.config.loading import ConfigError
 from truthful_rlhf.pipeline.config.training import PolicySettings, SamplingSettings
 from truthful_rlhf.pipeline.models.vllm_engine import NOT_INSTALLED, EngineNotFoundError
+from truthful_rlhf.reward_model.gold import make_gold
 
 TRL_WITH_PPO = ">=1.12,<1.13"
 """The versions of TRL that have PPO (``trl.experimental.ppo``) and that our trainers run on."""
@@ -40,11 +42,17 @@ def check_installed(policies: Sequence[PolicySettings], sampling: SamplingSettin
 
 
 def check_extras(config: Config) -> None:
-    """Refuse a config that needs libraries which are not installed.
+    """Refuse a config that needs libraries which are not installed, or code of the user's own that is not there.
 
     Raises:
         MissingExtraError: with the line to type.
+        ConfigError: a gold reward by import path cannot be used.
     """
+    if is_import_path(config.gold.name):
+        try:
+            make_gold(config.gold.name, config.gold.label)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
     require("train", "training")
     check_rules([rule.name for rule in config.rules])
     for name, entries in config.panels.items():

@@ -74,9 +74,10 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 @contextlib.contextmanager
 def clear_errors(*expected: type[Exception]) -> Iterator[None]:
     """Turn the expected errors, and Ctrl-C, into one message and a non-zero exit code instead of a traceback."""
+    caught: tuple[type[Exception], ...] = (*expected, MissingExtraError)
     try:
         yield
-    except (*expected, MissingExtraError) as error:
+    except caught as error:
         # soft_wrap: a path that is broken into lines can neither be read nor copied
         error_console.print(f"[bold red]Error:[/bold red] {escape(shown(str(error)))}", soft_wrap=True)
         raise typer.Exit(2) from error

@@ -72,6 +72,7 @@ class SoftDPOTrainer(DPOTrainer):
     """
 
     data_collator: Any
+    beta: float
 
     def __init__(self, *args: Any, soft_label_loss: str = "soft_bce", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -110,8 +111,10 @@ class SoftDPOTrainer(DPOTrainer):
         with self._watched_beta() as factors:
             result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         loss, *outputs = result if return_outputs else (result,)
-        z = self.beta * factors[0] if factors else None
-        if z is None or not self._identity_seen:
+        if not factors:
+            raise _moved()
+        z = self.beta * factors[0]
+        if not self._identity_seen:
             self._check_identity(loss, z, len(soft_labels))
         loss = loss + self.soft_label_term(z, soft_labels).mean()
         return (loss, *outputs) if return_outputs else loss
@@ -130,7 +133,7 @@ class SoftDPOTrainer(DPOTrainer):
         finally:
             self.beta = beta
 
-    def _check_identity(self, loss: Tensor, z: Tensor | None, n: int) -> None:
+    def _check_identity(self, loss: Tensor, z: Tensor, n: int) -> None:
         """Raise ``RuntimeError`` unless TRL's loss is the mean of -log sigmoid(z).
 
         Where z is 0, as before the first update, any other formula may give log 2 as well: the check goes on until a
@@ -139,16 +142,20 @@ class SoftDPOTrainer(DPOTrainer):
         import torch
         from torch.nn.functional import logsigmoid
 
-        holds = z is not None and z.shape == (n,)
-        if holds and z is not None and z.detach().abs().max() > 0.1:
+        holds = z.shape == (n,)
+        if holds and z.detach().abs().max() > 0.1:
             router = getattr(self, "aux_loss_enabled", False)  # of a mixture of experts: added to the loss
             holds = router or torch.allclose(loss.detach(), -logsigmoid(z.detach()).mean(), rtol=1e-3, atol=0.0)
             self._identity_seen = holds
         if not holds:
-            raise RuntimeError(
-                f"TRL {trl.__version__} does not compute the DPO loss in the way that soft labels build on (see"
-                f" {__name__}). Versions that do: trl>=1.12,<2 without 1.15"
-            )
+            raise _moved()
+
+
+def _moved() -> RuntimeError:
+    return RuntimeError(
+        f"TRL {trl.__version__} does not compute the DPO loss in the way that soft labels build on (see {__name__})."
+        " Versions that do: trl>=1.12,<2 without 1.15"
+    )
 
 
 class _WatchedBeta(float):
