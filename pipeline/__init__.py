@@ -17,5 +17,8 @@ __all__ = ["SoftDPOTrainer"]
 def __getattr__(name: str) -> Any:
     """Import the trainer, and with it torch and TRL, when it is first asked for."""
     if name in __all__:
-        return getattr(importlib.import_module("truthful_rlhf.pipeline.training.soft_dpo"), name)
+        from truthful_rlhf.aggregation.extras import explained
+
+        with explained(name):
+            return getattr(importlib.import_module("truthful_rlhf.pipeline.training.soft_dpo"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -18,5 +18,8 @@ __all__ = ["SoftRewardTrainer"]
 def __getattr__(name: str) -> Any:
     """Import the trainer, and with it torch and TRL, when it is first asked for."""
     if name in __all__:
-        return getattr(importlib.import_module("truthful_rlhf.reward_model.trainer"), name)
+        from truthful_rlhf.aggregation.extras import explained
+
+        with explained(name):
+            return getattr(importlib.import_module("truthful_rlhf.reward_model.trainer"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

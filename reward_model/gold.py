@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from truthful_rlhf.aggregation.base import FloatArray
+from truthful_rlhf.aggregation.extras import explained
 from truthful_rlhf.aggregation.log_odds import sigmoid
+from truthful_rlhf.aggregation.plugins import is_import_path, load
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,7 +42,8 @@ class VaderGold:
     def __init__(self, chat: bool = False) -> None:
         """Load the word list; in a chat an empty line stands between prompt and response."""
         self._between = BETWEEN_TURNS if chat else ""
-        from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
+        with explained("gold reward vader"):
+            from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
         self._analyzer = SentimentIntensityAnalyzer()
 
@@ -132,15 +135,45 @@ class ClassifierGold:
         return log_probabilities[:, self._index] - rest.logsumexp(dim=1)
 
 
+class FunctionGold:
+    """A gold reward of a user's own, by its import path.
+
+    Behind the path is a function ``score(prompts, responses)``, or a class without arguments or an object with such a
+    method; it returns one finite number per response, higher for better.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Import it: ``my_pkg.rewards:score``."""
+        self.path = path
+        found = load(path, "gold.name")
+        found = found() if isinstance(found, type) else found
+        self._score = getattr(found, "score", found)
+        if not callable(self._score):
+            raise ValueError(f"gold.name={path} is neither a function nor an object with a method score")
+
+    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> FloatArray:
+        """Return what the user's code says, checked: shape ``(n,)``, finite."""
+        scores = np.asarray(self._score(list(prompts), list(responses)), dtype=np.float64)
+        if scores.shape != (len(responses),):
+            raise ValueError(f"{self.path} returned shape {scores.shape} for {len(responses)} responses")
+        if not np.isfinite(scores).all():
+            raise ValueError(f"{self.path} returned a reward that is no finite number")
+        return scores
+
+
 def make_gold(name: str, label: str | None = None, chat: bool = False, device: str = "cpu") -> GoldReward:
-    """Return the gold reward called ``vader``, or the sequence classifier in a folder or on the Hub.
+    """Return the gold reward called ``vader``, a user's own, or the sequence classifier in a folder or on the Hub.
 
     Args:
-        name: ``vader``, a local folder or a Hub id.
+        name: ``vader``, an import path such as ``my_pkg.rewards:score``, a folder, or a Hub id.
         label: which label of a classifier is good; None: the last.
         chat: a response answers its prompt; otherwise it goes on where its prompt ends.
         device: where a classifier runs, as torch calls it.
     """
+    if is_import_path(name):
+        if label is not None:
+            raise ValueError("gold.label belongs to a classifier; a function of your own has no labels")
+        return FunctionGold(name)
     if name == "vader":
         if label is not None:
             raise ValueError("gold.label belongs to a classifier; gold.name=vader has no labels")

@@ -12,6 +12,7 @@ import yaml
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from tests.ppo import marked
 from truthful_rlhf.pipeline.cli import app
 from truthful_rlhf.pipeline.config.experiment import load_config
 
@@ -48,7 +49,7 @@ def test_every_method_has_a_config_and_a_fast_variant() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", FAST, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", marked(FAST), ids=lambda path: path.stem)
 def test_a_fast_variant_runs_to_the_report(path: Path, tiny_model_folder: Path, tmp_path: Path) -> None:
     arguments = ["compare", str(path), f"model.name_or_path={tiny_model_folder}", "--out", str(tmp_path)]
     result = CliRunner().invoke(app, arguments)

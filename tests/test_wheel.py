@@ -26,18 +26,19 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = folder / "source"
     for name in ("truthful_rlhf", *PACKAGES, "configs"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"), symlinks=True)
-    for name in ("pyproject.toml", "README.md", "LICENSE", "Makefile"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "Makefile", "constraints.txt"):
         shutil.copy(ROOT / name, source)
     (source / "build" / "lib" / "truthful_rlhf").mkdir(parents=True)
     (source / "build" / "lib" / "truthful_rlhf" / "stale.py").touch()
     stamp = f"{sys.prefix}/.installed"
     make = ["make", "--silent", "--old-file", stamp, "wheel", f"VENV={sys.prefix}"]
     printed = subprocess.run(make, cwd=source, check=True, capture_output=True, text=True).stdout
-    plain, with_ray = (shlex.split(line) for line in printed.strip().splitlines()[-2:])
-    assert with_ray == [*plain[:2], f"{plain[2]}[ray]"]
+    plain, most, everything = (shlex.split(line) for line in printed.strip().splitlines()[-3:])
+    assert most == [*plain[:2], f"{plain[2]}[all]"]
+    assert everything == [*plain[:2], f"{plain[2]}[all,ppo]"]
     assert plain[:2] == ["pip", "install"]
     options = ["--disable-pip-version-check", "--quiet", "--no-deps", "--target", str(folder / "site")]
-    subprocess.run([sys.executable, "-m", *with_ray[:2], *options, with_ray[2]], check=True)
+    subprocess.run([sys.executable, "-m", *most[:2], *options, most[2]], check=True)
     return folder / "site"
 
 

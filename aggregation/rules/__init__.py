@@ -150,6 +150,17 @@ def moves_by_steps(name: str) -> bool:
     return issubclass(AGGREGATORS[name], MultiplicativeRule | Examined)
 
 
+def extra_of(name: str) -> str | None:
+    """Return the extra of the distribution whose libraries a rule needs, if it needs any.
+
+    Examples:
+        >>> extra_of("dawid_skene"), extra_of("mean")
+        ('crowd', None)
+    """
+    extra: str | None = getattr(AGGREGATORS[name], "extra", None)
+    return extra
+
+
 def fits_all_at_once(name: str) -> bool:
     """Return whether a rule fits a model of all reports at once, so that it has no online labels and no wagers."""
     return issubclass(AGGREGATORS[name], BatchRule)

@@ -37,6 +37,7 @@ from truthful_rlhf.aggregation.base import (
     check_round,
     uniform,
 )
+from truthful_rlhf.aggregation.extras import explained
 from truthful_rlhf.aggregation.log_odds import sigmoid
 from truthful_rlhf.aggregation.rules.majority import Majority
 
@@ -177,10 +178,12 @@ class DawidSkeneRule(BatchRule):
     crowd-kit's table of posteriors then has no column for the other.
     """
 
+    extra: ClassVar[str | None] = "crowd"
     sees_outcomes: ClassVar[bool] = True
 
     def _fit(self, votes: Any, true_labels: Any) -> tuple[Any, dict[int, tuple[float, float]], float]:
-        from crowdkit.aggregation import DawidSkene
+        with explained("rule dawid_skene"):
+            from crowdkit.aggregation import DawidSkene
 
         usable = len(true_labels) > 0 and votes["label"].nunique() == 2
         model = DawidSkene(n_iter=self.n_iter).fit(votes, true_labels if usable else None)
@@ -197,8 +200,11 @@ class GladRule(BatchRule):
     A new pair has the prior's mean difficulty (exp(beta) with beta = 1).
     """
 
+    extra: ClassVar[str | None] = "crowd"
+
     def _fit(self, votes: Any, true_labels: Any) -> tuple[Any, dict[int, tuple[float, float]], float]:
-        from crowdkit.aggregation import GLAD
+        with explained("rule glad"):
+            from crowdkit.aggregation import GLAD
 
         if votes["label"].nunique() < 2:  # crowd-kit's GLAD takes log(number of labels - 1)
             return _one_sided(votes)
@@ -215,13 +221,17 @@ class GladRule(BatchRule):
 class MaceRule(BatchRule):
     """MACE (Hovy et al. 2013): a labeler knows the answer, or votes from a habit of its own. It sees no outcomes."""
 
+    extra: ClassVar[str | None] = "crowd"
+
     def __init__(self, n_labelers: int, n_iter: int = 50) -> None:
         """Take a panel of ``n_labelers`` >= 1; the model makes ``n_iter`` iterations."""
         super().__init__(n_labelers, n_iter)
 
     def _fit(self, votes: Any, true_labels: Any) -> tuple[Any, dict[int, tuple[float, float]], float]:
         import pandas as pd
-        from crowdkit.aggregation import MACE
+
+        with explained("rule mace"):
+            from crowdkit.aggregation import MACE
 
         if votes["label"].nunique() < 2:
             return _one_sided(votes)

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from truthful_rlhf.aggregation.extras import explained
 from truthful_rlhf.labelers.judges.cache import ReplyCache, default_cache_file
 from truthful_rlhf.labelers.judges.dialect import WAYS, Dialect
 from truthful_rlhf.labelers.judges.gate import Gate
@@ -96,7 +97,8 @@ class Server:
         self._dialect = Dialect()
 
     def __enter__(self) -> Server:
-        from openai import DefaultHttpxClient, OpenAI
+        with explained(f"judge {self._connection.model} of a server"):
+            from openai import DefaultHttpxClient, OpenAI
 
         where = self._connection
         gate = Gate(where.requests_per_minute)

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
+from truthful_rlhf.aggregation.extras import explained
 from truthful_rlhf.aggregation.labeling import SoftLabelKind
 from truthful_rlhf.labelers.recorded.reading import Reading
 from truthful_rlhf.labelers.recorded.table import Duplicates, read_annotations
@@ -53,7 +54,8 @@ class AggregatedTable:
 
     def to_trl(self, format: Literal["plain", "conversational"] = "plain") -> Dataset:
         """Return a ``datasets.Dataset`` that `SoftDPOTrainer` and `SoftRewardTrainer` train on."""
-        from datasets import Dataset
+        with explained("to_trl"):
+            from datasets import Dataset
 
         if not self.campaign.annotations.has_texts:
             raise ValueError("the annotations have no prompts or responses: there is nothing to train on")

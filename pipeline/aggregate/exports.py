@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from truthful_rlhf.aggregation.base import BoolArray
 from truthful_rlhf.pipeline.labels.apply import orient
 from truthful_rlhf.pipeline.storage.artifacts import new_file_beside
 
@@ -23,7 +24,12 @@ if TYPE_CHECKING:
     from truthful_rlhf.pipeline.aggregate.campaign import CampaignResult
 
 _CHUNK_PAIRS = 20_000
-_PLAIN = ["prompt", "chosen", "rejected", "soft_label"]
+SOFT_LABELS = "soft_labels.parquet"
+PLAIN = "trl_preference.parquet"
+CONVERSATIONAL = "trl_preference_conversational.parquet"
+RESAMPLED = "trl_preference_resampled.parquet"
+WEIGHTED = "trl_preference_weighted.parquet"
+_COLUMNS = ["prompt", "chosen", "rejected", "soft_label"]
 
 
 def soft_label_frames(result: CampaignResult) -> Iterator[pd.DataFrame]:
@@ -50,18 +56,74 @@ def conversational(frame: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def write_labels(result: CampaignResult, out: Path) -> list[Path]:
-    """Write ``soft_labels.parquet`` and, if the pairs have texts, the two TRL data sets; return the paths."""
-    paths = [out / "soft_labels.parquet"]
+def resampled(frame: pd.DataFrame, copies: int, rng: np.random.Generator) -> pd.DataFrame:
+    """Return a soft-label table for trainers that take winners only: each pair several times, winners drawn from q.
+
+    Of k copies of a pair, floor(k q + u) have the likelier response as their winner, with u uniform in [0, 1): k q in
+    expectation, and never off by one copy or more. So a trainer's loss on the copies has the expectation of k times
+    the cross-entropy against q.
+
+    Args:
+        frame: columns ``prompt, chosen, rejected, soft_label``, with ``soft_label`` = q = P(chosen better).
+        copies: k >= 1.
+        rng: draws u per pair.
+
+    Returns:
+        Columns ``prompt, chosen, rejected, pair_id``, k rows per pair.
+    """
+    wins = np.floor(copies * frame["soft_label"].to_numpy() + rng.random(len(frame))).astype(int).clip(0, copies)
+    table = frame.loc[frame.index.repeat(copies), ["prompt", "chosen", "rejected", "pair_id"]].reset_index(drop=True)
+    lost = np.tile(np.arange(copies), len(frame)) >= np.repeat(wins, copies)
+    return _turned(table, lost)
+
+
+def weighted(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a soft-label table for trainers that weight examples: both directions, with weights q and 1 - q.
+
+    The weighted hard loss is the cross-entropy against q exactly. Rows of weight 0 are left out.
+
+    Args:
+        frame: columns ``prompt, chosen, rejected, soft_label``, with ``soft_label`` = q = P(chosen better).
+
+    Returns:
+        Columns ``prompt, chosen, rejected, pair_id, weight``; the weights of a pair sum to 1.
+    """
+    table = frame.loc[frame.index.repeat(2), ["prompt", "chosen", "rejected", "pair_id"]].reset_index(drop=True)
+    turned = np.tile([False, True], len(frame))
+    q = np.repeat(frame["soft_label"].to_numpy(), 2)
+    table = _turned(table, turned).assign(weight=np.where(turned, 1.0 - q, q))
+    return table[table["weight"] > 0].reset_index(drop=True)
+
+
+def _turned(table: pd.DataFrame, where: BoolArray) -> pd.DataFrame:
+    """Return a table with the winner and the loser of some rows exchanged."""
+    chosen, rejected = table["chosen"], table["rejected"]
+    return table.assign(chosen=chosen.mask(where, rejected), rejected=rejected.mask(where, chosen))
+
+
+def write_labels(result: CampaignResult, out: Path, copies: int = 0) -> list[Path]:
+    """Write ``soft_labels.parquet`` and, if the pairs have texts, the TRL data sets; return the paths.
+
+    Args:
+        result: of the campaign.
+        out: folder of the files.
+        copies: per pair in the data sets for trainers without soft labels; 0 writes none of them.
+    """
+    paths = [out / SOFT_LABELS]
     if result.annotations.has_texts:
-        paths += [out / "trl_preference.parquet", out / "trl_preference_conversational.parquet"]
+        paths += [out / PLAIN, out / CONVERSATIONAL]
+        paths += [out / RESAMPLED, out / WEIGHTED] if copies else []
+    rng = np.random.default_rng([result.settings.seed, 3])
     with contextlib.ExitStack() as stack:
         writers = [stack.enter_context(_parquet_writer(path)) for path in paths]
         for frame in soft_label_frames(result):
             writers[0](frame)
             if result.annotations.has_texts:
-                writers[1](frame[_PLAIN])
+                writers[1](frame[_COLUMNS])
                 writers[2](conversational(frame))
+                if copies:
+                    writers[3](resampled(frame, copies, rng))
+                    writers[4](weighted(frame))
     return paths
 
 

@@ -23,6 +23,7 @@ def aggregate_into(
     source: Any,
     columns: Mapping[str, str],
     on_step: Callable[[str], None] = lambda step: None,
+    copies: int = 0,
 ) -> tuple[CampaignResult, Analysis]:
     """Aggregate and write everything below ``out``.
 
@@ -33,11 +34,12 @@ def aggregate_into(
         source: for the provenance table: a file is named with its SHA-256.
         columns: the column mapping it was read with.
         on_step: told what comes next.
+        copies: per pair in the data sets for trainers without soft labels; 0 writes none of them.
     """
     on_step("aggregating")
     result = run_campaign(annotations, settings)
     on_step("writing labels")
-    write_labels(result, out)
+    write_labels(result, out, copies)
     write_weights(result, out)
     on_step("measuring labelers")
     analysis = analyse(result)

@@ -80,11 +80,11 @@ def write_html(result: CampaignResult, analysis: Analysis, provenance: Provenanc
         title=f"Labelers of {annotations.source}",
         source=annotations.source,
         reading=annotations.reading,
-        setting=_setting(result),
+        setting=setting_text(result),
         facts=[(name.replace("_", " "), f"{value:,}") for name, value in facts(result).items()],
         warnings=analysis.warnings,
         findings=analysis.findings,
-        soft_label_text=_soft_label_text(result),
+        soft_label_text=soft_label_text(result),
         accuracy=[asdict(row) for row in analysis.accuracy],
         accuracy_text=_accuracy_text(result),
         labelers=[{**row, "bar": _BAR_REM * row["weight"] / heaviest} for row in shown],
@@ -155,7 +155,8 @@ def _calibration(result: CampaignResult) -> list[tuple[str, Any]]:
 # ---- sentences
 
 
-def _setting(result: CampaignResult) -> str:
+def setting_text(result: CampaignResult) -> str:
+    """Return the rule, its options, and the kind of labels."""
     settings = result.settings
     options = "".join(f", {name}={value}" for name, value in sorted(settings.options.items()))
     topics = ", weights per topic" if settings.per_topic else ""
@@ -163,7 +164,8 @@ def _setting(result: CampaignResult) -> str:
     return f"{how}; audit rate {settings.audit_rate:g}; seed {settings.seed}."
 
 
-def _soft_label_text(result: CampaignResult) -> str:
+def soft_label_text(result: CampaignResult) -> str:
+    """Return what the exported labels have seen of the outcomes."""
     if result.settings.labels == "online":
         return "Every label was stated before its pair's outcome was used (online labels)."
     if result.settings.labels in ("reweighted", "recalibrated"):

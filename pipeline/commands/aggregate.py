@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,6 +31,7 @@ from truthful_rlhf.pipeline.commands.annotation_options import (
     rule_options,
 )
 from truthful_rlhf.pipeline.storage.console import clear_errors, console, print_table, shown
+from truthful_rlhf.pipeline.storage.hub import LICENCES, HubError, check_repository
 
 if TYPE_CHECKING:
     from truthful_rlhf.pipeline.aggregate.measures import Analysis
@@ -62,6 +65,22 @@ RuleOptionsOption = Annotated[
 ]
 OutOption = Annotated[Path, typer.Option(help="Folder for everything that is written.")]
 SeedOption = Annotated[int, typer.Option(help="Of the choice of audited pairs.", min=0)]
+ResampleOption = Annotated[
+    int,
+    typer.Option(
+        metavar="K",
+        min=0,
+        help="For trainers without soft labels, write trl_preference_resampled.parquet, every pair K times with its "
+        "winner drawn from the soft label, and trl_preference_weighted.parquet, both directions with their weights.",
+    ),
+]
+PushOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="OWNER/NAME", help="Upload labels and a card to this data set on the Hub; a new one is private."
+    ),
+]
+LicenseOption = Annotated[str, typer.Option(help=f"Of the uploaded data, in its card: {LICENCES}")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what was read, and stop.")]
 
 
@@ -87,6 +106,9 @@ def aggregate(
     only: OnlyOption = None,
     duplicates: DuplicatesOption = "error",
     pairs_by_text: PairsByTextOption = False,
+    resample: ResampleOption = 0,
+    push_to_hub: PushOption = None,
+    license: LicenseOption = "unknown",
     dry_run: DryRunOption = False,
 ) -> None:
     """Turn annotations from many labelers into TRL-ready soft labels and a report on the labelers.
@@ -111,13 +133,18 @@ def aggregate(
 
       truthful-rlhf aggregate export.json --format argilla --rule dawid_skene
 
+      truthful-rlhf aggregate votes.jsonl --resample 4 --push-to-hub my-team/votes --license cc-by-4.0
+
       truthful-rlhf aggregate hf://lmsys/mt_bench_human_judgments:human
     """
     from truthful_rlhf.labelers.recorded.errors import AnnotationError
     from truthful_rlhf.pipeline.aggregate.campaign import AggregationSettings
+    from truthful_rlhf.pipeline.aggregate.card import push_data
     from truthful_rlhf.pipeline.aggregate.job import aggregate_into
 
-    with clear_errors(AnnotationError, OSError):
+    with clear_errors(AnnotationError, HubError, OSError):
+        if push_to_hub:
+            check_repository(push_to_hub)
         columns = column_mapping(column, outcome=gold_column, round=order, topic=topic_column)
         annotations = read_with_progress(
             file,
@@ -141,9 +168,15 @@ def aggregate(
             seed,
         )
         with console.status("aggregating") as status:
-            result, analysis = aggregate_into(out, annotations, settings, file, columns, status.update)
+            result, analysis = aggregate_into(out, annotations, settings, file, columns, status.update, resample)
+            if push_to_hub:
+                status.update("uploading")
+                command = shlex.join(["truthful-rlhf", *sys.argv[1:]])
+                url = push_data(push_to_hub, out, result, analysis, command, license)
     _print_accuracy(result.rule.name, analysis)
     console.print(shown(f"{' '.join(analysis.findings)} Report: {out / 'report.html'}"))
+    if push_to_hub:
+        console.print(f"Uploaded: {url}")
 
 
 def _print_accuracy(rule: str, analysis: Analysis) -> None:

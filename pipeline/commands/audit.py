@@ -73,8 +73,8 @@ def audit(
         truthful-rlhf audit votes.csv --vote 1=A --vote 2=B --gold-column expert --duplicates last
     """
     from truthful_rlhf.labelers.recorded.errors import AnnotationError
-    from truthful_rlhf.pipeline.config.game import AuditConfig, split_arguments
-    from truthful_rlhf.pipeline.config.loading import ConfigError, load_section
+    from truthful_rlhf.pipeline.config.game import split_arguments
+    from truthful_rlhf.pipeline.config.loading import ConfigError
     from truthful_rlhf.pipeline.storage.artifacts import RunFolderError
     from truthful_rlhf.pipeline.storage.console import clear_errors
 
@@ -94,10 +94,21 @@ def audit(
                 raise ConfigError(
                     f"--panel says who is simulated, and the labelers of {name} are recorded: leave one out"
                 )
-            _audit_file(name, reading, load_section("audit", changes, AuditConfig), out)
+            _audit_file(name, reading, _settings("audit", changes), out)
         else:
             _refuse_reading(name, reading)
-            _audit_panel(load_section(name, changes, AuditConfig), out)
+            _audit_panel(_settings(name, changes), out)
+
+
+def _settings(name: str, changes: list[str]) -> AuditConfig:
+    """Return the config, if the libraries that its rules need are installed."""
+    from truthful_rlhf.pipeline.config.game import AuditConfig
+    from truthful_rlhf.pipeline.config.loading import load_section
+    from truthful_rlhf.pipeline.models.installed import check_rules
+
+    settings = load_section(name, changes, AuditConfig)
+    check_rules([rule.name for rule in settings.rules])
+    return settings
 
 
 def _refuse_reading(name: str, reading: dict[str, Any]) -> None:

@@ -11,6 +11,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from truthful_rlhf.pipeline.storage.hub import LICENCES
+
 ConfigArgument = Annotated[str, typer.Argument(help="A YAML file, or the name of a config that ships: quickstart, ...")]
 OverridesArgument = Annotated[
     Optional[list[str]], typer.Argument(help="key.sub=value changes, for example policy.beta=0.2")  # noqa: UP045 (typer)
@@ -21,6 +23,14 @@ ThreadsOption = Annotated[
     Optional[int],  # noqa: UP045
     typer.Option(min=1, help="CPU threads; default: those of the run that goes on, else one per core that is free."),
 ]
+
+PushOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        metavar="OWNER/NAME", help="Upload the adapters and a card to this model on the Hub; a new one is private."
+    ),
+]
+LicenseOption = Annotated[str, typer.Option(help=f"Of the uploaded policies, in their card: {LICENCES}")]
 
 
 class Engine(StrEnum):
@@ -42,6 +52,8 @@ def compare(
     ] = None,
     cpus_per_cell: Annotated[int, typer.Option(help="With ray: cores of one cell.")] = 2,
     gpus_per_cell: Annotated[float, typer.Option(help="With ray: GPUs of one cell; 0.5 lets two share one.")] = 0,
+    push_to_hub: PushOption = None,
+    license: LicenseOption = "unknown",
 ) -> None:
     r"""Train one policy per rule and method (and on the truth), and measure the alignment gap of each rule.
 
@@ -54,13 +66,16 @@ def compare(
         truthful-rlhf compare quickstart audit_rate=0.1 "rules=\[mean, online_weighted]" --seed 3
 
         truthful-rlhf compare evidence --engine ray --cpus-per-cell 1
+
+        truthful-rlhf compare quickstart --push-to-hub my-team/policies --license apache-2.0
     """
     from truthful_rlhf.pipeline.experiment.conditions import GRID
     from truthful_rlhf.pipeline.experiment.grid import run_grid
     from truthful_rlhf.pipeline.experiment.ray_engine import RayEngine, threads_of_cells
     from truthful_rlhf.pipeline.experiment.session import opened
     from truthful_rlhf.pipeline.models.installed import check_hardware, check_installed
-    from truthful_rlhf.pipeline.reports.gap_table import terminal_table
+    from truthful_rlhf.pipeline.reports.card import NOTHING_TRAINED, push_policies
+    from truthful_rlhf.pipeline.reports.gap_table import markdown_tables, terminal_table
     from truthful_rlhf.pipeline.reports.page import write_report
     from truthful_rlhf.pipeline.reports.summary import summarise_grid
     from truthful_rlhf.pipeline.storage import processes
@@ -70,7 +85,7 @@ def compare(
 
     on_ray = engine is Engine.ray
     choose = partial(threads_of_cells, cpus_per_cell, threads) if on_ray else partial(choose_threads, threads)
-    with opened(config, overrides or [], out, seed, GRID, choose) as experiment:
+    with opened(config, overrides or [], out, seed, GRID, choose, push_to_hub) as experiment:
         check_installed(experiment.config.policy, experiment.config.sampling)
         hardware = check_hardware(experiment.config.model)
         check_own_arguments(experiment.config.policy, experiment.config.sampling, hardware)
@@ -81,7 +96,11 @@ def compare(
         if not processes.is_first():
             return
         rows = summarise_grid(experiment)
-        report = write_report(experiment, rows, shlex.join(["truthful-rlhf", *sys.argv[1:]]))
+        command = shlex.join(["truthful-rlhf", *sys.argv[1:]])
+        report = write_report(experiment, rows, command)
         columns, table = terminal_table(rows)
         print_table("Alignment gaps", columns, table, n_text=columns.index("label acc."))
         console.print(f"Report: {report}")
+        if push_to_hub:
+            url = push_policies(experiment, push_to_hub, markdown_tables(rows), command, license)
+            console.print(f"Uploaded: {url}" if url else NOTHING_TRAINED)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from functools import partial
 from typing import Annotated, Optional
 
@@ -9,8 +11,10 @@ import typer
 
 from truthful_rlhf.pipeline.commands.compare import (
     ConfigArgument,
+    LicenseOption,
     OutOption,
     OverridesArgument,
+    PushOption,
     SeedOption,
     ThreadsOption,
 )
@@ -25,6 +29,8 @@ def run(
     out: OutOption = None,
     seed: SeedOption = None,
     threads: ThreadsOption = None,
+    push_to_hub: PushOption = None,
+    license: LicenseOption = "unknown",
 ) -> None:
     """Run the pipeline once: prompts, pairs, reports, soft labels, policy, evaluation.
 
@@ -40,13 +46,17 @@ def run(
     from truthful_rlhf.pipeline.experiment.evaluation import evaluate
     from truthful_rlhf.pipeline.experiment.session import opened
     from truthful_rlhf.pipeline.models.installed import check_hardware, check_installed
+    from truthful_rlhf.pipeline.reports.card import NOTHING_TRAINED, push_policies
     from truthful_rlhf.pipeline.reports.summary import read_json
     from truthful_rlhf.pipeline.storage import processes
     from truthful_rlhf.pipeline.storage.console import console, print_table
+    from truthful_rlhf.pipeline.storage.markdown import markdown_table
     from truthful_rlhf.pipeline.storage.threads import choose_threads
     from truthful_rlhf.pipeline.training.check import check_own_arguments
 
-    with opened(config, overrides or [], out, seed, SINGLE, partial(choose_threads, threads)) as experiment:
+    with opened(
+        config, overrides or [], out, seed, SINGLE, partial(choose_threads, threads), push_to_hub
+    ) as experiment:
         condition = choose_condition(experiment.config, panel, rule, method)
         check_installed([condition.method], experiment.config.sampling)
         hardware = check_hardware(experiment.config.model)
@@ -58,3 +68,8 @@ def run(
         rows = [[name, f"{e['mean']:.3f}", f"{e['standard_error']:.3f}"] for name, e in measures.items()]
         print_table(f"Held-out prompts, rule {condition.title}", ["measure", "mean", "standard error"], rows, n_text=1)
         console.print(f"Run folder: {experiment.folder.root}")
+        if push_to_hub:
+            table = markdown_table(["measure", "mean", "standard error"], rows)
+            command = shlex.join(["truthful-rlhf", *sys.argv[1:]])
+            url = push_policies(experiment, push_to_hub, table, command, license)
+            console.print(f"Uploaded: {url}" if url else NOTHING_TRAINED)

@@ -37,6 +37,8 @@ def simulate(
 
         truthful-rlhf simulate --panel my-panel.yaml --panel honest
 
+        truthful-rlhf simulate simulate_crowd --out runs/simulate-crowd
+
         truthful-rlhf simulate configs/simulate.yaml "rounds=[1000, 10000, 100000, 1000000]" --out runs/simulate-large
     """
     from truthful_rlhf.pipeline.config.game import SimulateConfig, split_arguments
@@ -44,11 +46,13 @@ def simulate(
     from truthful_rlhf.pipeline.game.console import run_stages, write_config
     from truthful_rlhf.pipeline.game.simulation import Simulation
     from truthful_rlhf.pipeline.game.simulation_report import report_simulation
+    from truthful_rlhf.pipeline.models.installed import check_rules
     from truthful_rlhf.pipeline.storage.artifacts import RunFolder, RunFolderError
     from truthful_rlhf.pipeline.storage.console import clear_errors
 
     with clear_errors(ConfigError, RunFolderError):
         settings = load_section(*split_arguments(config, overrides, "simulate", panel), SimulateConfig)
+        check_rules([rule.name for rule in settings.rules])
         with RunFolder(out).locked() as folder:
             write_config(folder, settings)
             simulation = Simulation(settings, folder)

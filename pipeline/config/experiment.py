@@ -71,7 +71,9 @@ class GoldSection(Section):
     """The true utility, and how it becomes outcomes: y ~ Bernoulli(sigmoid(kappa (g_a - g_b)))."""
 
     name: Annotated[str, LocalPath(names=("vader",))] = Field(
-        "vader", description="'vader', or a sequence classifier: a local folder or a Hub id"
+        "vader",
+        description="'vader', your own function by its import path (my_pkg.rewards:score), or a sequence classifier:"
+        " a local folder or a Hub id",
     )
     label: str | None = Field(None, description="which label of a classifier is good (default: its last)")
     kappa: float = Field(5.0, gt=0, description="inverse temperature of the true preference")

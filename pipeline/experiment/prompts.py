@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from truthful_rlhf.aggregation.extras import explained
 from truthful_rlhf.aggregation.names import nearest
 
 BUNDLED = "bundled"
@@ -112,7 +113,8 @@ def _file_rows(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def _hub_rows(source: str) -> Iterator[tuple[int, Any]]:
-    from datasets import load_dataset
+    with explained(f"prompts.source={source}"):
+        from datasets import load_dataset
 
     name, _, split = source.removeprefix("hub:").partition(":")
     try:

@@ -11,6 +11,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from truthful_rlhf.aggregation.extras import explained
 from truthful_rlhf.pipeline.config.experiment import Config
 from truthful_rlhf.pipeline.config.loading import ConfigError
 from truthful_rlhf.pipeline.experiment.conditions import Condition, Layout
@@ -41,7 +42,8 @@ class RayEngine:
         """Run every stage of every condition; what is there already is skipped.
 
         Raises:
-            ConfigError: Ray is not installed, or there is none at the address.
+            ConfigError: there is no Ray at the address.
+            MissingExtraError: Ray is not installed.
             Exception: what a cell raised, as it raised it; the cells under way then are stopped.
         """
         ray = _import_ray()
@@ -107,10 +109,8 @@ def _follow(ray: Any, names: dict[Any, str]) -> None:
 
 
 def _import_ray() -> Any:
-    try:
+    with explained("--engine ray"):
         import ray
-    except ImportError as error:
-        raise ConfigError("the engine ray is not installed: pip install 'ray>=2.50,<3'") from error
     return ray
 
 

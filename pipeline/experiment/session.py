@@ -17,6 +17,7 @@ from truthful_rlhf.pipeline.config.loading import ConfigError, find_config
 from truthful_rlhf.pipeline.experiment.conditions import Layout
 from truthful_rlhf.pipeline.experiment.context import Experiment
 from truthful_rlhf.pipeline.experiment.prompts import PromptsError
+from truthful_rlhf.pipeline.models.installed import check_extras
 from truthful_rlhf.pipeline.models.load import ModelNotFoundError
 from truthful_rlhf.pipeline.models.tokens import ChatError
 from truthful_rlhf.pipeline.models.vllm_engine import EngineNotFoundError
@@ -24,10 +25,11 @@ from truthful_rlhf.pipeline.storage import processes
 from truthful_rlhf.pipeline.storage.artifacts import RunFolder, RunFolderError, write_text_atomically
 from truthful_rlhf.pipeline.storage.console import StageReporter, clear_errors
 from truthful_rlhf.pipeline.storage.environment import recorded_threads, write_environment
+from truthful_rlhf.pipeline.storage.hub import HubError, check_repository
 from truthful_rlhf.pipeline.storage.tables import ArtefactError
 
 EXPECTED_ERRORS = (
-    *(ConfigError, RunFolderError, ModelNotFoundError, PromptsError, ChatError, ArtefactError),
+    *(ConfigError, HubError, RunFolderError, ModelNotFoundError, PromptsError, ChatError, ArtefactError),
     *(EngineNotFoundError, JudgeError, AnnotationError),  # of a panel's labelers
 )
 
@@ -40,6 +42,7 @@ def opened(
     seed: int | None,
     layout: Layout,
     choose_threads: Callable[[int | None], int],
+    repository: str | None = None,
 ) -> Iterator[Experiment]:
     """Open the experiment of a config, hold its run folder, and explain expected errors in one line.
 
@@ -51,9 +54,13 @@ def opened(
         layout: where artefacts lie below the run folder.
         choose_threads: gets the number of threads of the run that goes on, or None, and returns that of this command;
             torch may not be loaded before.
+        repository: ``owner/name`` on the Hub that the result will be uploaded to.
     """
     with clear_errors(*EXPECTED_ERRORS):
         config = load_config(name, [*overrides, *([] if seed is None else [f"seeds=[{seed}]"])])
+        check_extras(config)
+        if repository:
+            check_repository(repository)
         reporter = StageReporter()
         with RunFolder(out or Path("runs") / find_config(name).stem, reporter).locked() as folder:
             environment = folder.root / "environment.json"
@@ -74,7 +81,7 @@ def _write_config(config: Config, root: Path) -> None:
 def quiet_libraries() -> None:
     """Keep the libraries' own progress bars and advice out of the way: the stages have bars of their own.
 
-    Their deprecation warnings are about calls between the libraries, which the pins in ``pyproject.toml`` settle.
+    Their deprecation warnings are about calls between the libraries, which ``make test-newest`` watches.
     """
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft)\.")

@@ -7,11 +7,15 @@ import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
-from truthful_rlhf.pipeline.config.experiment import ModelSection
+from truthful_rlhf.aggregation.extras import missing_modules, require
+from truthful_rlhf.aggregation.plugins import is_import_path
+from truthful_rlhf.aggregation.rules import AGGREGATORS, extra_of
+from truthful_rlhf.pipeline.config.experiment import Config, ModelSection
 from truthful_rlhf.pipeline.config.loading import ConfigError
 from truthful_rlhf.pipeline.config.training import PolicySettings, SamplingSettings
 from truthful_rlhf.pipeline.models.device import Hardware, HardwareError
 from truthful_rlhf.pipeline.models.vllm_engine import NOT_INSTALLED, EngineNotFoundError
+from truthful_rlhf.reward_model.gold import make_gold
 
 TRL_WITH_PPO = ">=1.12,<1.13"
 """The versions of TRL that have PPO (``trl.experimental.ppo``) and that our trainers run on."""
@@ -29,7 +33,7 @@ def check_installed(policies: Sequence[PolicySettings], sampling: SamplingSettin
         EngineNotFoundError: the engine vLLM, without vLLM.
     """
     ppo = [policy.title for policy in policies if policy.method == "ppo"]
-    if ppo and not _trl_has_ppo():
+    if ppo and not missing_modules("train") and not _trl_has_ppo():
         raise ConfigError(
             f"policy {ppo[0]}: PPO needs TRL {TRL_WITH_PPO}, and {importlib.metadata.version('trl')} is installed:"
             f" pip install 'trl{TRL_WITH_PPO}', or take the method rloo"
@@ -55,6 +59,39 @@ def check_hardware(model: ModelSection) -> Hardware:
     if importlib.util.find_spec("bitsandbytes") is None:
         raise ConfigError("model.load_in_4bit: bitsandbytes is not installed; pip install bitsandbytes")
     return hardware
+
+
+def check_extras(config: Config) -> None:
+    """Refuse a config that needs libraries which are not installed, or code of the user's own that is not there.
+
+    Raises:
+        MissingExtraError: with the line to type.
+        ConfigError: a gold reward by import path cannot be used.
+    """
+    if is_import_path(config.gold.name):
+        try:
+            make_gold(config.gold.name, config.gold.label)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+    require("train", "training")
+    check_rules([rule.name for rule in config.rules])
+    for name, entries in config.panels.items():
+        if any(entry.kind == "remote_judge" for entry in entries):
+            require("judges", f"panel {name}: a judge on a server")
+
+
+def check_rules(names: Sequence[str]) -> None:
+    """Refuse rules whose libraries are not installed.
+
+    Args:
+        names: of rules.
+
+    Raises:
+        MissingExtraError: with the line to type.
+    """
+    for name in names:
+        if name in AGGREGATORS and (extra := extra_of(name)):
+            require(extra, f"rule {name}")
 
 
 def _trl_has_ppo() -> bool:

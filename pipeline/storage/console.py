@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from truthful_rlhf.aggregation.extras import MissingExtraError
+
 # A pipe or a log file has no width of its own: a table must not be cut to the 80 columns of an unknown terminal.
 # Names and paths come from outside: brackets in them are no markup unless a call says that its text has some.
 console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 140)
@@ -72,9 +74,10 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 @contextlib.contextmanager
 def clear_errors(*expected: type[Exception]) -> Iterator[None]:
     """Turn the expected errors, and Ctrl-C, into one message and a non-zero exit code instead of a traceback."""
+    caught: tuple[type[Exception], ...] = (*expected, MissingExtraError)
     try:
         yield
-    except expected as error:
+    except caught as error:
         # soft_wrap: a path that is broken into lines can neither be read nor copied
         error_console.print(f"[bold red]Error:[/bold red] {escape(shown(str(error)))}", soft_wrap=True)
         raise typer.Exit(2) from error

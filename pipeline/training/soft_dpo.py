@@ -3,6 +3,17 @@
 Notation: for a pair, z = beta [(log pi(chosen) - log ref(chosen)) - (log pi(rejected) - log ref(rejected))] and q is
 the soft label, P(chosen better). TRL's loss is the mean of -log sigmoid(z) (arXiv 2305.18290); with the term of
 ``reward_model.losses`` it becomes the cross-entropy of sigmoid(z) against q, or another of the losses there.
+
+What has to hold when TRL moves (1.12 to 1.16 were read and tested):
+
+1. ``DPOTrainer.compute_loss`` is public, and the batch that it gets is the collator's, less the columns that
+   ``_set_signature_columns_if_needed`` does not name.
+2. The first thing that it multiplies by ``self.beta``, as ``self.beta * x``, is the difference of the two log-ratios,
+   shape ``(n,)``, part of the graph of the loss.
+3. The loss is the mean of -log sigmoid(beta * x), plus the router loss of a mixture of experts if there is one.
+
+The first batches of every trainer check 2 and 3 and raise if they do not hold; the tests compare every step with
+torch's cross-entropy on a z that is computed without TRL.
 """
 
 from __future__ import annotations
@@ -11,8 +22,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import trl
 from trl import DPOConfig, DPOTrainer
-from trl.trainer import dpo_trainer
 
 from truthful_rlhf.reward_model.losses import make_term
 from truthful_rlhf.reward_model.soft_labels import (
@@ -43,7 +54,7 @@ _REQUIRED: dict[str, tuple[Any, ...]] = {
 def check_arguments(args: DPOConfig) -> None:
     """Raise ``ValueError`` for an option that makes the soft-label term wrong, or that TRL would ignore."""
     for name, allowed in _REQUIRED.items():
-        value = getattr(args, name)
+        value = getattr(args, name, allowed[0])  # TRL may have dropped an option
         if value not in allowed:
             raise ValueError(
                 f"{name}={value!r} cannot be used with soft labels; it must be {allowed[0]!r}"
@@ -69,11 +80,13 @@ class SoftDPOTrainer(DPOTrainer):
     """
 
     data_collator: Any
+    beta: float
 
     def __init__(self, *args: Any, soft_label_loss: str = "soft_bce", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         check_arguments(self.args)
         self.soft_label_term = make_term(soft_label_loss)
+        self._identity_seen = False
         self.data_collator = SoftLabelCollator(self.data_collator)
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: DPOConfig, dataset_name: str) -> Any:
@@ -102,41 +115,67 @@ class SoftDPOTrainer(DPOTrainer):
         """Return TRL's reference log-probabilities; the model is not shown the soft labels."""
         return super().compute_ref_log_probs(model, {k: v for k, v in inputs.items() if k != SOFT_LABEL})
 
-    def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Return TRL's loss plus the mean term (and the model's outputs, if asked for)."""
         soft_labels, inputs = split_soft_labels(inputs)
-        with _recorded_log_probabilities() as recorded:
-            loss, outputs = super()._compute_loss(model, inputs, return_outputs=True)
-        policy = _chosen_minus_rejected(recorded[0].sum(dim=1))
-        if self.precompute_ref_logps:
-            reference = inputs[REFERENCE[0]] - inputs[REFERENCE[1]]
-        else:
-            reference = _chosen_minus_rejected(recorded[1].sum(dim=1))
-        z = self.beta * (policy - reference)
+        with self._watched_beta() as factors:
+            result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        loss, *outputs = result if return_outputs else (result,)
+        if not factors:
+            raise _moved()
+        z = self.beta * factors[0]
+        if not self._identity_seen:
+            self._check_identity(loss, z, len(soft_labels))
         loss = loss + self.soft_label_term(z, soft_labels).mean()
-        return (loss, outputs) if return_outputs else loss
+        return (loss, *outputs) if return_outputs else loss
+
+    @contextmanager
+    def _watched_beta(self) -> Iterator[list[Tensor]]:
+        """Collect what TRL multiplies by beta: first the difference of the log-ratios, of which z is made.
+
+        It is the tensor that TRL's loss was computed from. Computing it again from the logits would cost a second
+        log-softmax over the whole vocabulary, forward and backward: more than the 2 % that soft labels may cost.
+        """
+        beta, watched = self.beta, _WatchedBeta(self.beta)
+        self.beta = watched
+        try:
+            yield watched.factors
+        finally:
+            self.beta = beta
+
+    def _check_identity(self, loss: Tensor, z: Tensor, n: int) -> None:
+        """Raise ``RuntimeError`` unless TRL's loss is the mean of -log sigmoid(z).
+
+        Where z is 0, as before the first update, any other formula may give log 2 as well: the check goes on until a
+        batch where it is not.
+        """
+        import torch
+        from torch.nn.functional import logsigmoid
+
+        holds = z.shape == (n,)
+        if holds and z.detach().abs().max() > 0.1:
+            router = getattr(self, "aux_loss_enabled", False)  # of a mixture of experts: added to the loss
+            holds = router or torch.allclose(loss.detach(), -logsigmoid(z.detach()).mean(), rtol=1e-3, atol=0.0)
+            self._identity_seen = holds
+        if not holds:
+            raise _moved()
 
 
-def _chosen_minus_rejected(per_sequence: Tensor) -> Tensor:
-    chosen, rejected = per_sequence.chunk(2)  # TRL's batches are [chosen, rejected]
-    return chosen - rejected
+def _moved() -> RuntimeError:
+    return RuntimeError(
+        f"TRL {trl.__version__} does not compute the DPO loss in the way that soft labels build on (see {__name__})."
+        " Versions that do: trl>=1.12,<2 without 1.15"
+    )
 
 
-@contextmanager
-def _recorded_log_probabilities() -> Iterator[list[Tensor]]:
-    """Collect the per-token log-probabilities that TRL computes: the policy's, then the reference's.
+class _WatchedBeta(float):
+    """A beta that remembers what it was multiplied by."""
 
-    They are the tensors that TRL goes on to mask and sum. Computing them again from the logits would cost a second
-    log-softmax over the whole vocabulary, forward and backward: more than the 2 % that soft labels may cost.
-    """
-    recorded: list[Tensor] = []
-    original = dpo_trainer.selective_log_softmax
+    def __init__(self, value: float) -> None:
+        self.factors: list[Any] = []
 
-    def recording(*args: Any, **kwargs: Any) -> Tensor:
-        recorded.append(original(*args, **kwargs))
-        return recorded[-1]
-
-    dpo_trainer.selective_log_softmax = recording
-    try:
-        yield recorded
-    finally:
-        dpo_trainer.selective_log_softmax = original
+    def __mul__(self, other: Any) -> Any:
+        self.factors.append(other)
+        return float(self) * other

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from truthful_rlhf.aggregation.extras import explained
 from truthful_rlhf.labelers.recorded.errors import AnnotationError
 from truthful_rlhf.labelers.recorded.files.csv import refuse_repeated
 from truthful_rlhf.labelers.recorded.files.records import MAX_RECORD_BYTES, Batch, Progress, Record
@@ -72,8 +73,10 @@ def table_records(table: Any) -> Iterator[Record]:
 
 def hub_records(name: str, split: str) -> Iterator[Record]:
     """Yield the rows of a Hub data set, streamed; fail within seconds where the Hub cannot be reached."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import RepositoryNotFoundError
+    with explained(f"hf://{name}", "hub"):
+        from datasets import load_dataset
+        from huggingface_hub import HfApi
+        from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
         HfApi().dataset_info(name, timeout=_HUB_TIMEOUT_SECONDS)
@@ -86,6 +89,4 @@ def hub_records(name: str, split: str) -> Iterator[Record]:
             f"{name}: there is no such file, and as a Hub data set it cannot be reached ({type(error).__name__}). "
             "Download it where there is a connection and give the JSONL, CSV or Parquet file"
         ) from None
-    from datasets import load_dataset
-
     yield from load_dataset(name, split=split, streaming=True)

@@ -55,6 +55,73 @@ def test_datasets_loads_both_formats(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert pd.read_parquet(paths[0]).equals(aggregate_table(rows_of(REPORTS, OUTCOMES), rule="mean").soft_labels)
 
 
+SOFT = pd.DataFrame(
+    {
+        "prompt": [f"prompt {k}" for k in range(4)],
+        "chosen": [f"good {k}" for k in range(4)],
+        "rejected": [f"bad {k}" for k in range(4)],
+        "soft_label": [0.5, 0.7, 0.9, 1.0],
+        "pair_id": [f"p{k}" for k in range(4)],
+    }
+)
+Z = np.array([0.3, -1.2, 2.0, 0.8])
+"""Score differences good - bad of any model on these pairs."""
+
+
+def hard_loss(table: pd.DataFrame, weight: np.ndarray) -> float:
+    """Return the summed loss of a trainer that knows winners only, -log sigmoid(z of the winner)."""
+    z = {f"p{k}": value for k, value in enumerate(Z)}
+    sign = np.where(table["chosen"].str.startswith("good"), 1.0, -1.0)
+    return float((weight * np.log1p(np.exp(-sign * table["pair_id"].map(z).to_numpy()))).sum())
+
+
+def cross_entropy() -> float:
+    q = SOFT["soft_label"].to_numpy()
+    return float((q * np.log1p(np.exp(-Z)) + (1 - q) * np.log1p(np.exp(Z))).sum())
+
+
+def test_the_weighted_hard_loss_is_the_cross_entropy() -> None:
+    table = exports.weighted(SOFT)
+    assert len(table) == 7  # the certain pair has one direction
+    np.testing.assert_allclose(table.groupby("pair_id")["weight"].sum(), 1.0)
+    assert hard_loss(table, table["weight"].to_numpy()) == pytest.approx(cross_entropy(), abs=1e-12)
+    assert abs(hard_loss(table, np.ones(7)) - cross_entropy()) > 0.1  # control: without the weights it is another loss
+
+
+@pytest.mark.parametrize("copies", [1, 3, 4, 10])
+def test_winners_are_drawn_from_the_soft_label(copies: int) -> None:
+    rng = np.random.default_rng(0)
+    wins, losses, draws = np.zeros(4), 0.0, 200
+    for _ in range(draws):
+        table = exports.resampled(SOFT, copies, rng)
+        assert table.groupby("pair_id").size().tolist() == [copies] * 4
+        good = table["chosen"].str.startswith("good")
+        assert (table["chosen"].str.split().str[0] != table["rejected"].str.split().str[0]).all()
+        won = good.groupby(table["pair_id"]).sum().to_numpy()
+        assert (np.abs(won - copies * SOFT["soft_label"]) < 1).all()
+        wins += won
+        losses += hard_loss(table, np.ones(len(table)))
+        if copies == 10:  # k q is whole: nothing is left to chance
+            assert won.tolist() == [5, 7, 9, 10]
+            break
+    else:
+        # a count has a standard deviation of at most 1/2 per draw: 4 standard errors
+        np.testing.assert_allclose(wins / draws, copies * SOFT["soft_label"], atol=4 * 0.5 / draws**0.5)
+        assert losses / draws == pytest.approx(copies * cross_entropy(), rel=0.05)
+
+
+def test_both_files_are_written_where_copies_are_asked_for_and_the_same_again(tmp_path: Path) -> None:
+    result = run_campaign(read_annotations(rows_of(REPORTS, OUTCOMES)), AggregationSettings(rule="mean"))
+    paths = [write_labels(result, tmp_path / name, copies=4) for name in ("a", "b")]
+    assert [path.name for path in paths[0][3:]] == [
+        "trl_preference_resampled.parquet",
+        "trl_preference_weighted.parquet",
+    ]
+    assert all(one.read_bytes() == other.read_bytes() for one, other in zip(*paths, strict=True))
+    assert len(pd.read_parquet(paths[0][3])) == 12
+    assert set(pd.read_parquet(paths[0][4])) == {"prompt", "chosen", "rejected", "pair_id", "weight"}
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no umask to speak of")
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
 def test_files_have_the_mode_that_the_umask_leaves(tmp_path: Path, umask: int, mode: int) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.ppo import marked
 from tests.precision import LOGGED
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -24,6 +25,7 @@ from truthful_rlhf.pipeline.training.dpo import train_dpo
 from truthful_rlhf.pipeline.training.reward import train_reward_model
 from truthful_rlhf.pipeline.config.training import DPOSettings, RewardModelSettings
 from truthful_rlhf.reward_model.soft_labels import SoftLabelCollator
+from tests.ppo import marked
 from tests.precision import double_precision
 
 model, out = sys.argv[1], Path(sys.argv[2])
@@ -106,7 +108,7 @@ def test_two_processes_equal_one(stage: str, folders: tuple[Path, Path]) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["online_dpo", "ppo", "rloo"])
+@pytest.mark.parametrize("method", marked(["online_dpo", "ppo", "rloo"]))
 def test_the_command_runs_under_accelerate_launch(method: str, tiny_model_folder: Path, tmp_path: Path) -> None:
     """Two processes walk through every stage of the command; the first alone writes tables, report and terminal."""
     launch = ["-m", "accelerate.commands.launch", "--config_file", str(ROOT / "configs/accelerate/two_cpu.yaml")]

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from tests.ppo import marked
 from truthful_rlhf.pipeline.config.experiment import load_config
 from truthful_rlhf.pipeline.config.training import RLOOSettings
 from truthful_rlhf.pipeline.experiment.conditions import SINGLE, Condition, choose_condition
@@ -56,7 +57,7 @@ def test_every_method_is_tried() -> None:
     assert set(POLICIES) == set(METHODS)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", marked(METHODS))
 def test_from_prompts_to_evaluation(method: str, tiny_model_folder: Path, tmp_path: Path) -> None:
     one, _ = experiment(tiny_model_folder, tmp_path, method)
     condition = mean_of(one)

@@ -10,6 +10,7 @@ import yaml
 from packaging.specifiers import SpecifierSet
 from typer.testing import CliRunner
 
+from tests.ppo import needs_ppo
 from truthful_rlhf.pipeline.cli import app
 from truthful_rlhf.pipeline.config.experiment import load_config
 from truthful_rlhf.pipeline.config.training import SamplingSettings
@@ -66,11 +67,11 @@ def test_the_other_methods_are_not_refused_there(config: Path) -> None:
     check_installed(load_config(str(config)).policy[:1], SamplingSettings())
 
 
+@needs_ppo
 def test_ppo_is_not_refused_where_trl_has_it(config: Path) -> None:
     """The control of the tests above. It needs a TRL of the range that the message names."""
     trl = pytest.importorskip("trl")
-    if trl.__version__ not in SpecifierSet(TRL_WITH_PPO):
-        pytest.skip(f"TRL {trl.__version__} has no PPO")
+    assert trl.__version__ in SpecifierSet(TRL_WITH_PPO)
     from trl.experimental.ppo import PPOTrainer  # noqa: F401 (the claim itself)
 
     check_installed(load_config(str(config)).policy, SamplingSettings())
@@ -78,5 +79,5 @@ def test_ppo_is_not_refused_where_trl_has_it(config: Path) -> None:
 
 def test_vllm_is_refused_by_validate_where_it_is_missing(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "vllm", None)
-    output = answer("validate", str(config), "sampling.engine=vllm")
+    output = answer("validate", str(config), "sampling.engine=vllm", "policy={method: dpo}")
     assert "vLLM is not installed: pip install vllm" in output

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.ppo import needs_ppo
 from tests.precision import float32_error
 from truthful_rlhf.pipeline.config.training import PPOSettings, SamplingSettings
 from truthful_rlhf.pipeline.models.load import load_tokenizer
@@ -17,6 +18,7 @@ from truthful_rlhf.pipeline.models.tokens import Encoder, TrainingPrompts
 from truthful_rlhf.pipeline.training.guards import DivergenceGuard, Limit, PolicyDivergedError
 from truthful_rlhf.pipeline.training.ppo import train_ppo
 
+pytestmark = needs_ppo
 PROMPTS = ["The film was", "My dog is", "A", "I bought this phone"]
 SAMPLING = SamplingSettings(max_new_tokens=1)  # a bandit with 400 arms: learnable in seconds
 

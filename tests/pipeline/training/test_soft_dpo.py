@@ -25,6 +25,12 @@ LONGEST = 64.0
 OF_FLOAT32_REFERENCES = BETA * 2 * LONGEST * 2**-24 + EXACT
 """TRL's collator rounds given reference log-probabilities to float32: each is off by up to 2^-24 of itself. z has two
 of them, times beta, and the loss changes by no more than z."""
+TOKENS = 12
+"""No response of these tests has more (checked below)."""
+OF_FLOAT32_HEAD = BETA * 4 * TOKENS * (2 * 10.0 + 400) * 2**-24
+"""From 1.14 on TRL computes log-probabilities from float32 logits, whatever the model's precision. A logit below 10 and
+the sum of 400 exponentials are each off by up to 2^-24 per operand, if all roundings go the same way; z has the tokens
+of two responses under two models, times beta. That is 6e-4; a wrong formula is off by 1e-2 and more."""
 LORA = {"peft_config": LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")}
 
 
@@ -111,7 +117,9 @@ def check_every_step(
         expected = binary_cross_entropy_with_logits(z, labels_used(inputs["soft_label"].double()))
         result = original(model, inputs, *args, **kwargs)
         loss = result[0] if isinstance(result, tuple) else result
-        torch.testing.assert_close(loss, expected, rtol=0, atol=tolerance)
+        assert inputs["completion_mask"].sum(dim=1).max() <= TOKENS
+        allowed = max(tolerance, OF_FLOAT32_HEAD) if loss.dtype == torch.float32 else tolerance
+        torch.testing.assert_close(loss, expected, rtol=0, atol=allowed, check_dtype=False)
         sizes.append(z.abs().max().item())
         return result
 
@@ -245,3 +253,46 @@ def test_other_losses_train_with_their_own_loss(make: Callable[..., Any], loss: 
     soft = losses(make(SoftDPOTrainer, preferences(SOFT), **LORA))
     assert other[0] == pytest.approx(np.log(2), abs=LOGGED)  # z = 0 at the start, under every loss
     assert np.abs(np.subtract(other, soft)).max() > 1e-3
+
+
+def loss_of_a_moved_trl(first: Callable[[Any], Any], shown: Callable[[Any], Any]) -> Callable[..., Any]:
+    """Return a ``compute_loss`` that multiplies something else by beta first, or has another loss."""
+
+    def compute_loss(self: Any, model: Any, inputs: Any, return_outputs: bool = False, num: Any = None) -> Any:
+        logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
+        x = 100 * (logits.mean(dim=(1, 2)).chunk(2)[0] - logits.mean(dim=(1, 2)).chunk(2)[1])
+        return shown(self.beta * first(x))
+
+    return compute_loss
+
+
+@pytest.mark.parametrize(
+    ("first", "shown", "is_refused"),
+    [
+        pytest.param(lambda x: x, lambda z: -torch.nn.functional.logsigmoid(z).mean(), False, id="as now"),
+        pytest.param(lambda x: x, lambda z: torch.relu(1 - z).mean(), True, id="another loss"),
+        pytest.param(lambda x: x.mean(), lambda z: -torch.nn.functional.logsigmoid(z).mean(), True, id="not per pair"),
+        pytest.param(
+            lambda x: x, lambda z: -torch.nn.functional.logsigmoid(z + 1).mean(), True, id="another difference"
+        ),
+    ],
+)
+def test_a_trl_that_computes_another_loss_is_refused(
+    make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, first: Any, shown: Any, is_refused: bool
+) -> None:
+    trainer = make(SoftDPOTrainer, preferences(SOFT), **LORA)
+    monkeypatch.setattr(DPOTrainer, "compute_loss", loss_of_a_moved_trl(first, shown))
+    if is_refused:
+        with pytest.raises(RuntimeError, match=r"does not compute the DPO loss.*trl>=1\.12"):
+            trainer.train()
+    else:
+        trainer.train()
+
+
+def test_a_trl_that_does_not_multiply_by_beta_is_refused(
+    make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make(SoftDPOTrainer, preferences(SOFT), **LORA)
+    monkeypatch.setattr(DPOTrainer, "compute_loss", lambda self, model, *_: sum(p.sum() for p in model.parameters()))
+    with pytest.raises(RuntimeError, match="does not compute the DPO loss"):
+        trainer.train()
