@@ -21,8 +21,9 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
-from benchmarks.equal_audits import DATA, FILES, Draw, load, real, simulated
+from benchmarks.equal_audits import Draw, real, simulated
 from benchmarks.leak_alarm import Case, honest_panels
+from benchmarks.real_annotations import DATA, FILES, load
 from truthful_rlhf.aggregation import OnlineWeighted, run_online
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.aggregation.rules.step_size import AnytimeStep, ConstantStep, Schedule
@@ -55,7 +56,9 @@ class FastStart:
 def schedule(name: str, n_labelers: int) -> Schedule:
     """Return the schedule that one of ``STEPS`` stands for."""
     auto = AnytimeStep(n_labelers)
-    return {"auto": auto, "fast start": FastStart(auto)}.get(name) or ConstantStep(float(name))
+    if name == "auto":
+        return auto
+    return FastStart(auto) if name == "fast start" else ConstantStep(float(name))
 
 
 def labels(step: str, reports: FloatArray, revealed: FloatArray) -> FloatArray:
