@@ -68,7 +68,13 @@ def explained(what: str, extra: str | None = None) -> Iterator[None]:
 
 
 def sentence(extra: str, what: str, missing: list[str]) -> str:
-    """Return what is missing, for what, and the line to type."""
+    """Return what is missing, for what, and the line to type.
+
+    Args:
+        extra: a key of ``EXTRAS``.
+        what: what needs it.
+        missing: the modules that are not installed, at least one.
+    """
     are = "is" if len(missing) == 1 else "are"
     return f"{what} needs {', '.join(missing)}, which {are} not installed: {install_line(extra)}"
 
