@@ -19,7 +19,7 @@ from truthful_rlhf.pipeline.storage.markdown import markdown_table
 
 BENCHMARKS = (
     *("aggregation", "memory", "real_annotations", "correlated_judges", "attacks", "audit_rates", "training"),
-    *("equal_audits", "leak_alarm", "examined", "company", "reading", "label_prices"),
+    *("equal_audits", "leak_alarm", "examined", "company", "reading", "label_prices", "adaptive_lies", "equilibria"),
 )
 
 

@@ -89,6 +89,12 @@ class AuditConfig(GameSection):
         "own", description="outcomes as the labeler expects them, or as they are"
     )
     splits: int = Field(4, ge=1, description="annotation files: random halves")
+    exact_rounds: int = Field(
+        20,
+        ge=0,
+        le=60,
+        description="length of the games of two labelers in which the best adaptive lie is exact; 0: none",
+    )
 
     @field_validator("strategies")
     @classmethod
