@@ -1,10 +1,11 @@
 """What people who want the label near their own view play against each label, when all of them do: equilibria.
 
-Two crowds: that of the panels ``strategic`` and ``equilibrium``, six of whom want the opposite of the truth and know the
-difference, and ``honest``, whose own views are their beliefs. Everybody answers what the others declare
-(``best_response``), or answers the answers (``equilibrium``), with the objectives ``taste`` and ``policy_taste``, under the mean and every label of ``online_weighted``. A
-scale of 1 is the truth, above 1 exaggerates, 0 says nothing. *Left*: what one more best response gains in fresh
-campaigns, with its interval (0.01 is 1 %). Every pair is audited, campaigns have 200 pairs.
+Two crowds: that of the panels ``strategic`` and ``equilibrium``, six of whom want the opposite of the truth and know
+the difference, and ``honest``, whose own views are their beliefs. Everybody answers what the others declare
+(``best_response``), or answers the answers (``equilibrium``), with the objectives ``taste`` and ``policy_taste``, under
+the mean and every label of ``online_weighted``. A scale of 1 is the truth, above 1 exaggerates, 0 says nothing. *Left*:
+what one more best response gains in fresh campaigns, with its interval (0.01 is 1 %). Every pair is audited, campaigns
+have 200 pairs.
 
     python -m benchmarks equilibria --out docs/evidence
 """
