@@ -19,7 +19,19 @@ from truthful_rlhf.pipeline.storage.markdown import markdown_table
 
 BENCHMARKS = (
     *("aggregation", "memory", "real_annotations", "correlated_judges", "attacks", "audit_rates", "training"),
-    *("equal_audits", "audit_plans", "leak_alarm", "examined", "company", "reading", "label_taste", "step_sizes"),
+    *(
+        "equal_audits",
+        "audit_plans",
+        "leak_alarm",
+        "examined",
+        "company",
+        "reading",
+        "label_taste",
+        "step_sizes",
+        "label_prices",
+        "adaptive_lies",
+        "equilibria",
+    ),
 )
 
 

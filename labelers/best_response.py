@@ -59,7 +59,7 @@ def best_misreport(
     """Return the best misreport of one labeler; searched once per rule, panel and kind of labeler.
 
     Args:
-        objective: ``influence`` or ``taste``.
+        objective: ``influence``, ``taste`` or ``policy_taste``.
         context: the rule, its options and the audit rate.
         profiles: all N labelers as they are known publicly; what they declare is what they are taken to do.
         position: which of them it is.
@@ -75,7 +75,7 @@ def equilibrium_misreport(
     """Return what one labeler plays in the equilibrium of all labelers that have an objective; arguments as above.
 
     Args:
-        objective: ``influence`` or ``taste``.
+        objective: ``influence``, ``taste`` or ``policy_taste``.
         context: the rule, its options and the audit rate.
         profiles: all N labelers as they are known publicly.
         position: which of them it is.
@@ -89,7 +89,7 @@ def equilibrium_play(
     """Return what one labeler plays in the equilibrium of all labelers that have an objective, and the equilibrium.
 
     Args:
-        objective: the labeler's own, ``influence`` or ``taste``.
+        objective: the labeler's own: ``influence``, ``taste`` or ``policy_taste``.
         context: the rule, its options and the audit rate.
         profiles: all N labelers as they are known publicly.
         position: which of them it is.

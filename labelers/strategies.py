@@ -212,7 +212,8 @@ class MimicThenExploit(Strategy):
 class BestResponse(Strategy):
     """Report the misreport that pays best against the rule in simulation (``labelers.best_response``).
 
-    ``objective`` is ``taste`` (soft labels near the own belief) or ``influence`` (a high mean weight).
+    ``objective`` is ``taste`` (soft labels near the own belief), ``policy_taste`` (their averages near its own) or
+    ``influence`` (a high mean weight).
     """
 
     objective: str = "taste"

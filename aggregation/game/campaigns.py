@@ -3,11 +3,14 @@
 Each round nature draws a pair's true log-odds d_t ~ N(0, spread^2) and its outcome y_t ~ Bernoulli(sigmoid(d_t)).
 Every labeler gets a private noisy view of d_t and forms its *belief* p_ti, its own view of the pair. It reports; the
 rule states the soft label q_t; if the pair is audited, the outcome is revealed and the weights move. Who the labelers
-are is not known here: beliefs and reports come in as arrays. The payoff is one of two objectives:
+are is not known here: beliefs and reports come in as arrays. The payoff is one of three objectives:
 
 - ``influence``: sum_t discount^(t-1) pi_{t+1,i} / sum_t discount^(t-1), the mean weight share after each round;
 - ``taste``: - sum_t discount^(t-1) (q_t - p_ti)^2 / sum_t discount^(t-1): the soft label is to be near the labeler's
-  own view p_ti (its belief, bias included), in this round and, through the weights that it will have, in later ones.
+  own view p_ti (its belief, bias included), in this round and, through the weights that it will have, in later ones;
+- ``policy_taste``: - sum_k w_k (mean of q_t - mean of p_ti over the pairs of topic k)^2, w_k the topic's share of the
+  rounds: a policy learns from the labels of like pairs together, and it is their average that is to be near the
+  labeler's own. Errors that cancel cost nothing; a push to one side pays even where no single label would be missed.
 
 A payoff is an expectation *of the labeler who decides*. A biased labeler is sure of its belief, so its outcomes have
 to be drawn from that belief and not from the truth: otherwise un-biasing its reports would look like a profitable
@@ -23,7 +26,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from truthful_rlhf.aggregation.base import Aggregator, BoolArray, FloatArray
+from truthful_rlhf.aggregation.base import Aggregator, BoolArray, FloatArray, IntArray
 from truthful_rlhf.aggregation.campaign import OnlineRun, run_online
 from truthful_rlhf.aggregation.game.misreport import Misreport
 from truthful_rlhf.aggregation.log_odds import sigmoid
@@ -33,7 +36,7 @@ Rule = Callable[[int], Aggregator]
 """A rule as the labelers know it: from the number of labelers to a fresh aggregator."""
 
 TRUTH = Misreport()
-OBJECTIVES = ("influence", "taste")
+OBJECTIVES = ("influence", "taste", "policy_taste")
 OUTCOME_MODELS = ("own", "true")
 SPREAD = 1.5
 """Standard deviation of the pairs' true log-odds where nothing else is said."""
@@ -61,7 +64,12 @@ class Nature:
         return np.where(self.audited, self.outcomes, np.nan)
 
     def campaigns(
-        self, n_rounds: int, beliefs: FloatArray, reports: FloatArray, posteriors: FloatArray
+        self,
+        n_rounds: int,
+        beliefs: FloatArray,
+        reports: FloatArray,
+        posteriors: FloatArray,
+        topics: IntArray | None = None,
     ) -> list[Campaign]:
         """Return the pairs as campaigns of ``n_rounds`` each, in their order.
 
@@ -70,10 +78,20 @@ class Nature:
             beliefs: shape ``(n, N)``.
             reports: shape ``(n, N)``.
             posteriors: shape ``(n, N)``.
+            topics: whole numbers >= 0, shape ``(n,)``; None: all pairs are of one topic.
         """
+        topics = np.zeros(len(self.outcomes), dtype=np.int64) if topics is None else topics
         parts = (slice(k, k + n_rounds) for k in range(0, len(self.outcomes), n_rounds))
         return [
-            Campaign(self.outcomes[p], self.audited[p], posteriors[p], beliefs[p], reports[p], self.coupling[p])
+            Campaign(
+                outcomes=self.outcomes[p],
+                audited=self.audited[p],
+                posteriors=posteriors[p],
+                beliefs=beliefs[p],
+                reports=reports[p],
+                coupling=self.coupling[p],
+                topics=topics[p],
+            )
             for p in parts
         ]
 
@@ -110,6 +128,7 @@ class Campaign:
         beliefs: what each labeler sincerely holds, taste and bias included, shape ``(T, N)``.
         reports: what the labelers state if they do what they usually do, shape ``(T, N)``.
         coupling: uniform draws that turn outcomes into those that a biased labeler expects, shape ``(T,)``.
+        topics: whole numbers >= 0, shape ``(T,)``: what ``policy_taste`` averages over.
     """
 
     outcomes: FloatArray
@@ -118,6 +137,7 @@ class Campaign:
     beliefs: FloatArray
     reports: FloatArray
     coupling: FloatArray
+    topics: IntArray
 
     @property
     def n_rounds(self) -> int:
@@ -146,7 +166,7 @@ def discount_factors(n_rounds: int, discount: float) -> FloatArray:
 
 @dataclass(frozen=True)
 class Objective:
-    """What a labeler wants: ``influence`` or ``taste`` (module docstring), with a discount per round in [0, 1]."""
+    """What a labeler wants: a name of ``OBJECTIVES`` (module docstring), with a discount per round in [0, 1]."""
 
     name: str
     discount: float = 1.0
@@ -157,7 +177,14 @@ class Objective:
         if not 0.0 <= self.discount <= 1.0:
             raise ValueError(f"discount must be in [0, 1], got {self.discount}")
 
-    def payoff(self, run: OnlineRun, final_weights: FloatArray, members: slice, view: FloatArray) -> float:
+    def payoff(
+        self,
+        run: OnlineRun,
+        final_weights: FloatArray,
+        members: slice,
+        view: FloatArray,
+        topics: IntArray | None = None,
+    ) -> float:
         """Return what the labelers in columns ``members`` get from one campaign.
 
         Args:
@@ -165,13 +192,21 @@ class Objective:
             final_weights: weights after the last round, shape ``(N,)``.
             members: one labeler, or a bloc, which counts its joint share.
             view: the common own view p_t, shape ``(T,)``; NaN where the labeler did not judge (no taste there).
+            topics: of the pairs, whole numbers >= 0, shape ``(T,)``; None: all are of one topic.
         """
         if self.name == "influence":
             share = np.append(run.weights[1:, members].sum(axis=1), final_weights[members].sum())
             return float(discount_factors(len(share), self.discount) @ share)
         judged = ~np.isnan(view)
-        distance = (run.soft_labels[judged] - view[judged]) ** 2
-        return -float(discount_factors(len(distance), self.discount) @ distance)
+        difference = run.soft_labels[judged] - view[judged]
+        factors = discount_factors(len(difference), self.discount)
+        if self.name == "taste":
+            return -float(factors @ difference**2)
+        places = np.zeros(len(difference), dtype=np.int64) if topics is None else topics[judged]
+        shares = np.bincount(places, factors)  # a topic's part of the campaign
+        sums = np.bincount(places, factors * difference)
+        present = shares > 0.0
+        return -float((sums[present] ** 2 / shares[present]).sum())
 
 
 class LabelerPosition:
@@ -239,5 +274,5 @@ class LabelerPosition:
             aggregator = self.rule(campaign.reports.shape[1])
             run = run_online(aggregator, reports_in(campaign), outcomes, range(len(outcomes)))
             view = campaign.beliefs[:, self._first]
-            result[k] = self.objective.payoff(run, aggregator.weights_, self.columns, view)
+            result[k] = self.objective.payoff(run, aggregator.weights_, self.columns, view, campaign.topics)
         return result

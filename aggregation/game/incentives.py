@@ -138,7 +138,7 @@ class Gain:
     """What one labeler, or bloc, gains over the truth by the best misreport found in one strategy class.
 
     Attributes:
-        objective: ``influence`` or ``taste``.
+        objective: ``influence``, ``taste`` or ``policy_taste``.
         strategy: class that was searched; ``declared``: what the labeler itself declares to do.
         misreport: in words (``describe``).
         truthful_payoff: mean payoff of the truth over the fresh campaigns.

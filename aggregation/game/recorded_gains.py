@@ -71,7 +71,7 @@ def gains_on_recorded(
         reports: recorded reports, shape ``(T, N)``, in [0, 1], NaN where a labeler did not judge.
         outcomes: shape ``(T,)``, 0, 1 or NaN.
         rule: from the number of labelers to a fresh aggregator, e.g. ``AGGREGATORS["online_weighted"]``.
-        objective: ``Objective("influence")`` or ``Objective("taste")``.
+        objective: e.g. ``Objective("taste")``; under ``policy_taste`` all pairs are of one topic.
         rng: source of the random halves.
         labelers: columns to audit; all by default. The time grows with their number times T * N.
         n_splits: number of random halvings, >= 1.

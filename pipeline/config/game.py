@@ -79,7 +79,7 @@ class SimulateConfig(GameSection):
 class AuditConfig(GameSection):
     """The incentive audit."""
 
-    objectives: list[Literal["next_share", "influence", "taste"]] = Field(min_length=1)
+    objectives: list[Literal["next_share", "influence", "taste", "policy_taste"]] = Field(min_length=1)
     strategies: list[str] = Field(min_length=1, description=f"of {', '.join(STRATEGY_CLASSES)}, {SPSA}")
     rounds: int = Field(500, ge=10, description="length of the simulated campaigns")
     discount: float = Field(1.0, ge=0, le=1, description="per round, of influence and taste")
@@ -89,6 +89,12 @@ class AuditConfig(GameSection):
         "own", description="outcomes as the labeler expects them, or as they are"
     )
     splits: int = Field(4, ge=1, description="annotation files: random halves")
+    exact_rounds: int = Field(
+        20,
+        ge=0,
+        le=60,
+        description="length of the games of two labelers in which the best adaptive lie is exact; 0: none",
+    )
 
     @field_validator("strategies")
     @classmethod

@@ -50,7 +50,8 @@ class JudgedPairs:
         for columns in deviators(self.panel).values():
             beliefs[:, columns] = beliefs[:, columns.start, None]
             posteriors[:, columns] = posteriors[:, columns.start, None]
-        return self.nature.campaigns(self.n_rounds, beliefs, self.reports(context), posteriors)
+        topics = np.unique(self.pairs.topic, return_inverse=True)[1]
+        return self.nature.campaigns(self.n_rounds, beliefs, self.reports(context), posteriors, topics)
 
     def reports(self, context: ReportContext) -> FloatArray:
         """Return all reports, shape ``(n, N)``; the rounds of every campaign begin at 0."""

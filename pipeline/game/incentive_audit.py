@@ -1,4 +1,4 @@
-"""The incentive audit of simulated panels: one stage per panel, rule and entry."""
+"""The incentive audit of simulated panels: one stage per panel, rule and entry, and one per rule for exact games."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from truthful_rlhf.aggregation.game.incentives import gains_by_class, next_share
 from truthful_rlhf.labelers import LabelerSpec
 from truthful_rlhf.pipeline.config.game import NEXT_SHARE, AuditConfig
 from truthful_rlhf.pipeline.config.rule import Rule
+from truthful_rlhf.pipeline.game.adaptive_audit import adaptive_path, adaptive_stages, solved_rules
 from truthful_rlhf.pipeline.game.campaigns import context_of, deviators, judge_pairs, make_panel
 from truthful_rlhf.pipeline.storage.artifacts import RunFolder, write_json
 from truthful_rlhf.pipeline.storage.inputs import StageInputs
@@ -46,10 +47,12 @@ class IncentiveAudit:
     @property
     def n_stages(self) -> int:
         """How many stages there are."""
-        return len(self.config.rules) * sum(len(specs) for specs in self.config.panels.values())
+        n_entries = sum(len(specs) for specs in self.config.panels.values())
+        return len(self.config.rules) * n_entries + len(solved_rules(self.config))
 
     def stages(self) -> Iterator[str]:
         """Build stage after stage; each one's name is yielded before it is built."""
+        yield from adaptive_stages(self.config, self.folder)
         for panel, specs in self.config.panels.items():
             for rule in self.config.rules:
                 drawn = cache(partial(self._draw, panel, rule))  # once for all entries, and only if a stage is built
@@ -67,6 +70,11 @@ class IncentiveAudit:
                     found = json.loads(path.read_text(encoding="utf-8"))[table]
                     rows += [{"panel": panel, "rule": rule.title, "entry": spec.name, **row} for row in found]
         return pd.DataFrame(rows)
+
+    def adaptive_rows(self) -> pd.DataFrame:
+        """Return what the best adaptive liar gains in the games of two labelers, a row per rule and objective."""
+        paths = [self.folder.root / adaptive_path(rule) for rule in solved_rules(self.config)]
+        return pd.DataFrame([row for path in paths for row in json.loads(path.read_text(encoding="utf-8"))])
 
     def _draw(self, panel: str, rule: Rule) -> Drawn:
         """Return the entries' columns, and the campaigns, whose pairs and beliefs are the same for all rules."""
@@ -111,7 +119,7 @@ class IncentiveAudit:
             name=panel,
             entry=spec.name,
             rule=rule.model_dump(),
-            settings=config.model_dump(mode="json", exclude={"rules", "panels", "splits"}),
+            settings=config.model_dump(mode="json", exclude={"rules", "panels", "splits", "exact_rounds"}),
         )
         self.folder.stage(path.removesuffix(".json"), inputs, [path], build)
 

@@ -21,10 +21,13 @@ ROUNDING = 1e-12
 
 
 def report_audit(audit: IncentiveAudit) -> None:
-    """Write ``gains.csv``, ``next_share.csv``, ``audit.md`` and ``gains.png``, and print the tables."""
+    """Write the tables as CSV, ``audit.md`` and ``gains.png``, and print the tables."""
     config, root = audit.config, audit.folder.root
-    gains, next_share = audit.rows("gains"), audit.rows(NEXT_SHARE)
+    gains, next_share, adaptive = audit.rows("gains"), audit.rows(NEXT_SHARE), audit.adaptive_rows()
     summaries, details = [], []
+    if len(adaptive):
+        write_text_atomically(root / "adaptive.csv", adaptive.to_csv(index=False))
+        summaries.append(_adaptive_table(adaptive))
     if len(next_share):
         write_text_atomically(root / "next_share.csv", next_share.to_csv(index=False))
         summaries += [_next_share_table(name, next_share) for name in config.panels]
@@ -44,8 +47,26 @@ def report_audit(audit: IncentiveAudit) -> None:
     pages = [f"**{title}**\n\n{markdown_table(columns, rows)}" for title, columns, rows in [*summaries, *details]]
     write_text_atomically(root / "audit.md", "\n".join([*pages, *(f"- {note}" for note in notes)]) + "\n")
     console.print(
-        f"Written to {root}: audit.md (every rule, objective and class), gains.png, gains.csv, next_share.csv"
+        f"Written to {root}: audit.md (every rule, objective and class), gains.png, gains.csv, next_share.csv,"
+        " adaptive.csv"
     )
+
+
+def _adaptive_table(adaptive: pd.DataFrame) -> Table:
+    objectives = list(adaptive["objective"].unique())
+    rows = []
+    for rule, group in adaptive.groupby("rule", sort=False):
+        cells = group.set_index("objective")
+        rows.append([str(rule), *(_adaptive_cell(cells.loc[name]) for name in objectives)])
+    lengths = adaptive.groupby("objective")["n_rounds"].first()
+    columns = [f"{name}, T = {1 if name == NEXT_SHARE else lengths[name]}" for name in objectives]
+    return "two labelers: gain of the best adaptive lie, exact up to grids", ["rule", *columns], rows
+
+
+def _adaptive_cell(row: pd.Series) -> str:
+    if abs(row["gain"]) < ROUNDING:
+        return "0"
+    return f"{100 * row['gain']:+.2g} % (grid: {100 * row['grid_change']:.1g})"
 
 
 def _next_share_table(panel: str, next_share: pd.DataFrame) -> Table:
@@ -94,12 +115,19 @@ def _class_table(panel: str, rule: str, objective: str, gains: pd.DataFrame) -> 
 def reading(config: AuditConfig) -> list[str]:
     """Return how to read the tables."""
     world = "in the world as the labeler expects it" if config.outcome_model == "own" else "in the true world"
+    exact = [
+        "Two labelers, every pair audited: the best strategy that reconsiders every round, by dynamic programming, over"
+        " beliefs .1, .3, .5, .7, .9 of both. 'grid' is how much the gain changes when the grid is halved, in points."
+        " Rules with options that change their weights otherwise, and batch rules, are not solved."
+    ]
     return [
+        *(exact if config.exact_rounds else []),
         f"Gain: relative to the truthful payoff {world}, mean of {config.fresh} fresh campaigns of {config.rounds}"
         f" pairs with a 95 % bootstrap interval; the misreport was chosen on {config.search} other campaigns."
         " Negative: the best lie of the class costs. It is a lower bound on what a cleverer lie could gain.",
         "influence: mean share of weight over the campaign. taste: minus the squared distance of the soft labels"
-        " from the labeler's own belief. xS, shift D: report = sigmoid(S * log-odds + D); 'from': honest before. A bloc"
+        " from the labeler's own belief. policy_taste: minus the squared difference of the mean soft label and the mean"
+        " belief, per topic. xS, shift D: report = sigmoid(S * log-odds + D); 'from': honest before. A bloc"
         " deviates as one, on the view of its first member; 'declared' is what the entry does in the panel.",
     ]
 

@@ -119,6 +119,23 @@ def test_objectives_by_hand() -> None:
     assert Objective("taste").payoff(run, final, one, absent) == pytest.approx(-0.09)
 
 
+def test_policy_taste_by_hand() -> None:
+    """Topic 0: differences .2 and -.2 cancel. Topic 2: .1 and .3, mean .2, half of the rounds: -.04 / 2."""
+    labels, view = np.array([0.7, 0.3, 0.4, 0.9]), np.array([0.5, 0.5, 0.3, 0.6])
+    run = OnlineRun(soft_labels=labels, weights=np.full((4, 2), 0.5))
+    topics, one, final = np.array([0, 0, 2, 2]), slice(0, 1), np.array([0.5, 0.5])
+    policy = Objective("policy_taste")
+    assert policy.payoff(run, final, one, view, topics) == pytest.approx(-0.02)
+    assert policy.payoff(run, final, one, view) == pytest.approx(-0.01)  # one topic: the mean of all four is .1
+    # the first round alone is a topic's mean, so it is taste
+    assert Objective("policy_taste", 0.0).payoff(run, final, one, view, topics) == pytest.approx(-0.04)
+    absent = np.array([0.5, np.nan, 0.3, 0.6])
+    assert policy.payoff(run, final, one, absent, topics) == pytest.approx(-(0.04 / 3 + 0.04 * 2 / 3))
+    # every pair a topic of its own: taste
+    taste = Objective("taste").payoff(run, final, one, view)
+    assert policy.payoff(run, final, one, view, np.arange(4)) == pytest.approx(taste)
+
+
 def test_unknown_objective_and_world_name_the_nearest() -> None:
     with pytest.raises(ValueError, match="did you mean 'influence'"):
         Objective("influense")

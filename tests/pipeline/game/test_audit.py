@@ -10,9 +10,12 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner, Result
 
+from truthful_rlhf.aggregation.game.adaptive_lies import SmallGame, best_adaptive_lie
 from truthful_rlhf.aggregation.game.beliefs import calibrated_beliefs
 from truthful_rlhf.aggregation.log_odds import sigmoid
 from truthful_rlhf.pipeline.cli import app
+from truthful_rlhf.pipeline.config.rule import Rule
+from truthful_rlhf.pipeline.game.adaptive_audit import can_be_solved
 from truthful_rlhf.pipeline.game.incentive_audit import best_by_search
 
 SMALL = [
@@ -23,6 +26,7 @@ SMALL = [
     "rounds=120",
     "search=6",
     "fresh=12",
+    "exact_rounds=6",
 ]
 
 
@@ -57,6 +61,32 @@ def test_exact_zero_for_the_mechanism_and_gains_for_the_controls(run: tuple[Path
     assert gains.loc[("online_weighted", "influence", "expert", "flip"), "high"] < 0.0
     assert (gains["low"] <= gains["gain"]).all()
     assert (gains["gain"] <= gains["high"]).all()
+
+
+def test_exact_games_of_two_labelers_stand_beside_the_search(run: tuple[Path, Result]) -> None:
+    """The next share is exact under the mechanism; the mean leaves a fifth of taste in every round."""
+    folder, result = run
+    found = pd.read_csv(folder / "adaptive.csv").set_index(["rule", "objective"])["gain"]
+    assert abs(found["online_weighted", "next_share"]) < 1e-12
+    assert found["linear_weighted", "next_share"] > 1e-6  # control
+    assert found["mean", "taste"] == pytest.approx(best_adaptive_lie("mean", "taste", SmallGame(6)).gain)
+    assert found["mean", "taste"] > found["online_weighted", "taste"] > 0.01
+    assert "gain of the best adaptive lie" in result.output
+    assert "gain of the best adaptive lie" in (folder / "audit.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("rule", "solved"),
+    [
+        ({"name": "online_weighted", "options": {"label": "median", "eta": 0.2}}, True),
+        ({"name": "examined"}, True),
+        ({"name": "online_weighted", "options": {"fixed_share": 0.1}}, False),
+        ({"name": "examined", "options": {"label": "median"}}, False),
+        ({"name": "majority"}, False),
+    ],
+)
+def test_only_rules_that_are_known_are_solved(rule: dict[str, object], solved: bool) -> None:
+    assert can_be_solved(Rule.model_validate(rule)) is solved
 
 
 def test_it_goes_on_without_doing_anything_twice(run: tuple[Path, Result]) -> None:
