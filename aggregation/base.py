@@ -61,8 +61,8 @@ class Aggregator(Protocol):
         Args:
             reports: one round, shape ``(N,)``.
             outcome: 1 A better, 0 B better, NaN not revealed.
-            sample_weight: what the outcome counts for where audits had unequal chances (``aggregation.audit_design``);
-                ``run_online`` passes it only where it was given weights.
+            sample_weight: what the outcome counts for where audits had unequal chances
+                (``aggregation.auditing.design``); ``run_online`` passes it only where it was given weights.
         """
         ...
 

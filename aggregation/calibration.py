@@ -12,7 +12,7 @@ after it is applied.
 
 **Cross-fitting.** The last weights have seen the audited outcomes, so a rule that learns is better on audited pairs
 than elsewhere, and a factor fitted to these labels is too large. It is fitted to labels of the audited pairs to which
-the outcomes of their fold were not revealed (``aggregation.audits.held_out_labels``).
+the outcomes of their fold were not revealed (``aggregation.auditing.folds.held_out_labels``).
 
 The labels change and nothing else: no labeler's weight depends on it, and no label changes sides.
 """
@@ -22,7 +22,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from truthful_rlhf.aggregation.audits import scaled_weights
+from truthful_rlhf.aggregation.auditing.folds import scaled_weights
 from truthful_rlhf.aggregation.base import FloatArray, check_outcomes
 from truthful_rlhf.aggregation.hindsight import check_soft_labels
 from truthful_rlhf.aggregation.log_odds import logit, sigmoid
@@ -92,8 +92,8 @@ def recalibrate(
         soft_labels: P(A better), shape ``(T,)``, in [0, 1].
         outcomes: shape ``(T,)``, 0, 1 or NaN where unknown.
         held_out: labels of the audited pairs that have not seen the pair's own outcome, shape ``(T,)``, anything
-            elsewhere (``aggregation.audits.held_out_labels``). None: ``soft_labels`` have seen no outcome, as those of
-            a rule that does not learn.
+            elsewhere (``aggregation.auditing.folds.held_out_labels``). None: ``soft_labels`` have seen no outcome, as
+            those of a rule that does not learn.
         sample_weights: inverse audit probabilities, shape ``(T,)``, > 0 where audited; None: all alike.
 
     Examples:

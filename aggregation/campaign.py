@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import ArrayLike
 
-from truthful_rlhf.aggregation.audits import check_sample_weights
+from truthful_rlhf.aggregation.auditing.folds import check_sample_weights
 from truthful_rlhf.aggregation.base import (
     Aggregator,
     FloatArray,
@@ -48,7 +48,7 @@ def run_online(
             the memory. The aggregator has the last ones in any case.
         sample_weights: what each outcome counts for where audits had unequal chances, shape ``(T,)``: the part in
             (0, 1] of a full update for rules that move weights by steps, inverse chances for ``gold_vote`` and
-            ``logistic``, not read by the others; None: all alike (``aggregation.audit_design`` makes both).
+            ``logistic``, not read by the others; None: all alike (``aggregation.auditing.design`` makes both).
 
     Returns:
         Soft labels, each stated before its outcome was used, and the weights before each round. A round that nobody

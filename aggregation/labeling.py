@@ -23,8 +23,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
-from truthful_rlhf.aggregation.audit_design import AuditDesign
-from truthful_rlhf.aggregation.audits import held_out_labels
+from truthful_rlhf.aggregation.auditing.design import AuditDesign
+from truthful_rlhf.aggregation.auditing.folds import held_out_labels
 from truthful_rlhf.aggregation.base import (
     Aggregator,
     BoolArray,
@@ -103,7 +103,7 @@ def label_campaign(
         topics: length T: one mechanism for every topic. A labeler that lies about one topic keeps its influence on the
             others only, and every topic learns alone.
         audit_probability: chance with which each audited pair was drawn, shape ``(T,)``, in (0, 1]; NaN, or None for
-            all: uniformly. Updates, fits and calibration are weighted by its inverse (``aggregation.audit_design``).
+            all: uniformly. Updates, fits and calibration are weighted by its inverse (``aggregation.auditing.design``).
         audit_floor: chance that no report could bring a pair below, shape ``(T,)`` or one number, as ``audit-plan``
             writes it: the truth is exactly the best report only with it.
         audit_wave: whole numbers, shape ``(T,)``: the order of the plans, where several followed one another.

@@ -21,7 +21,7 @@ was .114 with one audit, .062 with four and .043 with five.
 
 **Cross-fitting.** An audited pair has moved the last weights itself, so its q^w would look better than that of other
 pairs. Its features are taken under the weights that the mechanism ends with when the outcomes of its fold
-(``aggregation.audits``) are withheld.
+(``aggregation.auditing.folds``) are withheld.
 
 **Certainty** ends at the ceiling of ``aggregation.calibration``: no label is surer than n audits can show.
 
@@ -40,7 +40,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from truthful_rlhf.aggregation.audits import N_FOLDS, audit_folds, scaled_weights
+from truthful_rlhf.aggregation.auditing.folds import N_FOLDS, audit_folds, scaled_weights
 from truthful_rlhf.aggregation.base import NOTHING_KNOWN, FloatArray, check_outcomes, check_reports, row_blocks
 from truthful_rlhf.aggregation.calibration import least_chance, limited
 from truthful_rlhf.aggregation.log_odds import sigmoid

@@ -1,8 +1,8 @@
 """Uniform, planned and weighted planned audits at the same budget: which labels are better?
 
 *uniform*: exactly the budget, every pair equally likely. *planned*: disagreement raises a pair's chance
-(``aggregation.audit_design.audit_chances``), pairs are drawn independently, and outcomes count alike, which breaks the
-condition under which the truth is the best report. *weighted*: the same draw, outcomes weighted by the inverse chance.
+(``aggregation.auditing.design.audit_chances``), pairs are drawn independently, and outcomes count alike, which breaks
+the condition under which the truth is the best report. *weighted*: the same draw, outcomes weighted by the inverse chance.
 
 Panels as in ``benchmarks.equal_audits``, and real crowds where their files are present; of these only pairs with an
 outcome are taken. Labels of ``online_weighted``, final and stacked. Accuracy and log loss (labels clipped to [.01,
@@ -26,7 +26,7 @@ from tqdm import tqdm
 from benchmarks.equal_audits import PANELS, Draw, correlated, losses, real, simulated
 from benchmarks.real_annotations import DATA, FILES, load
 from truthful_rlhf.aggregation import label_campaign
-from truthful_rlhf.aggregation.audit_design import EVEN_SHARE, audit_chances
+from truthful_rlhf.aggregation.auditing.design import EVEN_SHARE, audit_chances
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.aggregation.labeling import SoftLabelKind
 from truthful_rlhf.aggregation.statistics import mean_interval

@@ -37,7 +37,7 @@ from tqdm import tqdm
 from benchmarks.correlated_judges import panel as judges
 from benchmarks.real_annotations import DATA, FILES, load
 from truthful_rlhf.aggregation import AGGREGATORS, label_campaign, make_aggregator, recalibrate, run_online
-from truthful_rlhf.aggregation.audits import held_out_labels
+from truthful_rlhf.aggregation.auditing.folds import held_out_labels
 from truthful_rlhf.aggregation.base import BoolArray, FloatArray, IntArray
 from truthful_rlhf.aggregation.rules.logistic import Logistic
 from truthful_rlhf.aggregation.stacking import stack_labels

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from truthful_rlhf.aggregation.audits import check_sample_weights
+from truthful_rlhf.aggregation.auditing.folds import check_sample_weights
 from truthful_rlhf.aggregation.base import BoolArray, FloatArray, check_outcomes, check_reports
 from truthful_rlhf.aggregation.campaign import run_online
 from truthful_rlhf.aggregation.game.best_response import STRATEGY_CLASSES

@@ -8,8 +8,8 @@ labelers by their agreement with each other, so they believe a majority that err
 
 ``run_online`` fits the given rounds and returns crowd-kit's own posteriors; the "weights before each round" are those
 of the fit, the same in every round. The posterior of an audited pair comes from a fit without the outcomes of its fold
-(``aggregation.audits``): with them it would be its own outcome. ``predict_one`` judges a new round with the fitted
-labelers (naive Bayes): before any fit it is the share of votes for A. ``learn_one`` checks its arguments and learns
+(``aggregation.auditing.folds``): with them it would be its own outcome. ``predict_one`` judges a new round with the
+fitted labelers (naive Bayes): before any fit it is the share of votes for A. ``learn_one`` checks its arguments and learns
 nothing.
 
 Audits whose chance depended on the votes need no weights here: the model conditions on all votes, audited or not.
@@ -26,7 +26,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from truthful_rlhf.aggregation.audits import held_out_labels
+from truthful_rlhf.aggregation.auditing.folds import held_out_labels
 from truthful_rlhf.aggregation.base import (
     NOTHING_KNOWN,
     FloatArray,

@@ -79,7 +79,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from truthful_rlhf.aggregation.audits import check_step_fractions
+from truthful_rlhf.aggregation.auditing.folds import check_step_fractions
 from truthful_rlhf.aggregation.base import (
     FloatArray,
     IntArray,

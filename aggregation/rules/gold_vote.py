@@ -17,7 +17,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from truthful_rlhf.aggregation.audits import check_sample_weight, check_sample_weights
+from truthful_rlhf.aggregation.auditing.folds import check_sample_weight, check_sample_weights
 from truthful_rlhf.aggregation.base import (
     BoolArray,
     FloatArray,

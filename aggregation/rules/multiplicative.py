@@ -12,7 +12,7 @@ The second line shows the only difference between the first two: the step of the
 Lbar, on the report itself, and that is what breaks exact truthfulness.
 
 An outcome may count for less than a whole update, w in (0, 1]: the weights then go that part of the way,
-pi <- pi + w (U(pi) - pi). ``aggregation.audit_design`` has why, and which w.
+pi <- pi + w (U(pi) - pi). ``aggregation.auditing.design`` has why, and which w.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from truthful_rlhf.aggregation.audits import check_step_fractions
+from truthful_rlhf.aggregation.auditing.folds import check_step_fractions
 from truthful_rlhf.aggregation.base import (
     NOTHING_KNOWN,
     FloatArray,

@@ -13,7 +13,7 @@ depend on anybody's report. The squared loss is proper, so in expectation over a
     constant + eta pi_i (1 - pi_i / pi(S)) (1 - p (1 - p) - (r_i - p)^2),
 
 maximised by r_i = p alone as long as somebody else present has weight. Condition: *whether the pair is audited does
-not depend on the own report*, or the update is weighted by the inverse of its chance (``aggregation.audit_design``).
+not depend on the own report*, or the update is weighted by the inverse of its chance (``aggregation.auditing.design``).
 Nothing is claimed for labelers who look further ahead: what they can gain is measured
 (``aggregation.game.incentives``). A labeler who wants the soft label near its own view gains by exaggerating under the
 weighted mean; ``label`` states a weighted quantile in its place, which nobody gains by bending within the round, under

@@ -6,7 +6,7 @@
 | ``audit_floor`` | chance that no report could bring a pair of the plan below, > 0 | not known |
 | ``audit_wave`` | number of the plan, where several followed one another, 1, 2, ... | 1 |
 
-`aggregation.audit_design` has what they are for.
+`aggregation.auditing.design` has what they are for.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from truthful_rlhf.aggregation.audit_design import AuditDesign
+from truthful_rlhf.aggregation.auditing.design import AuditDesign
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.labelers.recorded.cells import number_of, shown_value
 from truthful_rlhf.labelers.recorded.errors import WayOn, ways_on

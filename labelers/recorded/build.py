@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from truthful_rlhf.aggregation.audit_design import AuditDesign
+from truthful_rlhf.aggregation.auditing.design import AuditDesign
 from truthful_rlhf.aggregation.base import BoolArray, FloatArray, IntArray
 from truthful_rlhf.labelers.recorded.audit_cells import AuditCells
 from truthful_rlhf.labelers.recorded.cells import parse_id, parse_name, parse_time

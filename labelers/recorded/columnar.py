@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
-from truthful_rlhf.aggregation.audit_design import AuditDesign
+from truthful_rlhf.aggregation.auditing.design import AuditDesign
 from truthful_rlhf.aggregation.base import BoolArray, FloatArray, IntArray
 from truthful_rlhf.labelers.recorded.audit_cells import as_design, read_cell
 from truthful_rlhf.labelers.recorded.build import Parts

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from truthful_rlhf.aggregation.audit_design import AuditDesign
+from truthful_rlhf.aggregation.auditing.design import AuditDesign
 from truthful_rlhf.aggregation.base import BoolArray, FloatArray, IntArray
 from truthful_rlhf.labelers.recorded.annotations import Annotations
 from truthful_rlhf.labelers.recorded.build import Parts

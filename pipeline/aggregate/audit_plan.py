@@ -11,7 +11,7 @@ are audited and could lie on the rest (arXiv 2505.19134). Pairs are therefore *d
 
 - ``uniform``: every pair has the same chance, and topics get their share: systematic sampling along a random order
   within topics. Exactly the budget is drawn.
-- ``planned``: the chance grows with the value, within the bounds of ``aggregation.audit_design.audit_chances``. Each
+- ``planned``: the chance grows with the value, within the bounds of ``aggregation.auditing.design.audit_chances``. Each
   pair is drawn independently of the others, so the budget is what is drawn on average. The chance then depends on
   reports: the belief stays the best report because updates are weighted by the inverse chance, and the smaller steps
   learn more slowly. ``python -m benchmarks audit_plans`` compares them at equal budgets.
@@ -28,7 +28,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from truthful_rlhf.aggregation.audit_design import EVEN_SHARE, audit_chances
+from truthful_rlhf.aggregation.auditing.design import EVEN_SHARE, audit_chances
 from truthful_rlhf.aggregation.base import FloatArray, IntArray
 from truthful_rlhf.aggregation.names import nearest
 from truthful_rlhf.labelers.recorded.errors import AnnotationError

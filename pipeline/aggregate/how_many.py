@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from truthful_rlhf.aggregation.audit_number import AuditNumber, audits_for_accuracy, audits_for_labels
+from truthful_rlhf.aggregation.auditing.number import AuditNumber, audits_for_accuracy, audits_for_labels
 from truthful_rlhf.aggregation.names import nearest
 from truthful_rlhf.aggregation.statistics import effective_size, hits
 from truthful_rlhf.labelers.recorded.errors import AnnotationError

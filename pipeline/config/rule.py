@@ -8,7 +8,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from truthful_rlhf.aggregation import AGGREGATORS, LabeledCampaign, label_campaign
-from truthful_rlhf.aggregation.audit_design import AuditDesign
+from truthful_rlhf.aggregation.auditing.design import AuditDesign
 from truthful_rlhf.aggregation.base import Aggregator, BoolArray, FloatArray, Key
 from truthful_rlhf.aggregation.labeling import Piece, ReportTable, SoftLabelKind
 from truthful_rlhf.aggregation.rules import check_options, moves_by_steps, simulated_rule

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.special import expit, logit
 
 from truthful_rlhf.aggregation import final_labels, make_aggregator, recalibrate, run_online
-from truthful_rlhf.aggregation.audits import held_out_labels
+from truthful_rlhf.aggregation.auditing.folds import held_out_labels
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.aggregation.calibration import sharpness
 from truthful_rlhf.aggregation.statistics import brier, log_loss, mean_squared_error

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.special import expit
 
 from truthful_rlhf.aggregation import OnlineWeighted, final_labels, run_online
-from truthful_rlhf.aggregation.audits import audit_folds
+from truthful_rlhf.aggregation.auditing.folds import audit_folds
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.aggregation.stacking import FEWEST_AUDITS, Stack, fit_stack, stack_labels
 from truthful_rlhf.aggregation.statistics import log_loss

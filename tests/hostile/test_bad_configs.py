@@ -265,7 +265,7 @@ PROMPTS: list[tuple[bytes, str]] = [
     (b'{"prompt": ""}\n', "row 1: 'prompt' must be a text that is not empty"),
     (b'{"prompt": " \\n"}\n', "row 1: 'prompt' must be a text that is not empty"),
     (b'{"prompt": null}\n', "row 1: 'prompt' must be a text"),
-    (b'{"prompt": ["x"]}\n', "row 1: 'prompt' must be a text"),
+    (b'{"prompt": ["x"]}\n', "row 1: every message of 'prompt' needs a 'role'"),
     (b'{"prompt": {"text": "x"}}\n', "row 1: 'prompt' must be a text"),
     (b'{"prompt": 5}\n', "row 1: 'prompt' must be a text"),
     (b'{"prompt": "\\ud800"}\n', "half of a surrogate pair"),

@@ -15,7 +15,7 @@ from scipy.special import expit
 
 from tests.rules import make_aggregator
 from truthful_rlhf.aggregation import AGGREGATORS, run_online
-from truthful_rlhf.aggregation.audits import audit_folds, scaled_weights
+from truthful_rlhf.aggregation.auditing.folds import audit_folds, scaled_weights
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.aggregation.map_logistic import fit_map
 from truthful_rlhf.aggregation.rules.gold_vote import GoldVote

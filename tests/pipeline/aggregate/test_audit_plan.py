@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.pipeline.aggregate.campaigns import annotations_of, rows_of, votes
-from truthful_rlhf.aggregation.audit_design import audit_chances
+from truthful_rlhf.aggregation.auditing.design import audit_chances
 from truthful_rlhf.labelers.recorded.errors import AnnotationError
 from truthful_rlhf.labelers.recorded.table import read_annotations
 from truthful_rlhf.pipeline.aggregate.audit_plan import (

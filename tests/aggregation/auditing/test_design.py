@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from truthful_rlhf.aggregation import OnlineWeighted, label_campaign, make_aggregator, run_online
-from truthful_rlhf.aggregation.audit_design import EVEN_SHARE, AuditDesign, audit_chances
+from truthful_rlhf.aggregation.auditing.design import EVEN_SHARE, AuditDesign, audit_chances
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.aggregation.statistics import accuracy, brier
 

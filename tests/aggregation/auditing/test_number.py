@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from truthful_rlhf.aggregation import audit_number
-from truthful_rlhf.aggregation.audit_number import (
+from truthful_rlhf.aggregation.auditing.number import (
     AuditNumber,
     audit_grid,
     audits_for_accuracy,
