@@ -2,7 +2,8 @@
 
 *uniform*: exactly the budget, every pair equally likely. *planned*: disagreement raises a pair's chance
 (``aggregation.auditing.design.audit_chances``), pairs are drawn independently, and outcomes count alike, which breaks
-the condition under which the truth is the best report. *weighted*: the same draw, outcomes weighted by the inverse chance.
+the condition under which the truth is the best report. *weighted*: the same draw, outcomes weighted by the inverse
+chance.
 
 Panels as in ``benchmarks.equal_audits``, and real crowds where their files are present; of these only pairs with an
 outcome are taken. Labels of ``online_weighted``, final and stacked. Accuracy and log loss (labels clipped to [.01,

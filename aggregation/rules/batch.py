@@ -9,8 +9,8 @@ labelers by their agreement with each other, so they believe a majority that err
 ``run_online`` fits the given rounds and returns crowd-kit's own posteriors; the "weights before each round" are those
 of the fit, the same in every round. The posterior of an audited pair comes from a fit without the outcomes of its fold
 (``aggregation.auditing.folds``): with them it would be its own outcome. ``predict_one`` judges a new round with the
-fitted labelers (naive Bayes): before any fit it is the share of votes for A. ``learn_one`` checks its arguments and learns
-nothing.
+fitted labelers (naive Bayes): before any fit it is the share of votes for A. ``learn_one`` checks its arguments and
+learns nothing.
 
 Audits whose chance depended on the votes need no weights here: the model conditions on all votes, audited or not.
 """

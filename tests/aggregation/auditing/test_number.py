@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from truthful_rlhf.aggregation import audit_number
+from truthful_rlhf.aggregation.auditing import number as audit_number
 from truthful_rlhf.aggregation.auditing.number import (
     AuditNumber,
     audit_grid,
