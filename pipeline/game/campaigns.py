@@ -50,7 +50,8 @@ class JudgedPairs:
         for columns in deviators(self.panel).values():
             beliefs[:, columns] = beliefs[:, columns.start, None]
             posteriors[:, columns] = posteriors[:, columns.start, None]
-        topics = np.unique(self.pairs.topic, return_inverse=True)[1]
+        named = self.pairs.topic
+        topics = None if named is None else np.unique(np.asarray(named), return_inverse=True)[1]
         return self.nature.campaigns(self.n_rounds, beliefs, self.reports(context), posteriors, topics)
 
     def reports(self, context: ReportContext) -> FloatArray:
