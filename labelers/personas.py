@@ -13,7 +13,7 @@ from importlib.resources import files
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from truthful_rlhf.aggregation.names import unknown
 from truthful_rlhf.labelers.checked import abridged, checked
@@ -21,6 +21,8 @@ from truthful_rlhf.labelers.features import FEATURES, GOLD
 
 Noise = Annotated[float, Field(ge=0, le=1000)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+Word = Annotated[str, Field(pattern=r"^[A-Za-z]{1,30}$")]
+Example = Annotated[str, Field(min_length=1, max_length=2000)]
 
 
 class Persona(BaseModel):
@@ -37,6 +39,11 @@ class Persona(BaseModel):
     topic_noise: dict[str, Noise] = Field(default_factory=dict, description="noise on single topics (expertise)")
     bias: Finite = Field(0.0, description="added to the log-odds of every belief: favours the response shown first")
     prompt: str = Field("", description="what an LLM judge with this persona is told")
+    words: tuple[Word, Word] = Field(
+        ("good", "bad"), description="LLM judge asked for a score: its words for what it likes and what it dislikes"
+    )
+    likes: tuple[Example, ...] = Field((), max_length=32, description="LLM judge: responses that it would like")
+    dislikes: tuple[Example, ...] = Field((), max_length=32, description="LLM judge: responses that it would dislike")
 
     @field_validator("taste")
     @classmethod
@@ -47,6 +54,15 @@ class Persona(BaseModel):
         if not any(taste.values()):
             raise ValueError("a taste needs at least one feature with a weight other than 0")
         return taste
+
+    @model_validator(mode="after")
+    def _examples_of_both(self) -> Persona:
+        if self.words[0].lower() == self.words[1].lower():
+            raise ValueError(f"words: the persona calls what it likes and what it dislikes {self.words[0]!r}")
+        if bool(self.likes) != bool(self.dislikes):
+            given, missing = ("likes", "dislikes") if self.likes else ("dislikes", "likes")
+            raise ValueError(f"a persona with {given} needs {missing} as well: examples of one kind teach one answer")
+        return self
 
     @property
     def is_unbiased(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from truthful_rlhf.labelers.context import Labeler
+from truthful_rlhf.labelers.judges.ask import Told
 from truthful_rlhf.labelers.judges.local import LocalJudge
 from truthful_rlhf.labelers.judges.remote import RemoteJudge
 from truthful_rlhf.labelers.recorded.labeler import RecordedLabeler
@@ -62,7 +63,10 @@ def _prompt(spec: LabelerSpec) -> str:
 
 def _judge(spec: LabelerSpec, labeler_id: str, seed: int, number: int) -> Labeler:
     assert spec.model is not None
-    return LocalJudge(spec.model, _prompt(spec), labeler_id, batch_size=spec.batch_size)
+    told = Told(_prompt(spec))
+    if spec.persona is not None:
+        told = Told(_prompt(spec), spec.persona.likes, spec.persona.dislikes, spec.persona.words)
+    return LocalJudge(spec.model, told, labeler_id, batch_size=spec.batch_size, ask=spec.ask, scale=spec.scale)
 
 
 def _remote_judge(spec: LabelerSpec, labeler_id: str, seed: int, number: int) -> Labeler:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -19,7 +19,7 @@ from truthful_rlhf.labelers.strategies import Equilibrium, Exaggerate, Flip, Str
 _COMMON = ("name", "kind", "strategy")
 _KEYS: dict[str, tuple[str, ...]] = {
     "simulated": ("count", "persona"),
-    "judge": ("persona", "model", "batch_size"),
+    "judge": ("persona", "model", "batch_size", "ask", "scale"),
     "remote_judge": (
         *("count", "persona", "model", "base_url", "api_key_env", "votes", "concurrency", "timeout"),
         *("price_in", "price_out", "max_tokens", "max_text_tokens", "max_failures", "requests_per_minute"),
@@ -55,6 +55,12 @@ class LabelerSpec(BaseModel):
         None, description="judges: model folder or Hub id; or the server's name of the model"
     )
     batch_size: int = Field(16, ge=1, description="judge: prompts per forward pass")
+    ask: Literal["compare", "score", "rate"] = Field(
+        "compare", description="judge: both responses by a letter, or one at a time by two words or a number"
+    )
+    scale: float | None = Field(
+        None, gt=0, description="judge, score and rate: of a difference of scores; default: by their spread"
+    )
     base_url: str | None = Field(None, description="remote judge: OpenAI-compatible server, such as http://host/v1")
     api_key_env: str | None = Field(None, description="remote judge: environment variable that holds the key")
     votes: int = Field(

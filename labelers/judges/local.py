@@ -1,7 +1,8 @@
-"""A local LLM judge: the probability that a causal language model gives to the answer letters A and B."""
+"""A local LLM judge: the probabilities that a causal language model gives to the words of an answer."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ import numpy as np
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.labelers.context import ReportContext
 from truthful_rlhf.labelers.judges.answers import Answers
+from truthful_rlhf.labelers.judges.ask import Told, described, make_ask
+from truthful_rlhf.labelers.judges.pointwise import AnswerReader, judge_pointwise
 from truthful_rlhf.labelers.judges.prompt import (
     ANSWERS,
     MAX_CHARACTERS,
@@ -23,7 +26,6 @@ from truthful_rlhf.labelers.pairs import Pairs
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-_PLAIN_FORMAT = "{system}\n\n{user}\n\nAnswer:"  # for base models, which have no chat template
 _SHORTEST = 16
 
 Encoded = tuple[tuple[int, ...], int, int]
@@ -33,26 +35,32 @@ Encoded = tuple[tuple[int, ...], int, int]
 class LocalJudge:
     """An LLM judge with a persona.
 
-    Its belief is the softmax over the logits of the two answer letters as they are tokenised in context, averaged over
-    both presentation orders (``labelers.judges.prompt``). It says which response the model names, and how firmly, not
-    that this is calibrated. ``position_bias_`` holds the bias of the last batch.
+    Asked to ``compare``, its belief is the softmax over the logits of the two answer letters as they are tokenised in
+    context, averaged over both presentation orders (``labelers.judges.prompt``). Asked to ``score`` or ``rate`` it sees
+    one response at a time (``labelers.judges.ask``). It says which response the model names, and how firmly, not that
+    this is calibrated. ``position_bias_`` holds the bias of the last batch (NaN where there is no place to prefer).
 
     Args:
         model: a local folder or Hub id (safetensors only, no remote code), or ``(model, tokenizer)``.
-        persona: what the judge is told to be; becomes the system message.
+        persona: what the judge is told to be (the system message), with examples and words if it is a ``Told``.
         labeler_id: its name in reports.
         batch_size: prompts per forward pass.
+        ask: ``compare``, ``score`` or ``rate``.
+        scale: of a difference of scores, > 0; None: by their spread in the batch.
     """
 
     def __init__(
         self,
         model: str | tuple[PreTrainedModel, PreTrainedTokenizerBase],
-        persona: str = "",
+        persona: str | Told = "",
         labeler_id: str = "judge",
         batch_size: int = 16,
+        ask: str = "compare",
+        scale: float | None = None,
     ) -> None:
         self.model = model
-        self.persona = persona
+        self.told = persona if isinstance(persona, Told) else Told(persona)
+        self.ask, self.scale = make_ask(ask), scale
         self.labeler_id = labeler_id
         self.batch_size = batch_size
         self.position_bias_ = float("nan")
@@ -61,7 +69,8 @@ class LocalJudge:
         """Return the probability that the judge prefers A, shape ``(n,)``."""
         answers = self._answered(pairs, self.labeler_id)
         self.position_bias_ = answers.position_bias
-        report_judge(self.labeler_id, self.position_bias_)
+        if not self.ask.one_at_a_time:
+            report_judge(self.labeler_id, self.position_bias_)
         return answers.belief
 
     def answer(self, pairs: Pairs) -> Answers:
@@ -70,7 +79,10 @@ class LocalJudge:
 
     def _answered(self, pairs: Pairs, title: str) -> Answers:
         chooser = load_chooser(self.model) if isinstance(self.model, str) else LetterChooser(*self.model)
-        first = chooser.first_preferred(both_orders(pairs), self.persona, self.batch_size, title)
+        if self.ask.one_at_a_time:
+            how = {"scale": self.scale, "batch_size": self.batch_size, "title": title}
+            return judge_pointwise(chooser.reader, self.ask, self.told, pairs, **how)
+        first = chooser.first_preferred(both_orders(pairs), described(self.told), self.batch_size, title)
         return Answers.of_orders(first, np.full(len(first), np.nan), [""] * len(first))
 
     def report(self, pairs: Pairs, context: ReportContext) -> FloatArray:
@@ -123,6 +135,7 @@ class LetterChooser:
         self._markup = sorted((token for token in markup if token.strip()), key=len, reverse=True)
         self._room = int(getattr(model.config, "max_position_embeddings", 0) or 2048)
         self._answers: dict[tuple[int, ...], float] = {}
+        self.reader = AnswerReader(self)
 
     def first_preferred(self, shown: list[Shown], persona: str, batch_size: int, title: str) -> FloatArray:
         """Return P(the response shown first is named), shape ``(len(shown),)``.
@@ -162,8 +175,8 @@ class LetterChooser:
     def _encode(self, persona: str, shown: Shown, limit: int) -> tuple[Encoded, int]:
         """Return the prompt, its texts clipped to ``limit`` characters or less until it fits, and the limit then."""
         while True:
-            text = self._format(judge_messages(persona, shown, self._without_markup, limit))
-            a, b = (self.tokenizer.encode(text + letter, add_special_tokens=False) for letter in ANSWERS)
+            text = self._format(judge_messages(persona, shown, self.without_markup, limit))
+            a, b = (self._tokens_of(text + self._before_answer + letter) for letter in ANSWERS)
             if len(a) <= self._room or limit <= _SHORTEST:
                 break
             limit //= 2
@@ -173,7 +186,7 @@ class LetterChooser:
             raise ValueError("the judge model's tokenizer does not end an answer A or B with one token of its own")
         return (tuple(a[:-1]), a[-1], b[-1]), limit
 
-    def _without_markup(self, text: str) -> str:
+    def without_markup(self, text: str) -> str:
         """Remove what the tokenizer would read as its own markup: a response must not end the user's turn."""
         before = None
         while before != text:  # removing one token may put another together
@@ -182,14 +195,67 @@ class LetterChooser:
                 text = text.replace(token, "")
         return text
 
+    @property
+    def _before_answer(self) -> str:
+        """What stands between the prompt and an answer: base models write a space after the colon."""
+        return "" if self.tokenizer.chat_template else " "
+
+    def _tokens_of(self, text: str) -> list[int]:
+        """Return the tokens of a formatted text; a chat template brings its own first token."""
+        tokens: list[int] = self.tokenizer.encode(text, add_special_tokens=not self.tokenizer.chat_template)
+        end = self.tokenizer.eos_token_id
+        return tokens[:-1] if not self.tokenizer.chat_template and tokens[-1] == end else tokens
+
+    def encode_document(self, text: str) -> tuple[int, ...]:
+        """Return the tokens of a text that the model continues with its answer.
+
+        Raises:
+            ValueError: it does not fit into the model's context.
+        """
+        tokens = tuple(self.tokenizer.encode(text))
+        if tokens and tokens[-1] == self.tokenizer.eos_token_id:
+            tokens = tokens[:-1]
+        if len(tokens) >= self._room:
+            raise ValueError(
+                f"a question of {len(tokens)} tokens does not fit into the judge's context of {self._room}"
+            )
+        return tokens
+
+    def next_tokens(self, prompts: list[tuple[int, ...]], batch_size: int, title: str) -> Iterator[FloatArray]:
+        """Yield the probabilities of the next token after every prompt, shape ``(vocabulary,)`` each.
+
+        Args:
+            prompts: token ids; neighbours of equal length waste little padding.
+            batch_size: prompts per forward pass.
+            title: of the progress bar; empty: none.
+        """
+        from tqdm.auto import tqdm
+
+        batches = range(0, len(prompts), batch_size)
+        for start in tqdm(batches, desc=f"Judge {title}", disable=not title or len(batches) < 3):
+            logits = self._logits(prompts[start : start + batch_size])
+            yield from logits.softmax(dim=1).numpy()
+
     def _format(self, messages: list[dict[str, str]]) -> str:
         if self.tokenizer.chat_template:
             return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-        parts = {message["role"]: message["content"] for message in messages}
-        return _PLAIN_FORMAT.format(system=parts.get("system", ""), user=parts["user"]).lstrip()
+        parts = []
+        for message in messages:
+            said = message["content"]
+            parts.append(f"{said}\n\nAnswer:" if message["role"] == "user" else f"{said}\n\n")
+            if message["role"] == "assistant":
+                parts[-1] = f" {parts[-1]}"
+        return "".join(parts).lstrip()
 
     def _forward(self, prompts: list[tuple[int, ...]], letters: list[list[int]]) -> list[float]:
-        """Return the softmax over the two letters of each prompt; padded on the left, so that the ends align."""
+        """Return the softmax over the two letters of each prompt."""
+        import torch
+
+        chosen = self._logits(prompts).gather(1, torch.tensor(letters))
+        return [float(p) for p in chosen.softmax(dim=1)[:, 0]]
+
+    def _logits(self, prompts: list[tuple[int, ...]]) -> Any:
+        """Return the logits after each prompt in float64; padded on the left, so that the ends align."""
         import torch
 
         width = max(map(len, prompts))
@@ -208,5 +274,4 @@ class LetterChooser:
                 logits_to_keep=1,
                 use_cache=False,
             ).logits[:, -1]
-        chosen = logits.double().cpu().gather(1, torch.tensor(letters))
-        return [float(p) for p in chosen.softmax(dim=1)[:, 0]]
+        return logits.double().cpu()

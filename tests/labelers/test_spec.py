@@ -98,7 +98,10 @@ def test_every_kind_makes_its_class() -> None:
     (judge,) = labelers_of(name="llm", kind="judge", model="folder", persona="verbose", batch_size=2)
     assert isinstance(judge, LocalJudge)
     assert (judge.model, judge.batch_size, judge.labeler_id) == ("folder", 2, "llm")
-    assert "longer" in judge.persona
+    assert "longer" in judge.told.prompt
+    (scoring,) = labelers_of(name="llm", kind="judge", model="folder", persona="expert", ask="score", scale=2.0)
+    assert (scoring.ask.name, scoring.scale, scoring.told.words) == ("score", 2.0, ("positive", "negative"))
+    assert scoring.told.likes
     first, second = labelers_of(**REMOTE, count=2, votes=3, api_key_env="KEY", price_in=1.0, price_out=2.0)
     assert isinstance(first, RemoteJudge)
     assert (first.labeler_id, second.labeler_id) == ("api-1", "api-2")

@@ -1,0 +1,307 @@
+"""Ways to ask a judge: what it is shown, which words are its answer, and how they become a belief that A is better.
+
+``compare`` shows both responses and asks for a letter, in both orders. ``score`` shows one response at a time and asks
+which of two words fits; ``rate`` shows one at a time and asks for a number from 1 to 10. The last two have no position
+bias by construction: with s the log-odds of the liked word, or the expected number,
+
+    belief = sigmoid(scale (s_a - s_b)),        scale = 1 / root mean square of s_a - s_b, unless it is given.
+
+Small models are moved far more by examples than by a description: a persona's ``likes`` and ``dislikes`` are shown with
+the answers that it would give.
+
+Answers have a prior that no content explains. ``calibrated`` divides it out: with p the probabilities of the answers to
+a question and p0 their mean over content-free texts, q = p / p0, normalised (Zhao et al. 2021, arXiv 2102.09690, with
+W = diag(p0)^-1, b = 0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+
+from truthful_rlhf.aggregation.base import FloatArray
+from truthful_rlhf.aggregation.names import unknown
+from truthful_rlhf.labelers.judges.prompt import (
+    ANSWERS,
+    MAX_CHARACTERS,
+    Message,
+    belief_from_orders,
+    both_orders,
+    judge_messages,
+)
+from truthful_rlhf.labelers.pairs import Pairs
+
+CONTENT_FREE = ("N/A", "", "[MASK]")
+"""Texts without content (Zhao et al. 2021, section 5)."""
+RATINGS = tuple(str(number) for number in range(1, 11))
+PRIOR_SPREAD, PRIOR_PAIRS = 1.0, 10
+"""Root mean square of a difference that is assumed before any is seen, and as from how many pairs."""
+
+Texts = tuple[str, ...]
+"""A prompt and the responses that are shown with it."""
+Clean = Callable[[str], str]
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a judge is told besides the question.
+
+    Attributes:
+        prompt: what it is, or by what it judges; may be empty.
+        likes: responses that it would like; shown as examples.
+        dislikes: responses that it would not like.
+        words: what it calls a response that it likes, and one that it dislikes (``score``).
+    """
+
+    prompt: str = ""
+    likes: tuple[str, ...] = ()
+    dislikes: tuple[str, ...] = ()
+    words: tuple[str, str] = ("good", "bad")
+
+    def examples(self) -> list[tuple[str, bool]]:
+        """Return examples and whether it likes them, in turns, so that neither side stands nearer to the question."""
+        both = [[(text, True) for text in self.likes], [(text, False) for text in self.dislikes]]
+        longest = max(map(len, both))
+        return [side[k] for k in range(longest) for side in (both if k % 2 else both[::-1]) if k < len(side)]
+
+
+class Ask(Protocol):
+    """A way to ask. All of them are stateless and importable without torch."""
+
+    name: ClassVar[str]
+    one_at_a_time: ClassVar[bool]
+
+    def answers(self, told: Told) -> tuple[str, ...]:
+        """Return the k words that are read as answers."""
+        ...
+
+    def shown(self, pairs: Pairs) -> list[Texts]:
+        """Return what is shown for n pairs, 2 n times a prompt with its responses."""
+        ...
+
+    def content_free(self) -> list[Texts]:
+        """Return the same without content, for calibration."""
+        ...
+
+    def messages(self, told: Told, texts: Texts, clean: Clean = str, limit: int = MAX_CHARACTERS) -> list[Message]:
+        """Return the chat messages that ask about the texts.
+
+        Args:
+            told: persona, examples, words.
+            texts: what is shown; untrusted.
+            clean: removes what would be read as markup of the model's chat format.
+            limit: characters kept of each text.
+        """
+        ...
+
+    def document(self, told: Told, texts: Texts, clean: Clean = str, limit: int = MAX_CHARACTERS) -> str:
+        """Return one text to be continued by the answer; arguments as of ``messages``."""
+        ...
+
+    def belief(self, probabilities: FloatArray, scale: float | None = None) -> FloatArray:
+        """Return the beliefs that A is better, shape ``(n,)``.
+
+        Args:
+            probabilities: of the k answers to everything in ``shown``, shape ``(2 n, k)``, each row sums to 1 or is
+                NaN: no answer.
+            scale: of a difference in ``score`` and ``rate``, > 0; None: by the spread of the differences.
+        """
+        ...
+
+
+class Compare:
+    """Show both responses, ask for the letter of the better one, in both orders."""
+
+    name: ClassVar[str] = "compare"
+    one_at_a_time: ClassVar[bool] = False
+
+    def answers(self, told: Told) -> tuple[str, ...]:
+        """Return A and B."""
+        return ANSWERS
+
+    def shown(self, pairs: Pairs) -> list[Texts]:
+        """Return every pair with A first, then every pair with B first."""
+        return list(both_orders(pairs))
+
+    def content_free(self) -> list[Texts]:
+        """Return pairs of equal texts without content."""
+        return [("", text, text) for text in CONTENT_FREE]
+
+    def document(self, told: Told, texts: Texts, clean: Clean = str, limit: int = MAX_CHARACTERS) -> str:
+        """Return the question with the letters as one text to be continued."""
+        parts = [message["content"] for message in self.messages(told, texts, clean, limit)]
+        return "\n\n".join([*parts, "Answer:"])
+
+    def messages(self, told: Told, texts: Texts, clean: Clean = str, limit: int = MAX_CHARACTERS) -> list[Message]:
+        """Return the question with the letters (`Ask.messages`); examples are named in what the judge is told."""
+        prompt, first, second = texts
+        return judge_messages(described(told), (prompt, first, second), clean, limit)
+
+    def belief(self, probabilities: FloatArray, scale: float | None = None) -> FloatArray:
+        """Return the mean of both orders (`labelers.judges.prompt`); the scale does not apply."""
+        return belief_from_orders(np.asarray(probabilities)[:, 0])
+
+
+class Score:
+    """Show one response, ask which of two words fits: log-odds of the words."""
+
+    name: ClassVar[str] = "score"
+    one_at_a_time: ClassVar[bool] = True
+
+    def answers(self, told: Told) -> tuple[str, ...]:
+        """Return the persona's word for what it likes, then for what it dislikes."""
+        return told.words
+
+    def shown(self, pairs: Pairs) -> list[Texts]:
+        """Return all responses A, then all responses B."""
+        return _responses(pairs)
+
+    def content_free(self) -> list[Texts]:
+        """Return responses without content."""
+        return [("", text) for text in CONTENT_FREE]
+
+    def messages(self, told: Told, texts: Texts, clean: Clean = str, limit: int = MAX_CHARACTERS) -> list[Message]:
+        """Return the examples as turns of a conversation, then the response (`Ask.messages`)."""
+        liked, disliked = told.words
+        question = f"Is this text {liked} or {disliked}? Answer with one word: {liked} or {disliked}.\n\nText: "
+        return _conversation(told, texts, question, (liked, disliked), clean, limit)
+
+    def document(self, told: Told, texts: Texts, clean: Clean = str, limit: int = MAX_CHARACTERS) -> str:
+        """Return the same as one text to be continued: models that only continue texts are better at it.
+
+        Args:
+            told: persona, examples, words.
+            texts: prompt and response; untrusted.
+            clean: removes what would be read as markup of the model's chat format.
+            limit: characters kept of each text.
+        """
+        liked, disliked = told.words
+        return _document(told, texts, f"Say whether each text is {liked} or {disliked}.", told.words, clean, limit)
+
+    def belief(self, probabilities: FloatArray, scale: float | None = None) -> FloatArray:
+        """Return sigmoid of the scaled difference of log-odds."""
+        logs = np.log(np.maximum(np.asarray(probabilities, dtype=np.float64), 1e-12))
+        return belief_from_scores(logs[:, 0] - logs[:, 1], scale)
+
+
+class Rate:
+    """Show one response, ask for a number from 1 to 10: its expected value."""
+
+    name: ClassVar[str] = "rate"
+    one_at_a_time: ClassVar[bool] = True
+
+    def answers(self, told: Told) -> tuple[str, ...]:
+        """Return the numbers from 1 to 10."""
+        return RATINGS
+
+    def shown(self, pairs: Pairs) -> list[Texts]:
+        """Return all responses A, then all responses B."""
+        return _responses(pairs)
+
+    def content_free(self) -> list[Texts]:
+        """Return responses without content."""
+        return [("", text) for text in CONTENT_FREE]
+
+    def messages(self, told: Told, texts: Texts, clean: Clean = str, limit: int = MAX_CHARACTERS) -> list[Message]:
+        """Return the examples as turns, liked ones rated 9 and disliked ones 2, then the response (`Ask.messages`)."""
+        liked, disliked = told.words
+        question = f"Rate this text from 1 ({disliked}) to 10 ({liked}). Answer with one number only.\n\nText: "
+        return _conversation(told, texts, question, ("9", "2"), clean, limit)
+
+    def document(self, told: Told, texts: Texts, clean: Clean = str, limit: int = MAX_CHARACTERS) -> str:
+        """Return the same as one text to be continued (`Score.document`)."""
+        liked, disliked = told.words
+        task = f"Rate each text from 1 ({disliked}) to 10 ({liked})."
+        return _document(told, texts, task, ("9", "2"), clean, limit)
+
+    def belief(self, probabilities: FloatArray, scale: float | None = None) -> FloatArray:
+        """Return sigmoid of the scaled difference of expected ratings."""
+        return belief_from_scores(np.asarray(probabilities) @ np.arange(1.0, 11.0), scale)
+
+
+ASKS: dict[str, Ask] = {ask.name: ask for ask in (Compare(), Score(), Rate())}
+
+
+def make_ask(name: str) -> Ask:
+    """Return a way to ask by its name, a key of ``ASKS``.
+
+    Raises:
+        ValueError: there is no such way; the nearest is named.
+    """
+    if name not in ASKS:
+        raise ValueError(unknown("way to ask", name, ASKS))
+    return ASKS[name]
+
+
+def _responses(pairs: Pairs) -> list[Texts]:
+    both = (pairs.response_a, pairs.response_b)
+    return [texts for responses in both for texts in zip(pairs.prompt, responses, strict=True)]
+
+
+def described(told: Told) -> str:
+    """Return the persona's prompt with its examples as sentences, for a question that shows two responses."""
+    parts = [told.prompt] if told.prompt else []
+    for title, texts in (("like", told.likes), ("dislike", told.dislikes)):
+        if texts:
+            parts.append(f"You {title} responses such as:\n" + "\n".join(f"- {text.strip()}" for text in texts))
+    return "\n\n".join(parts)
+
+
+def _conversation(
+    told: Told, texts: Texts, question: str, answers: tuple[str, str], clean: Clean, limit: int
+) -> list[Message]:
+    """Return system message, examples with their answers, and the question about a prompt with one response."""
+    prompt, response = (clean(text)[:limit] for text in texts)
+    messages = [{"role": "system", "content": told.prompt}] if told.prompt else []
+    for example, liked in told.examples():
+        messages.append({"role": "user", "content": question + example.strip()})
+        messages.append({"role": "assistant", "content": answers[0] if liked else answers[1]})
+    together = f"{prompt}{response}".strip()
+    return [*messages, {"role": "user", "content": question + together}]
+
+
+def _document(told: Told, texts: Texts, task: str, answers: tuple[str, str], clean: Clean, limit: int) -> str:
+    """Return task, examples with their answers, and the prompt with one response, up to where the answer follows."""
+    prompt, response = (clean(text)[:limit] for text in texts)
+    head = f"{told.prompt} {task}".strip()
+    shown = [f"Text: {text.strip()}\nThis is: {answers[0 if liked else 1]}" for text, liked in told.examples()]
+    return "\n\n".join([head, *shown, f"Text: {f'{prompt}{response}'.strip()}\nThis is:"])
+
+
+def calibrated(probabilities: FloatArray, content_free: FloatArray) -> FloatArray:
+    """Return the probabilities of answers without the prior that no content explains, shape ``(n, k)``.
+
+    Args:
+        probabilities: of the k answers to n questions, shape ``(n, k)``.
+        content_free: of the answers to questions without content, shape ``(m, k)``.
+
+    Examples:
+        >>> calibrated(np.array([[0.8, 0.2]]), np.array([[0.7, 0.3], [0.9, 0.1]])).round(12).tolist()
+        [[0.5, 0.5]]
+    """
+    weighted = probabilities / np.maximum(np.mean(content_free, axis=0), 1e-12)
+    result: FloatArray = weighted / weighted.sum(axis=1, keepdims=True)
+    return result
+
+
+def belief_from_scores(scores: FloatArray, scale: float | None = None) -> FloatArray:
+    """Return sigmoid(scale (s_a - s_b)), shape ``(n,)``, from the scores of all responses A, then B, shape ``(2 n,)``.
+
+    Args:
+        scores: NaN: not judged.
+        scale: > 0; None: ``spread_scale`` of these pairs.
+    """
+    a, b = np.split(np.asarray(scores, dtype=np.float64), 2)
+    factor = spread_scale(a - b) if scale is None else scale
+    result: FloatArray = 1.0 / (1.0 + np.exp(-np.clip(factor * (a - b), -30.0, 30.0)))
+    return result
+
+
+def spread_scale(differences: FloatArray) -> float:
+    """Return 1 / root mean square of the differences, steadied where there are few by a prior of ten pairs."""
+    known = differences[~np.isnan(differences)]
+    total = float(np.sum(np.square(known))) + PRIOR_PAIRS * PRIOR_SPREAD**2
+    return float((total / (len(known) + PRIOR_PAIRS)) ** -0.5)

@@ -1,0 +1,123 @@
+"""Judge one response at a time with a local model: the words of an answer, read as probabilities.
+
+For ``score`` and ``rate`` (`labelers.judges.ask`). A response's score does not depend on what it is compared with, so
+there is no place to prefer, and n responses take n answers, whatever pairs they stand in. The question is one text to
+be continued, without a chat template: small models are better at that, instruct models too.
+
+The probability of an answer is summed over its spellings (with a space before it, capitalised), by their first token. A
+token that begins two answers ("1" and "10") is told apart by one step more.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from truthful_rlhf.aggregation.base import FloatArray
+from truthful_rlhf.labelers.judges.answers import Answers
+from truthful_rlhf.labelers.judges.ask import Ask, Told, calibrated
+from truthful_rlhf.labelers.pairs import Pairs
+
+LEAST_MASS = 1e-3
+"""Less probability than this on all answers together is no answer."""
+
+
+def judge_pointwise(
+    reader: AnswerReader, ask: Ask, told: Told, pairs: Pairs, *, scale: float | None, batch_size: int, title: str
+) -> Answers:
+    """Return how a judge answers n pairs, one response at a time.
+
+    Args:
+        reader: of the model.
+        ask: ``score`` or ``rate``.
+        told: persona, examples, words.
+        pairs: the batch.
+        scale: of a difference of scores, > 0; None: by the spread of this batch.
+        batch_size: prompts per forward pass.
+        title: of the progress bar; empty: none.
+    """
+    words = ask.answers(told)
+    asked = [ask.document(told, texts, reader.clean) for texts in ask.shown(pairs)]
+    empty = [ask.document(told, texts, reader.clean) for texts in ask.content_free()]
+    masses = reader.probabilities([*asked, *empty], words, batch_size, title)
+    total = masses.sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shares = np.where(total[:, None] >= LEAST_MASS, masses / total[:, None], np.nan)
+    corrected = shares[: len(asked)]
+    if not np.isnan(shares[len(asked) :]).any():
+        corrected = calibrated(corrected, shares[len(asked) :])
+    n, mass = len(pairs.pair_id), np.minimum(*np.split(total[: len(asked)], 2))
+    unanswered = f"the answers {', '.join(words[:2])} have less than {LEAST_MASS:g} of the probability"
+    belief = ask.belief(corrected, scale)
+    notes = [unanswered if missing else "" for missing in np.isnan(belief)]
+    nothing = np.full(n, np.nan)
+    return Answers(belief, nothing, nothing, mass, notes, [False] * n)
+
+
+class AnswerReader:
+    """Reads the probabilities of answer words; answers are remembered: a rule swapped in costs nothing.
+
+    Args:
+        chooser: a loaded model and its tokenizer, with its formats (`labelers.judges.local.LetterChooser`).
+    """
+
+    def __init__(self, chooser: Any) -> None:
+        self._chooser = chooser
+        self._known: dict[tuple[tuple[int, ...], tuple[str, ...]], FloatArray] = {}
+
+    def clean(self, text: str) -> str:
+        """Remove what the tokenizer would read as its own markup."""
+        cleaned: str = self._chooser.without_markup(text)
+        return cleaned
+
+    def probabilities(self, asked: list[str], words: tuple[str, ...], batch_size: int, title: str) -> FloatArray:
+        """Return the probability of every answer to every question, shape ``(n, k)``; a row sums to at most 1.
+
+        Args:
+            asked: n texts that end where the answer begins.
+            words: the k answers.
+            batch_size: prompts per forward pass.
+            title: of the progress bar; empty: none.
+
+        Raises:
+            ValueError: two answers cannot be told apart by their tokens.
+        """
+        firsts, longer = self._tokens(words)
+        prompts = [self._chooser.encode_document(text) for text in asked]
+        todo = sorted({prompt for prompt in prompts if (prompt, words) not in self._known}, key=len)
+        for prompt, chances in zip(todo, self._chooser.next_tokens(todo, batch_size, title), strict=True):
+            self._known[prompt, words] = np.array([chances[tokens].sum() for tokens in firsts])
+        for word, (short, begin, rest) in longer.items():
+            further = [(*prompt, begin) for prompt in todo]
+            for prompt, chances in zip(todo, self._chooser.next_tokens(further, batch_size, ""), strict=True):
+                found = self._known[prompt, words]
+                found[word] = found[short] * chances[rest]
+                found[short] -= found[word]
+        return np.array([self._known[prompt, words] for prompt in prompts])
+
+    def _tokens(self, words: tuple[str, ...]) -> tuple[list[list[int]], dict[int, tuple[int, int, int]]]:
+        """Return the first tokens of every answer's spellings, and answers that another one begins.
+
+        The latter by position: which answer it is longer than, that one's token, and the token that comes after it.
+        """
+        spelled = [self._spellings(word) for word in words]
+        firsts = [sorted({tokens[0] for tokens in spellings}) for spellings in spelled]
+        longer: dict[int, tuple[int, int, int]] = {}
+        for k, spellings in enumerate(spelled):
+            for other, tokens in enumerate(firsts):
+                shared = [s for s in spellings if len(s) > 1 and s[0] in tokens and other != k]
+                if shared and words[k] != words[other] and words[k].startswith(words[other]):
+                    longer[k] = (other, shared[0][0], shared[0][1])
+                    firsts[k] = []
+        taken = [token for tokens in firsts for token in tokens]
+        unique = [[token for token in tokens if taken.count(token) == 1] for tokens in firsts]
+        for k, tokens in enumerate(unique):
+            if not tokens and k not in longer:
+                raise ValueError(f"the judge model's tokenizer does not tell the answer {words[k]!r} from the others")
+        return unique, longer
+
+    def _spellings(self, word: str) -> list[list[int]]:
+        forms = dict.fromkeys(before + form for before in ("", " ") for form in (word, word.capitalize()))
+        encoded = [self._chooser.tokenizer.encode(form, add_special_tokens=False) for form in forms]
+        return [tokens for tokens in encoded if tokens]
