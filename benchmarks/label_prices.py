@@ -32,6 +32,7 @@ from truthful_rlhf.aggregation import label_campaign
 from truthful_rlhf.aggregation.base import FloatArray, IntArray
 from truthful_rlhf.aggregation.log_odds import sigmoid
 from truthful_rlhf.aggregation.rules.quantile_labels import LABELS
+from truthful_rlhf.aggregation.statistics import hits, log_loss
 from truthful_rlhf.labelers import LabelerSpec, Panel, ReportContext
 from truthful_rlhf.labelers.panels import built_in_panels
 from truthful_rlhf.pipeline.config.game import BUNDLED_TOPICS
@@ -83,11 +84,8 @@ def labels_by(method: str, reports: FloatArray, revealed: FloatArray) -> FloatAr
 
 def scores(labels: FloatArray, truth: FloatArray) -> tuple[float, float, float]:
     """Return accuracy, Brier score and log loss against true probabilities, or outcomes, all of shape ``(T,)``."""
-    right = np.where(labels == 0.5, 0.5, (labels > 0.5) == (truth > 0.5))
-    clipped = np.clip(labels, 0.01, 0.99)
-    distance = truth * (labels - 1.0) ** 2 + (1.0 - truth) * labels**2
-    log_loss = -truth * np.log(clipped) - (1.0 - truth) * np.log(1.0 - clipped)
-    return float(right.mean()), float(distance.mean()), float(log_loss.mean())
+    distance = truth * (labels - 1.0) ** 2 + (1.0 - truth) * labels**2  # the Brier score that outcomes have on average
+    return float(hits(labels, truth).mean()), float(distance.mean()), log_loss(np.clip(labels, 0.01, 0.99), truth)
 
 
 Crowd = tuple[dict[str, FloatArray], FloatArray, FloatArray, IntArray]

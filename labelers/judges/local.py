@@ -80,8 +80,9 @@ class LocalJudge:
     def _answered(self, pairs: Pairs, title: str) -> Answers:
         chooser = load_chooser(self.model) if isinstance(self.model, str) else LetterChooser(*self.model)
         if self.ask.one_at_a_time:
-            how = {"scale": self.scale, "batch_size": self.batch_size, "title": title}
-            return judge_pointwise(chooser.reader, self.ask, self.told, pairs, **how)
+            return judge_pointwise(
+                chooser.reader, self.ask, self.told, pairs, scale=self.scale, batch_size=self.batch_size, title=title
+            )
         first = chooser.first_preferred(both_orders(pairs), described(self.told), self.batch_size, title)
         return Answers.of_orders(first, np.full(len(first), np.nan), [""] * len(first))
 

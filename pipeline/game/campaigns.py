@@ -51,7 +51,7 @@ class JudgedPairs:
             beliefs[:, columns] = beliefs[:, columns.start, None]
             posteriors[:, columns] = posteriors[:, columns.start, None]
         named = self.pairs.topic
-        topics = None if named is None else np.unique(np.asarray(named), return_inverse=True)[1]
+        topics = None if named is None else np.unique(np.asarray(named, dtype=np.str_), return_inverse=True)[1]
         return self.nature.campaigns(self.n_rounds, beliefs, self.reports(context), posteriors, topics)
 
     def reports(self, context: ReportContext) -> FloatArray:
