@@ -1,8 +1,8 @@
 """Ways to ask a judge: what it is shown, which words are its answer, and how they become a belief that A is better.
 
-``compare`` shows both responses and asks for a letter, in both orders. ``score`` shows one response at a time and asks
-which of two words fits; ``rate`` shows one at a time and asks for a number from 1 to 10. The last two have no position
-bias by construction: with s the log-odds of the liked word, or the expected number,
+``compare`` shows both responses and asks for a letter, in both orders (`labelers.judges.prompt`). ``score`` shows one
+response at a time and asks which of two words fits; ``rate`` shows one at a time and asks for a number from 1 to 10.
+These two have no position bias by construction: with s the log-odds of the liked word, or the expected number,
 
     belief = sigmoid(scale (s_a - s_b)),        scale = 1 / root mean square of s_a - s_b, unless it is given.
 
@@ -23,15 +23,9 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from truthful_rlhf.aggregation.base import FloatArray
+from truthful_rlhf.aggregation.log_odds import sigmoid
 from truthful_rlhf.aggregation.names import unknown
-from truthful_rlhf.labelers.judges.prompt import (
-    ANSWERS,
-    MAX_CHARACTERS,
-    Message,
-    belief_from_orders,
-    both_orders,
-    judge_messages,
-)
+from truthful_rlhf.labelers.judges.prompt import MAX_CHARACTERS
 from truthful_rlhf.labelers.pairs import Pairs
 
 CONTENT_FREE = ("N/A", "", "[MASK]")
@@ -69,36 +63,23 @@ class Told:
 
 
 class Ask(Protocol):
-    """A way to ask. All of them are stateless and importable without torch."""
+    """A way to ask about one response at a time. All are stateless and importable without torch."""
 
     name: ClassVar[str]
-    one_at_a_time: ClassVar[bool]
 
     def answers(self, told: Told) -> tuple[str, ...]:
         """Return the k words that are read as answers."""
         ...
 
-    def shown(self, pairs: Pairs) -> list[Texts]:
-        """Return what is shown for n pairs, 2 n times a prompt with its responses."""
-        ...
-
-    def content_free(self) -> list[Texts]:
-        """Return the same without content, for calibration."""
-        ...
-
-    def messages(self, told: Told, texts: Texts, clean: Clean = str, limit: int = MAX_CHARACTERS) -> list[Message]:
-        """Return the chat messages that ask about the texts.
+    def document(self, told: Told, texts: Texts, clean: Clean = str, limit: int = MAX_CHARACTERS) -> str:
+        """Return one text to be continued by the answer.
 
         Args:
             told: persona, examples, words.
-            texts: what is shown; untrusted.
+            texts: prompt and response; untrusted.
             clean: removes what would be read as markup of the model's chat format.
             limit: characters kept of each text.
         """
-        ...
-
-    def document(self, told: Told, texts: Texts, clean: Clean = str, limit: int = MAX_CHARACTERS) -> str:
-        """Return one text to be continued by the answer; arguments as of ``messages``."""
         ...
 
     def belief(self, probabilities: FloatArray, scale: float | None = None) -> FloatArray:
@@ -107,70 +88,22 @@ class Ask(Protocol):
         Args:
             probabilities: of the k answers to everything in ``shown``, shape ``(2 n, k)``, each row sums to 1 or is
                 NaN: no answer.
-            scale: of a difference in ``score`` and ``rate``, > 0; None: by the spread of the differences.
+            scale: of a difference, > 0; None: by the spread of the differences.
         """
         ...
-
-
-class Compare:
-    """Show both responses, ask for the letter of the better one, in both orders."""
-
-    name: ClassVar[str] = "compare"
-    one_at_a_time: ClassVar[bool] = False
-
-    def answers(self, told: Told) -> tuple[str, ...]:
-        """Return A and B."""
-        return ANSWERS
-
-    def shown(self, pairs: Pairs) -> list[Texts]:
-        """Return every pair with A first, then every pair with B first."""
-        return list(both_orders(pairs))
-
-    def content_free(self) -> list[Texts]:
-        """Return pairs of equal texts without content."""
-        return [("", text, text) for text in CONTENT_FREE]
-
-    def document(self, told: Told, texts: Texts, clean: Clean = str, limit: int = MAX_CHARACTERS) -> str:
-        """Return the question with the letters as one text to be continued."""
-        parts = [message["content"] for message in self.messages(told, texts, clean, limit)]
-        return "\n\n".join([*parts, "Answer:"])
-
-    def messages(self, told: Told, texts: Texts, clean: Clean = str, limit: int = MAX_CHARACTERS) -> list[Message]:
-        """Return the question with the letters (`Ask.messages`); examples are named in what the judge is told."""
-        prompt, first, second = texts
-        return judge_messages(described(told), (prompt, first, second), clean, limit)
-
-    def belief(self, probabilities: FloatArray, scale: float | None = None) -> FloatArray:
-        """Return the mean of both orders (`labelers.judges.prompt`); the scale does not apply."""
-        return belief_from_orders(np.asarray(probabilities)[:, 0])
 
 
 class Score:
     """Show one response, ask which of two words fits: log-odds of the words."""
 
     name: ClassVar[str] = "score"
-    one_at_a_time: ClassVar[bool] = True
 
     def answers(self, told: Told) -> tuple[str, ...]:
         """Return the persona's word for what it likes, then for what it dislikes."""
         return told.words
 
-    def shown(self, pairs: Pairs) -> list[Texts]:
-        """Return all responses A, then all responses B."""
-        return _responses(pairs)
-
-    def content_free(self) -> list[Texts]:
-        """Return responses without content."""
-        return [("", text) for text in CONTENT_FREE]
-
-    def messages(self, told: Told, texts: Texts, clean: Clean = str, limit: int = MAX_CHARACTERS) -> list[Message]:
-        """Return the examples as turns of a conversation, then the response (`Ask.messages`)."""
-        liked, disliked = told.words
-        question = f"Is this text {liked} or {disliked}? Answer with one word: {liked} or {disliked}.\n\nText: "
-        return _conversation(told, texts, question, (liked, disliked), clean, limit)
-
     def document(self, told: Told, texts: Texts, clean: Clean = str, limit: int = MAX_CHARACTERS) -> str:
-        """Return the same as one text to be continued: models that only continue texts are better at it.
+        """Return task, examples and response, up to where the word follows.
 
         Args:
             told: persona, examples, words.
@@ -191,28 +124,20 @@ class Rate:
     """Show one response, ask for a number from 1 to 10: its expected value."""
 
     name: ClassVar[str] = "rate"
-    one_at_a_time: ClassVar[bool] = True
 
     def answers(self, told: Told) -> tuple[str, ...]:
         """Return the numbers from 1 to 10."""
         return RATINGS
 
-    def shown(self, pairs: Pairs) -> list[Texts]:
-        """Return all responses A, then all responses B."""
-        return _responses(pairs)
-
-    def content_free(self) -> list[Texts]:
-        """Return responses without content."""
-        return [("", text) for text in CONTENT_FREE]
-
-    def messages(self, told: Told, texts: Texts, clean: Clean = str, limit: int = MAX_CHARACTERS) -> list[Message]:
-        """Return the examples as turns, liked ones rated 9 and disliked ones 2, then the response (`Ask.messages`)."""
-        liked, disliked = told.words
-        question = f"Rate this text from 1 ({disliked}) to 10 ({liked}). Answer with one number only.\n\nText: "
-        return _conversation(told, texts, question, ("9", "2"), clean, limit)
-
     def document(self, told: Told, texts: Texts, clean: Clean = str, limit: int = MAX_CHARACTERS) -> str:
-        """Return the same as one text to be continued (`Score.document`)."""
+        """Return task, examples (liked ones rated 9, disliked ones 2) and response, up to where the number follows.
+
+        Args:
+            told: persona, examples, words.
+            texts: prompt and response; untrusted.
+            clean: removes what would be read as markup of the model's chat format.
+            limit: characters kept of each text.
+        """
         liked, disliked = told.words
         task = f"Rate each text from 1 ({disliked}) to 10 ({liked})."
         return _document(told, texts, task, ("9", "2"), clean, limit)
@@ -222,21 +147,25 @@ class Rate:
         return belief_from_scores(np.asarray(probabilities) @ np.arange(1.0, 11.0), scale)
 
 
-ASKS: dict[str, Ask] = {ask.name: ask for ask in (Compare(), Score(), Rate())}
+COMPARE = "compare"
+"""The way to ask that shows both responses: by a letter, in both orders (`labelers.judges.prompt`)."""
+ASKS: dict[str, Ask] = {ask.name: ask for ask in (Score(), Rate())}
+"""The ways to ask that show one response at a time."""
 
 
-def make_ask(name: str) -> Ask:
-    """Return a way to ask by its name, a key of ``ASKS``.
+def make_ask(name: str) -> Ask | None:
+    """Return a way to ask by its name; None for ``compare``, which is no matter of one response.
 
     Raises:
         ValueError: there is no such way; the nearest is named.
     """
-    if name not in ASKS:
-        raise ValueError(unknown("way to ask", name, ASKS))
-    return ASKS[name]
+    if name != COMPARE and name not in ASKS:
+        raise ValueError(unknown("way to ask", name, [COMPARE, *ASKS]))
+    return ASKS.get(name)
 
 
-def _responses(pairs: Pairs) -> list[Texts]:
+def shown_responses(pairs: Pairs) -> list[Texts]:
+    """Return what is shown of n pairs: all responses A, then all responses B, each with its prompt."""
     both = (pairs.response_a, pairs.response_b)
     return [texts for responses in both for texts in zip(pairs.prompt, responses, strict=True)]
 
@@ -248,19 +177,6 @@ def described(told: Told) -> str:
         if texts:
             parts.append(f"You {title} responses such as:\n" + "\n".join(f"- {text.strip()}" for text in texts))
     return "\n\n".join(parts)
-
-
-def _conversation(
-    told: Told, texts: Texts, question: str, answers: tuple[str, str], clean: Clean, limit: int
-) -> list[Message]:
-    """Return system message, examples with their answers, and the question about a prompt with one response."""
-    prompt, response = (clean(text)[:limit] for text in texts)
-    messages = [{"role": "system", "content": told.prompt}] if told.prompt else []
-    for example, liked in told.examples():
-        messages.append({"role": "user", "content": question + example.strip()})
-        messages.append({"role": "assistant", "content": answers[0] if liked else answers[1]})
-    together = f"{prompt}{response}".strip()
-    return [*messages, {"role": "user", "content": question + together}]
 
 
 def _document(told: Told, texts: Texts, task: str, answers: tuple[str, str], clean: Clean, limit: int) -> str:
@@ -296,8 +212,7 @@ def belief_from_scores(scores: FloatArray, scale: float | None = None) -> FloatA
     """
     a, b = np.split(np.asarray(scores, dtype=np.float64), 2)
     factor = spread_scale(a - b) if scale is None else scale
-    result: FloatArray = 1.0 / (1.0 + np.exp(-np.clip(factor * (a - b), -30.0, 30.0)))
-    return result
+    return sigmoid(factor * (a - b))
 
 
 def spread_scale(differences: FloatArray) -> float:

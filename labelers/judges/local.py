@@ -69,7 +69,7 @@ class LocalJudge:
         """Return the probability that the judge prefers A, shape ``(n,)``."""
         answers = self._answered(pairs, self.labeler_id)
         self.position_bias_ = answers.position_bias
-        if not self.ask.one_at_a_time:
+        if self.ask is None:
             report_judge(self.labeler_id, self.position_bias_)
         return answers.belief
 
@@ -79,7 +79,7 @@ class LocalJudge:
 
     def _answered(self, pairs: Pairs, title: str) -> Answers:
         chooser = load_chooser(self.model) if isinstance(self.model, str) else LetterChooser(*self.model)
-        if self.ask.one_at_a_time:
+        if self.ask is not None:
             return judge_pointwise(
                 chooser.reader, self.ask, self.told, pairs, scale=self.scale, batch_size=self.batch_size, title=title
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from truthful_rlhf.labelers.judges.ask import described, shown_responses
 from truthful_rlhf.labelers.judges.prompt import both_orders, judge_messages
 from truthful_rlhf.labelers.judges.usage import Estimate, estimated_tokens
 from truthful_rlhf.labelers.pairs import Pairs
@@ -23,6 +24,10 @@ def estimate(juror: Juror, pairs: Pairs, waiting: Sequence[int]) -> Estimate:
     if hasattr(juror.judge, "estimate"):
         found: Estimate = juror.judge.estimate(batch)
         return found
-    prompts = [judge_messages(juror.judge.persona, shown) for shown in both_orders(batch)]
-    tokens = sum(estimated_tokens([message["content"] for message in messages]) for messages in prompts)
-    return Estimate(len(prompts), 0, tokens, 0, 0, "local", None)
+    judge = juror.judge
+    if judge.ask is None:
+        shown = both_orders(batch)
+        asked = [[m["content"] for m in judge_messages(described(judge.told), texts)] for texts in shown]
+    else:
+        asked = [[judge.ask.document(judge.told, texts)] for texts in shown_responses(batch)]
+    return Estimate(len(asked), 0, sum(map(estimated_tokens, asked)), 0, 0, "local", None)

@@ -21,6 +21,7 @@ from truthful_rlhf.labelers import (
     RemoteJudge,
     ReportContext,
 )
+from truthful_rlhf.labelers.judges.ask import ASKS
 from truthful_rlhf.labelers.sources import NEUTRAL_PROMPT, make_labelers
 
 REMOTE = {"name": "api", "kind": "remote_judge", "model": "m", "base_url": "http://host/v1"}
@@ -100,7 +101,7 @@ def test_every_kind_makes_its_class() -> None:
     assert (judge.model, judge.batch_size, judge.labeler_id) == ("folder", 2, "llm")
     assert "longer" in judge.told.prompt
     (scoring,) = labelers_of(name="llm", kind="judge", model="folder", persona="expert", ask="score", scale=2.0)
-    assert (scoring.ask.name, scoring.scale, scoring.told.words) == ("score", 2.0, ("positive", "negative"))
+    assert (scoring.ask is ASKS["score"], scoring.scale, scoring.told.words) == (True, 2.0, ("positive", "negative"))
     assert scoring.told.likes
     first, second = labelers_of(**REMOTE, count=2, votes=3, api_key_env="KEY", price_in=1.0, price_out=2.0)
     assert isinstance(first, RemoteJudge)

@@ -12,7 +12,7 @@ import torch
 from tests.labelers.judges.test_local import PAIRS, chooser, swapped  # noqa: F401
 from tests.precision import EXACT
 from truthful_rlhf.labelers import LocalJudge
-from truthful_rlhf.labelers.judges.ask import ASKS, Told, calibrated, make_ask, spread_scale
+from truthful_rlhf.labelers.judges.ask import ASKS, CONTENT_FREE, Told, calibrated, make_ask, spread_scale
 from truthful_rlhf.labelers.judges.local import LetterChooser
 
 TOLD = Told("You read texts.", ("a wonderful surprise.",), ("awful.",), ("happy", "terrible"))
@@ -24,7 +24,7 @@ def judge(chooser: LetterChooser, ask: str, **settings: Any) -> LocalJudge:  # n
 
 def score_by_definition(chooser: LetterChooser, text: str) -> float:  # noqa: F811
     """Return the calibrated log-odds of the two words after one text: no batch, no padding, no cache."""
-    ask, tokenizer = make_ask("score"), chooser.tokenizer
+    ask, tokenizer = ASKS["score"], chooser.tokenizer
 
     def shares(texts: tuple[str, ...]) -> np.ndarray:
         ids = tokenizer.encode(ask.document(TOLD, texts))
@@ -37,7 +37,7 @@ def score_by_definition(chooser: LetterChooser, text: str) -> float:  # noqa: F8
         sums = [sum(chances[token] for token in mine - other) for mine, other in (firsts, firsts[::-1])]
         return np.array(sums) / sum(sums)
 
-    empty = np.array([shares(texts) for texts in ask.content_free()])
+    empty = np.array([shares(texts) for texts in (("", text) for text in CONTENT_FREE)])
     prompt, response = text.split("|")
     liked, disliked = calibrated(shares((prompt, response))[None], empty)[0]
     return float(np.log(liked / disliked))
@@ -72,8 +72,8 @@ def test_a_number_that_another_one_begins_is_told_apart(chooser: LetterChooser) 
     """P(10) = P(1) P(0 | 1) where 10 is two tokens: the probabilities of all numbers are those of single steps."""
     reader = LetterChooser(chooser.model, chooser.tokenizer).reader
     assert len(chooser.tokenizer.encode("10", add_special_tokens=False)) > 1
-    words = make_ask("rate").answers(TOLD)
-    text = make_ask("rate").document(TOLD, ("The film was", " great"))
+    words = ASKS["rate"].answers(TOLD)
+    text = ASKS["rate"].document(TOLD, ("The film was", " great"))
     row = reader.probabilities([text], words, 4, "")[0]
     ids = chooser.tokenizer.encode(text)
     one, nought = (chooser.tokenizer.encode(digit, add_special_tokens=False)[0] for digit in "10")
@@ -105,7 +105,8 @@ def test_calibration_leaves_no_prior_and_the_scale_is_the_spread() -> None:
     np.testing.assert_allclose(calibrated(prior.mean(axis=0)[None], prior), 0.5, rtol=0, atol=1e-15)
     assert spread_scale(np.full(10_000, 4.0)) == pytest.approx(0.25, rel=1e-2)
     assert spread_scale(np.empty(0)) == 1.0
-    assert set(ASKS) == {"compare", "score", "rate"}
+    assert make_ask("compare") is None
+    assert set(ASKS) == {"score", "rate"}
 
 
 def test_a_base_model_is_asked_for_the_letter_that_it_would_write(tiny_model_folder: Path) -> None:
