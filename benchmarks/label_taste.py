@@ -32,7 +32,7 @@ from truthful_rlhf.labelers.panels import built_in_panels
 from truthful_rlhf.pipeline.config.game import BUNDLED_TOPICS
 from truthful_rlhf.pipeline.game.campaigns import judge_pairs
 
-ABOUT = "what a labeler gains in taste by the best misreport found, by rule and kind of label (about 4 minutes)"
+ABOUT = "what a labeler gains in taste by the best misreport found, by rule and kind of label (about 5 minutes)"
 
 N_PAIRS, AUDIT_RATE, N_SEARCHED, N_MEASURED = 144, 0.2, 10, 30
 LIARS = {"honest": 0, "biased_majority": 0}
