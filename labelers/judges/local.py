@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _SHORTEST = 16
+_WORTH_SHARING = 32
+"""Tokens from which on it pays to read what all prompts begin with only once."""
 
 Encoded = tuple[tuple[int, ...], int, int]
 """A prompt's tokens, and the two answer tokens as they continue it."""
@@ -112,6 +114,20 @@ def load_chooser(name_or_path: str) -> LetterChooser:
             " can be reached)"
         ) from error
     return LetterChooser(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer)
+
+
+def _shared_prefix(prompts: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """Return what all prompts begin with, but for the last token of the shortest.
+
+    >>> _shared_prefix([(1, 2, 3), (1, 2)])
+    (1,)
+    """
+    if not prompts:
+        return ()
+    first, last = min(prompts), max(prompts)  # in the order of words, all others lie between
+    longest = min(map(len, prompts)) - 1
+    n = next((k for k in range(longest) if first[k] != last[k]), longest)
+    return first[:n]
 
 
 def _pair(shown: Shown) -> Shown:
@@ -232,10 +248,22 @@ class LetterChooser:
         """
         from tqdm.auto import tqdm
 
+        shared = _shared_prefix(prompts)
         batches = range(0, len(prompts), batch_size)
+        layers = self._read_ahead(shared) if len(batches) > 1 and len(shared) >= _WORTH_SHARING else []
+        n = len(shared) if layers else 0
         for start in tqdm(batches, desc=f"Judge {title}", disable=not title or len(batches) < 3):
-            logits = self._logits(prompts[start : start + batch_size])
+            logits = self._logits([prompt[n:] for prompt in prompts[start : start + batch_size]], n, layers)
             yield from logits.softmax(dim=1).numpy()
+
+    def _read_ahead(self, shared: tuple[int, ...]) -> list[tuple[Any, Any]]:
+        """Return the keys and values of every layer for what all prompts begin with: it is read once."""
+        import torch
+
+        with torch.inference_mode():
+            ids = torch.tensor([shared], device=self.model.device)
+            cache = self.model(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
+        return [(layer.keys, layer.values) for layer in cache.layers]
 
     def _format(self, messages: list[dict[str, str]]) -> str:
         if self.tokenizer.chat_template:
@@ -255,9 +283,16 @@ class LetterChooser:
         chosen = self._logits(prompts).gather(1, torch.tensor(letters))
         return [float(p) for p in chosen.softmax(dim=1)[:, 0]]
 
-    def _logits(self, prompts: list[tuple[int, ...]]) -> Any:
-        """Return the logits after each prompt in float64; padded on the left, so that the ends align."""
+    def _logits(self, prompts: list[tuple[int, ...]], n_before: int = 0, layers: Sequence[tuple[Any, Any]] = ()) -> Any:
+        """Return the logits after each prompt in float64; padded on the left, so that the ends align.
+
+        Args:
+            prompts: token ids, without what was read ahead.
+            n_before: how many tokens that was.
+            layers: its keys and values; empty: nothing was read ahead.
+        """
         import torch
+        from transformers import DynamicCache
 
         width = max(map(len, prompts))
         tokens = torch.zeros((len(prompts), width), dtype=torch.long)
@@ -265,14 +300,20 @@ class LetterChooser:
         for row, prompt in enumerate(prompts):
             tokens[row, width - len(prompt) :] = torch.tensor(prompt)
             mask[row, width - len(prompt) :] = 1
-        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+        positions = (mask.cumsum(dim=1) - 1).clamp(min=0) + n_before
+        attention = torch.cat([torch.ones((len(prompts), n_before), dtype=mask.dtype), mask], dim=1)
+        cache = DynamicCache() if layers else None
+        for number, (keys, values) in enumerate(layers):
+            shape = (len(prompts), -1, -1, -1)
+            cache.update(keys.expand(shape), values.expand(shape), number)
         device = self.model.device
         with torch.inference_mode():
             logits = self.model(
                 input_ids=tokens.to(device),
-                attention_mask=mask.to(device),
+                attention_mask=attention.to(device),
                 position_ids=positions.to(device),
+                past_key_values=cache,
                 logits_to_keep=1,
-                use_cache=False,
+                use_cache=cache is not None,
             ).logits[:, -1]
         return logits.double().cpu()

@@ -120,3 +120,26 @@ def test_a_base_model_is_asked_for_the_letter_that_it_would_write(tiny_model_fol
     text = tokenizer.decode(prompt)
     assert (text + tokenizer.decode([a])).endswith("Answer: A")
     assert (text + tokenizer.decode([b])).endswith("Answer: B")
+
+
+def test_what_all_prompts_begin_with_is_read_once_and_changes_nothing(
+    chooser: LetterChooser,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from truthful_rlhf.labelers.judges import local
+
+    seen: list[int] = []
+    read_ahead = LetterChooser._read_ahead
+
+    def noted(self: LetterChooser, shared: tuple[int, ...]) -> Any:
+        seen.append(len(shared))
+        return read_ahead(self, shared)
+
+    monkeypatch.setattr(LetterChooser, "_read_ahead", noted)
+    shared = judge(chooser, "score", batch_size=2).answer(PAIRS)
+    assert seen
+    assert min(seen) >= local._WORTH_SHARING
+    monkeypatch.setattr(local, "_WORTH_SHARING", 10_000)
+    alone = judge(chooser, "score", batch_size=2).answer(PAIRS)
+    assert len(seen) == 1, "the control reads all of every prompt"
+    np.testing.assert_allclose(shared.belief, alone.belief, rtol=0, atol=EXACT)
