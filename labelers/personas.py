@@ -40,10 +40,11 @@ class Persona(BaseModel):
     bias: Finite = Field(0.0, description="added to the log-odds of every belief: favours the response shown first")
     prompt: str = Field("", description="what an LLM judge with this persona is told")
     words: tuple[Word, Word] = Field(
-        ("good", "bad"), description="LLM judge asked for a score: its words for what it likes and what it dislikes"
+        ("good", "bad"),
+        description="local LLM judge, score and rate: its words for what it likes and dislikes",
     )
-    likes: tuple[Example, ...] = Field((), max_length=32, description="LLM judge: responses that it would like")
-    dislikes: tuple[Example, ...] = Field((), max_length=32, description="LLM judge: responses that it would dislike")
+    likes: tuple[Example, ...] = Field((), max_length=32, description="the same: responses that it would like")
+    dislikes: tuple[Example, ...] = Field((), max_length=32, description="the same: responses that it would dislike")
 
     @field_validator("taste")
     @classmethod

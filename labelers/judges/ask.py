@@ -170,15 +170,6 @@ def shown_responses(pairs: Pairs) -> list[Texts]:
     return [texts for responses in both for texts in zip(pairs.prompt, responses, strict=True)]
 
 
-def described(told: Told) -> str:
-    """Return the persona's prompt with its examples as sentences, for a question that shows two responses."""
-    parts = [told.prompt] if told.prompt else []
-    for title, texts in (("like", told.likes), ("dislike", told.dislikes)):
-        if texts:
-            parts.append(f"You {title} responses such as:\n" + "\n".join(f"- {text.strip()}" for text in texts))
-    return "\n\n".join(parts)
-
-
 def _document(told: Told, texts: Texts, task: str, answers: tuple[str, str], clean: Clean, limit: int) -> str:
     """Return task, examples with their answers, and the prompt with one response, up to where the answer follows."""
     prompt, response = (clean(text)[:limit] for text in texts)

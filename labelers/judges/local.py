@@ -11,7 +11,7 @@ import numpy as np
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.labelers.context import ReportContext
 from truthful_rlhf.labelers.judges.answers import Answers
-from truthful_rlhf.labelers.judges.ask import Told, described, make_ask
+from truthful_rlhf.labelers.judges.ask import Told, make_ask
 from truthful_rlhf.labelers.judges.pointwise import AnswerReader, judge_pointwise
 from truthful_rlhf.labelers.judges.prompt import (
     ANSWERS,
@@ -44,7 +44,8 @@ class LocalJudge:
 
     Args:
         model: a local folder or Hub id (safetensors only, no remote code), or ``(model, tokenizer)``.
-        persona: what the judge is told to be (the system message), with examples and words if it is a ``Told``.
+        persona: what the judge is told to be (the system message), with examples and words if it is a ``Told``, which
+            ``score`` and ``rate`` use.
         labeler_id: its name in reports.
         batch_size: prompts per forward pass.
         ask: ``compare``, ``score`` or ``rate``.
@@ -85,7 +86,7 @@ class LocalJudge:
             return judge_pointwise(
                 chooser.reader, self.ask, self.told, pairs, scale=self.scale, batch_size=self.batch_size, title=title
             )
-        first = chooser.first_preferred(both_orders(pairs), described(self.told), self.batch_size, title)
+        first = chooser.first_preferred(both_orders(pairs), self.told.prompt, self.batch_size, title)
         return Answers.of_orders(first, np.full(len(first), np.nan), [""] * len(first))
 
     def report(self, pairs: Pairs, context: ReportContext) -> FloatArray:
@@ -302,7 +303,7 @@ class LetterChooser:
             mask[row, width - len(prompt) :] = 1
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0) + n_before
         attention = torch.cat([torch.ones((len(prompts), n_before), dtype=mask.dtype), mask], dim=1)
-        cache = DynamicCache() if layers else None
+        cache = DynamicCache()
         for number, (keys, values) in enumerate(layers):
             shape = (len(prompts), -1, -1, -1)
             cache.update(keys.expand(shape), values.expand(shape), number)
@@ -312,8 +313,8 @@ class LetterChooser:
                 input_ids=tokens.to(device),
                 attention_mask=attention.to(device),
                 position_ids=positions.to(device),
-                past_key_values=cache,
+                past_key_values=cache if layers else None,
                 logits_to_keep=1,
-                use_cache=cache is not None,
+                use_cache=bool(layers),
             ).logits[:, -1]
         return logits.double().cpu()

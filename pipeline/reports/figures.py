@@ -150,7 +150,7 @@ def kl_frontier(rows: Sequence[GapRow]) -> bytes:
     rules = list(dict.fromkeys(row.rule for row in judged))
     crowds = list(dict.fromkeys((row.panel, row.method) for row in judged))
     markers = "osD^vP*X<>hp"
-    points = [(np.sqrt(row.measures.kl.mean), row.measures.gold.mean) for row in rows]
+    points = [(np.sqrt(max(0.0, row.measures.kl.mean)), row.measures.gold.mean) for row in rows]  # -1e-9 by rounding
     for row, point in zip(rows, points, strict=True):
         if row.is_reference:
             axes.plot(*point, "o", color="black", markersize=8, fillstyle="none")
