@@ -61,8 +61,9 @@ def measured(table: pd.DataFrame, names: tuple[str, ...], ask: str = "score") ->
     from truthful_rlhf.pipeline.models.load import resolve_model
 
     table = table[table["gold_a"] != table["gold_b"]]
-    pairs = Pairs(*(table[name].tolist() for name in ("pair_id", "prompt", "response_a", "response_b")))
-    better = (table["gold_a"] > table["gold_b"]).to_numpy(dtype=np.float64)
+    prompts, a, b = (table[name].tolist() for name in ("prompt", "response_a", "response_b"))
+    pairs = Pairs(table["pair_id"].tolist(), prompts, a, b)
+    better: FloatArray = (table["gold_a"] > table["gold_b"]).to_numpy().astype(np.float64)
     rows, beliefs = [], {}
     for name in names:
         persona = make_persona(name)

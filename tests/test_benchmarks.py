@@ -12,14 +12,27 @@ import pandas as pd
 import psutil
 import pytest
 
-from benchmarks import attacks, audit_rates, company, label_taste, step_sizes
+from benchmarks import attacks, audit_rates, company, judges, label_taste, step_sizes
 from benchmarks.correlated_judges import AUDIT_RATE, N_JUDGES, N_PAIRS, panel
 from truthful_rlhf.aggregation import final_labels, make_aggregator, run_online
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.aggregation.game.campaigns import TRUTH
-from truthful_rlhf.aggregation.log_odds import logit
+from truthful_rlhf.aggregation.log_odds import logit, sigmoid
 from truthful_rlhf.aggregation.rules.step_size import AnytimeStep
 from truthful_rlhf.aggregation.statistics import accuracy
+from truthful_rlhf.labelers import Pairs
+from truthful_rlhf.labelers.features import normalised_difference
+from truthful_rlhf.labelers.personas import make_persona
+
+
+def test_a_judge_that_likes_length_follows_it() -> None:
+    """The correlation is 1 for reports that are the feature itself, -1 for their opposite; gold is no feature."""
+    verbose, expert = make_persona("verbose"), make_persona("expert")
+    pairs = Pairs(["p", "q", "r"], ["x"] * 3, ["one two three", "one", "a b c d e"], ["one", "one two", "a b"])
+    liked = sigmoid(normalised_difference("length", pairs))
+    assert judges.follows(verbose, liked, pairs) == pytest.approx(1.0)
+    assert judges.follows(verbose, 1.0 - liked, pairs) == pytest.approx(-1.0)
+    assert np.isnan(judges.follows(expert, liked, pairs))
 
 
 def accuracies(rule: str, lie: bool = False) -> float:
