@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.pipeline.experiment.test_methods import experiment, mean_of
+from tests.ppo import marked
 from truthful_rlhf.pipeline.cli import app
 from truthful_rlhf.pipeline.experiment.context import Experiment
 from truthful_rlhf.pipeline.experiment.evaluation import evaluate
@@ -38,7 +39,7 @@ def write_conversations(folder: Path) -> None:
     (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-@pytest.mark.parametrize("method", ["dpo", "ppo", "rloo", "best_of_n", "online_dpo"])
+@pytest.mark.parametrize("method", marked(["dpo", "ppo", "rloo", "best_of_n", "online_dpo"]))
 def test_from_messages_to_evaluation(method: str, tiny_model_folder: Path, tmp_path: Path) -> None:
     one, _ = experiment(tiny_model_folder, tmp_path, method)
     write_conversations(tmp_path)

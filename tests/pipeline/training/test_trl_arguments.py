@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from tests.ppo import marked
 from truthful_rlhf.pipeline.cli import app
 from truthful_rlhf.pipeline.config.loading import ConfigError
 from truthful_rlhf.pipeline.config.training import (
@@ -35,7 +36,7 @@ def made(method: str, own: dict[str, Any]) -> Any:
     return reward.trl_config(RewardModelSettings(trl=own), CPU, "out", 0)
 
 
-@pytest.mark.parametrize("method", ["dpo", "ppo", "rloo", "reward"])
+@pytest.mark.parametrize("method", marked(["dpo", "ppo", "rloo", "reward"]))
 def test_they_reach_trl(method: str) -> None:
     config, without = made(method, OWN), made(method, {})
     assert (config.warmup_steps, config.max_grad_norm) == (3, 0.5)
