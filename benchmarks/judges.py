@@ -13,7 +13,7 @@ import pandas as pd
 
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.aggregation.log_odds import logit
-from truthful_rlhf.aggregation.statistics import accuracy
+from truthful_rlhf.aggregation.statistics import accuracy, wilson_interval
 from truthful_rlhf.labelers import LocalJudge, Pairs
 from truthful_rlhf.labelers.features import GOLD, normalised_difference
 from truthful_rlhf.labelers.judges.ask import Told
@@ -94,4 +94,5 @@ def follows(persona: Persona, belief: FloatArray, pairs: Pairs) -> float:
 def _row(name: str, belief: FloatArray, better: FloatArray) -> dict[str, object]:
     right = accuracy(belief, np.where(np.isnan(belief), np.nan, better))
     n = int((~np.isnan(belief)).sum())
-    return {"judge": name, "pairs": n, "accuracy": right, "+-": 1.96 * (right * (1.0 - right) / n) ** 0.5}
+    low, high = wilson_interval(right, n)
+    return {"judge": name, "pairs": n, "accuracy": right, "low": float(low), "high": float(high)}
