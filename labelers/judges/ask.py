@@ -71,15 +71,12 @@ class Ask(Protocol):
         """Return the k words that are read as answers."""
         ...
 
-    def document(self, told: Told, texts: Texts, clean: Clean = str, limit: int = MAX_CHARACTERS) -> str:
-        """Return one text to be continued by the answer.
+    def task(self, told: Told) -> str:
+        """Return what the judge is asked to do with every text."""
+        ...
 
-        Args:
-            told: persona, examples, words.
-            texts: prompt and response; untrusted.
-            clean: removes what would be read as markup of the model's chat format.
-            limit: characters kept of each text.
-        """
+    def examples(self, told: Told) -> tuple[str, str]:
+        """Return its answer to an example that it likes, and to one that it dislikes."""
         ...
 
     def belief(self, probabilities: FloatArray, scale: float | None = None) -> FloatArray:
@@ -102,17 +99,13 @@ class Score:
         """Return the persona's word for what it likes, then for what it dislikes."""
         return told.words
 
-    def document(self, told: Told, texts: Texts, clean: Clean = str, limit: int = MAX_CHARACTERS) -> str:
-        """Return task, examples and response, up to where the word follows.
+    def task(self, told: Told) -> str:
+        """Return the question for a word."""
+        return f"Say whether each text is {told.words[0]} or {told.words[1]}."
 
-        Args:
-            told: persona, examples, words.
-            texts: prompt and response; untrusted.
-            clean: removes what would be read as markup of the model's chat format.
-            limit: characters kept of each text.
-        """
-        liked, disliked = told.words
-        return _document(told, texts, f"Say whether each text is {liked} or {disliked}.", told.words, clean, limit)
+    def examples(self, told: Told) -> tuple[str, str]:
+        """Return the words themselves."""
+        return told.words
 
     def belief(self, probabilities: FloatArray, scale: float | None = None) -> FloatArray:
         """Return sigmoid of the scaled difference of log-odds."""
@@ -129,18 +122,14 @@ class Rate:
         """Return the numbers from 1 to 10."""
         return RATINGS
 
-    def document(self, told: Told, texts: Texts, clean: Clean = str, limit: int = MAX_CHARACTERS) -> str:
-        """Return task, examples (liked ones rated 9, disliked ones 2) and response, up to where the number follows.
-
-        Args:
-            told: persona, examples, words.
-            texts: prompt and response; untrusted.
-            clean: removes what would be read as markup of the model's chat format.
-            limit: characters kept of each text.
-        """
+    def task(self, told: Told) -> str:
+        """Return the question for a number."""
         liked, disliked = told.words
-        task = f"Rate each text from 1 ({disliked}) to 10 ({liked})."
-        return _document(told, texts, task, ("9", "2"), clean, limit)
+        return f"Rate each text from 1 ({disliked}) to 10 ({liked})."
+
+    def examples(self, told: Told) -> tuple[str, str]:
+        """Return 9 and 2."""
+        return ("9", "2")
 
     def belief(self, probabilities: FloatArray, scale: float | None = None) -> FloatArray:
         """Return sigmoid of the scaled difference of expected ratings."""
@@ -170,10 +159,19 @@ def shown_responses(pairs: Pairs) -> list[Texts]:
     return [texts for responses in both for texts in zip(pairs.prompt, responses, strict=True)]
 
 
-def _document(told: Told, texts: Texts, task: str, answers: tuple[str, str], clean: Clean, limit: int) -> str:
-    """Return task, examples with their answers, and the prompt with one response, up to where the answer follows."""
+def document(ask: Ask, told: Told, texts: Texts, clean: Clean = str, limit: int = MAX_CHARACTERS) -> str:
+    """Return task, examples with their answers, and the prompt with one response, up to where the answer follows.
+
+    Args:
+        ask: how the judge is asked.
+        told: persona, examples, words.
+        texts: prompt and response; untrusted.
+        clean: removes what would be read as markup of the model's chat format.
+        limit: characters kept of each text.
+    """
     prompt, response = (clean(text)[:limit] for text in texts)
-    head = f"{told.prompt} {task}".strip()
+    head = f"{told.prompt} {ask.task(told)}".strip()
+    answers = ask.examples(told)
     shown = [f"Text: {text.strip()}\nThis is: {answers[0 if liked else 1]}" for text, liked in told.examples()]
     return "\n\n".join([head, *shown, f"Text: {f'{prompt}{response}'.strip()}\nThis is:"])
 

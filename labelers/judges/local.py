@@ -220,9 +220,15 @@ class LetterChooser:
 
     def _tokens_of(self, text: str) -> list[int]:
         """Return the tokens of a formatted text; a chat template brings its own first token."""
-        tokens: list[int] = self.tokenizer.encode(text, add_special_tokens=not self.tokenizer.chat_template)
-        end = self.tokenizer.eos_token_id
-        return tokens[:-1] if not self.tokenizer.chat_template and tokens[-1] == end else tokens
+        if not self.tokenizer.chat_template:
+            return self._plain_tokens_of(text)
+        tokens: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
+        return tokens
+
+    def _plain_tokens_of(self, text: str) -> list[int]:
+        """Return the tokens of a text without template, with what the tokenizer puts before it and not after it."""
+        tokens: list[int] = self.tokenizer.encode(text)
+        return tokens[:-1] if tokens and tokens[-1] == self.tokenizer.eos_token_id else tokens
 
     def encode_document(self, text: str) -> tuple[int, ...]:
         """Return the tokens of a text that the model continues with its answer.
@@ -230,9 +236,7 @@ class LetterChooser:
         Raises:
             ValueError: it does not fit into the model's context.
         """
-        tokens = tuple(self.tokenizer.encode(text))
-        if tokens and tokens[-1] == self.tokenizer.eos_token_id:
-            tokens = tokens[:-1]
+        tokens = tuple(self._plain_tokens_of(text))
         if len(tokens) >= self._room:
             raise ValueError(
                 f"a question of {len(tokens)} tokens does not fit into the judge's context of {self._room}"
@@ -269,13 +273,7 @@ class LetterChooser:
     def _format(self, messages: list[dict[str, str]]) -> str:
         if self.tokenizer.chat_template:
             return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-        parts = []
-        for message in messages:
-            said = message["content"]
-            parts.append(f"{said}\n\nAnswer:" if message["role"] == "user" else f"{said}\n\n")
-            if message["role"] == "assistant":
-                parts[-1] = f" {parts[-1]}"
-        return "".join(parts).lstrip()
+        return "\n\n".join([*(message["content"] for message in messages), "Answer:"]).lstrip()
 
     def _forward(self, prompts: list[tuple[int, ...]], letters: list[list[int]]) -> list[float]:
         """Return the softmax over the two letters of each prompt."""

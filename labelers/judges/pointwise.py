@@ -16,7 +16,7 @@ import numpy as np
 
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.labelers.judges.answers import Answers
-from truthful_rlhf.labelers.judges.ask import CONTENT_FREE, Ask, Told, calibrated, shown_responses
+from truthful_rlhf.labelers.judges.ask import CONTENT_FREE, Ask, Told, calibrated, document, shown_responses
 from truthful_rlhf.labelers.pairs import Pairs
 
 LEAST_MASS = 1e-3
@@ -38,8 +38,8 @@ def judge_pointwise(
         title: of the progress bar; empty: none.
     """
     words = ask.answers(told)
-    asked = [ask.document(told, texts, reader.clean) for texts in shown_responses(pairs)]
-    empty = [ask.document(told, texts, reader.clean) for texts in (("", text) for text in CONTENT_FREE)]
+    asked = [document(ask, told, texts, reader.clean) for texts in shown_responses(pairs)]
+    empty = [document(ask, told, ("", text), reader.clean) for text in CONTENT_FREE]
     masses = reader.probabilities([*asked, *empty], words, batch_size, title)
     total = masses.sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -88,7 +88,7 @@ def choose(experiment: Experiment, condition: Condition, reward_model: str, n: i
     def build(scratch: Path) -> None:
         table = read_table(experiment.path(experiment.layout.of_seed(condition.seed, CANDIDATES)), ["gold"])
         folder = experiment.path(experiment.layout.of_labels(condition, "reward_model"))
-        judge = ClassifierGold(str(folder), device=experiment.base.hardware.device)
+        judge = ClassifierGold(str(folder), device=experiment.hardware.device)
         rewards = judge.score_tokens(joined(table["prompt_ids"], table["token_ids"]))
         write_table(scratch / outputs[0], pd.DataFrame({"reward": rewards}))
         powers = [2**k for k in range(n.bit_length()) if 2**k < n]

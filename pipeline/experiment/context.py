@@ -33,11 +33,15 @@ class Experiment:
         self.layout = layout
 
     @cached_property
+    def hardware(self) -> Hardware:
+        """Where models run."""
+        return Hardware.choose(self.config.model.device, self.config.model.dtype)
+
+    @cached_property
     def base(self) -> BasePolicy:
         """The policy before training, and where it runs."""
         model = self.config.model
-        hardware = Hardware.choose(model.device, model.dtype)
-        return BasePolicy(resolve_model(model.name_or_path), hardware, model.load_in_4bit)
+        return BasePolicy(resolve_model(model.name_or_path), self.hardware, model.load_in_4bit)
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -57,8 +61,8 @@ class Experiment:
     @cached_property
     def gold(self) -> GoldReward:
         """The gold reward."""
-        gold, device = self.config.gold, self.base.hardware.device
-        return make_gold(gold.name, gold.label, chat=self.config.model.chat, device=device)
+        gold, chat = self.config.gold, self.config.model.chat
+        return make_gold(gold.name, gold.label, chat=chat, device=self.hardware.device)
 
     def sections(self, *names: str) -> ConfigSections:
         """Return what a stage depends on that reads these sections: their values, and the content of what they name."""

@@ -233,7 +233,7 @@ def _calibrate(
     targets = {"soft labels": joined["soft_label"].to_numpy(dtype=np.float64), "truth": truth}
     names = {"chosen": "response_a", "rejected": "response_b", "chosen_ids": "ids_a", "rejected_ids": "ids_b"}
     pairs = joined.rename(columns=names)
-    predicted, rows = evaluate_reward_model(model, pairs, targets, experiment.base.hardware.device)
+    predicted, rows = evaluate_reward_model(model, pairs, targets, experiment.hardware.device)
     write_table(table, rows)
     image = io.BytesIO()
     reliability_figure({name: (predicted, target) for name, target in targets.items()}).savefig(image, dpi=150)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from truthful_rlhf.pipeline.config.training import DPOSettings
-from truthful_rlhf.pipeline.models.device import Hardware, training_arguments
+from truthful_rlhf.pipeline.models.device import Hardware
 from truthful_rlhf.pipeline.models.load import BasePolicy
 from truthful_rlhf.pipeline.models.vllm_engine import release
 from truthful_rlhf.pipeline.storage import processes
-from truthful_rlhf.pipeline.training.trl_arguments import make_config
+from truthful_rlhf.pipeline.training.trl_arguments import make_config, shared_arguments
 from truthful_rlhf.reward_model.soft_labels import TOKENIZED
 
 if TYPE_CHECKING:
@@ -142,18 +142,8 @@ def trl_config(settings: DPOSettings, hardware: Hardware, folder: str, seed: int
     """
     from trl import DPOConfig
 
-    arguments: dict[str, Any] = training_arguments(
-        folder,
-        hardware,
-        settings.batch_size,
-        settings.micro_batch_size,
-        settings.gradient_checkpointing,
-        settings.report_to,
-    )
-    ours = arguments | {
-        "seed": seed,
+    ours = shared_arguments(settings, hardware, folder, seed) | {
         "beta": settings.beta,
-        "learning_rate": settings.learning_rate,
         "num_train_epochs": settings.epochs,
         "max_length": settings.max_length,
         "precompute_ref_log_probs": precompute,

@@ -20,15 +20,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from operator import methodcaller
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from truthful_rlhf.pipeline.config.training import PPOSettings, SamplingSettings
-from truthful_rlhf.pipeline.models.device import Hardware, training_arguments
+from truthful_rlhf.pipeline.models.device import Hardware
 from truthful_rlhf.pipeline.models.load import BasePolicy
 from truthful_rlhf.pipeline.models.tokens import TrainingPrompts
 from truthful_rlhf.pipeline.models.vllm_engine import release
 from truthful_rlhf.pipeline.storage import processes
-from truthful_rlhf.pipeline.training.trl_arguments import make_config
+from truthful_rlhf.pipeline.training.trl_arguments import make_config, shared_arguments
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -145,18 +145,8 @@ def trl_config(
     """
     from trl.experimental.ppo import PPOConfig
 
-    arguments: dict[str, Any] = training_arguments(
-        folder,
-        hardware,
-        settings.batch_size,
-        settings.micro_batch_size,
-        settings.gradient_checkpointing,
-        settings.report_to,
-    )
-    ours = arguments | {
-        "seed": seed,
+    ours = shared_arguments(settings, hardware, folder, seed) | {
         "total_episodes": settings.updates * settings.batch_size,
-        "learning_rate": settings.learning_rate,
         "lr_scheduler_type": "constant",
         "num_ppo_epochs": settings.ppo_epochs,
         "kl_coef": settings.kl_coef,

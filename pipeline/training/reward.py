@@ -10,11 +10,11 @@ import pandas as pd
 
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.pipeline.config.training import RewardModelSettings
-from truthful_rlhf.pipeline.models.device import Hardware, training_arguments
+from truthful_rlhf.pipeline.models.device import Hardware
 from truthful_rlhf.pipeline.models.load import BasePolicy
 from truthful_rlhf.pipeline.models.tokens import Encoder, joined, with_token_ids
 from truthful_rlhf.pipeline.models.vllm_engine import release
-from truthful_rlhf.pipeline.training.trl_arguments import make_config
+from truthful_rlhf.pipeline.training.trl_arguments import make_config, shared_arguments
 from truthful_rlhf.reward_model.calibration import calibrate, preference_probability
 
 if TYPE_CHECKING:
@@ -135,12 +135,7 @@ def trl_config(settings: RewardModelSettings, hardware: Hardware, folder: str, s
     """
     from trl import RewardConfig
 
-    arguments: dict[str, Any] = training_arguments(
-        folder, hardware, settings.batch_size, settings.micro_batch_size, settings.gradient_checkpointing
-    )
-    ours = arguments | {
-        "seed": seed,
-        "learning_rate": settings.learning_rate,
+    ours = shared_arguments(settings, hardware, folder, seed) | {
         "num_train_epochs": settings.epochs,
         "max_length": settings.max_length,
         "logging_steps": 1,

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from truthful_rlhf.pipeline.config.training import RLOOSettings, SamplingSettings
-from truthful_rlhf.pipeline.models.device import Hardware, training_arguments
+from truthful_rlhf.pipeline.models.device import Hardware
 from truthful_rlhf.pipeline.models.load import BasePolicy
 from truthful_rlhf.pipeline.models.tokens import TrainingPrompts, joined
 from truthful_rlhf.pipeline.models.vllm_engine import release
-from truthful_rlhf.pipeline.training.trl_arguments import make_config
+from truthful_rlhf.pipeline.training.trl_arguments import make_config, shared_arguments
 from truthful_rlhf.reward_model.gold import ClassifierGold, GoldReward
 
 if TYPE_CHECKING:
@@ -116,18 +116,8 @@ def trl_config(
     """
     from trl import RLOOConfig
 
-    arguments: dict[str, Any] = training_arguments(
-        folder,
-        hardware,
-        settings.batch_size,
-        settings.micro_batch_size,
-        settings.gradient_checkpointing,
-        settings.report_to,
-    )
-    ours = arguments | {
-        "seed": seed,
+    ours = shared_arguments(settings, hardware, folder, seed) | {
         "max_steps": settings.updates,
-        "learning_rate": settings.learning_rate,
         "lr_scheduler_type": "constant",
         "num_generations": settings.responses_per_prompt,
         "beta": settings.kl_coef,

@@ -8,6 +8,8 @@ from typing import Any
 
 from truthful_rlhf.aggregation.names import nearest
 from truthful_rlhf.pipeline.config.loading import ConfigError
+from truthful_rlhf.pipeline.config.training import DPOSettings, PPOSettings, RewardModelSettings, RLOOSettings
+from truthful_rlhf.pipeline.models.device import Hardware, training_arguments
 
 
 def make_config(config_class: Any, ours: Mapping[str, Any], own: Mapping[str, Any], key: str) -> Any:
@@ -34,3 +36,24 @@ def make_config(config_class: Any, ours: Mapping[str, Any], own: Mapping[str, An
         if not own:
             raise
         raise ConfigError(f"{key}: {config_class.__name__} refuses it: {error}") from error
+
+
+def shared_arguments(
+    settings: DPOSettings | PPOSettings | RLOOSettings | RewardModelSettings, hardware: Hardware, folder: str, seed: int
+) -> dict[str, Any]:
+    """Return what every trainer's config has of a method's settings.
+
+    Args:
+        settings: of a method, or of the reward model, which logs to no tracker.
+        hardware: where it trains.
+        folder: where it writes.
+        seed: of the training.
+    """
+    return training_arguments(
+        folder,
+        hardware,
+        settings.batch_size,
+        settings.micro_batch_size,
+        settings.gradient_checkpointing,
+        () if isinstance(settings, RewardModelSettings) else settings.report_to,
+    ) | {"seed": seed, "learning_rate": settings.learning_rate}

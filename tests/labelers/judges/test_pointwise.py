@@ -12,7 +12,7 @@ import torch
 from tests.labelers.judges.test_local import PAIRS, chooser, swapped  # noqa: F401
 from tests.precision import EXACT
 from truthful_rlhf.labelers import LocalJudge
-from truthful_rlhf.labelers.judges.ask import ASKS, CONTENT_FREE, Told, calibrated, make_ask, spread_scale
+from truthful_rlhf.labelers.judges.ask import ASKS, CONTENT_FREE, Told, calibrated, document, make_ask, spread_scale
 from truthful_rlhf.labelers.judges.local import LetterChooser
 
 TOLD = Told("You read texts.", ("a wonderful surprise.",), ("awful.",), ("happy", "terrible"))
@@ -27,7 +27,7 @@ def score_by_definition(chooser: LetterChooser, text: str) -> float:  # noqa: F8
     ask, tokenizer = ASKS["score"], chooser.tokenizer
 
     def shares(texts: tuple[str, ...]) -> np.ndarray:
-        ids = tokenizer.encode(ask.document(TOLD, texts))
+        ids = tokenizer.encode(document(ask, TOLD, texts))
         with torch.no_grad():
             chances = chooser.model(torch.tensor([ids])).logits[0, -1].softmax(-1).numpy()
         firsts = [
@@ -73,7 +73,7 @@ def test_a_number_that_another_one_begins_is_told_apart(chooser: LetterChooser) 
     reader = LetterChooser(chooser.model, chooser.tokenizer).reader
     assert len(chooser.tokenizer.encode("10", add_special_tokens=False)) > 1
     words = ASKS["rate"].answers(TOLD)
-    text = ASKS["rate"].document(TOLD, ("The film was", " great"))
+    text = document(ASKS["rate"], TOLD, ("The film was", " great"))
     row = reader.probabilities([text], words, 4, "")[0]
     ids = chooser.tokenizer.encode(text)
     one, nought = (chooser.tokenizer.encode(digit, add_special_tokens=False)[0] for digit in "10")
