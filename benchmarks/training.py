@@ -169,12 +169,15 @@ def make_trainer(task: str, variant: str, data: Any, folder: str) -> Any:
 def with_reference(data: Any) -> Any:
     """Add the base policy's log-probabilities, which the pipeline computes once for all conditions."""
     from truthful_rlhf.pipeline.config.training import DPOSettings
-    from truthful_rlhf.pipeline.models.load import resolve_model
+    from truthful_rlhf.pipeline.models.load import load_tokenizer, resolve_model
+    from truthful_rlhf.pipeline.models.tokens import Encoder, orient_tokens, with_token_ids
     from truthful_rlhf.pipeline.training.dpo import preference_dataset, reference_log_probabilities
 
     table = data.to_pandas().assign(pair_id=[f"p{k}" for k in range(len(data))], chosen_is_a=True)
     pairs = table.rename(columns={"chosen": "response_a", "rejected": "response_b"})
-    return preference_dataset(table, reference_log_probabilities(resolve_model("bundled"), pairs, DPOSettings()))
+    pairs = with_token_ids(pairs, Encoder(load_tokenizer("bundled")))
+    reference = reference_log_probabilities(resolve_model("bundled"), pairs, DPOSettings())
+    return preference_dataset(orient_tokens(table, pairs), reference)
 
 
 def _tokens(data: Any) -> int:
