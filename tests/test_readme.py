@@ -53,7 +53,9 @@ def small(arguments: list[str], model: Path | str) -> list[str]:
 
 def test_the_make_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    targets = re.findall(r"make ([\w-]+)", "\n".join([*COMMANDS, *re.findall(r"`(make [\w -]+)`", README)]))
+    texts = (README, (ROOT / "docs/how-to/install.md").read_text(encoding="utf-8"))
+    named = [name for text in texts for name in re.findall(r"`(make [\w -]+)`", text)]
+    targets = re.findall(r"make ([\w-]+)", "\n".join([*COMMANDS, *named]))
     assert {"quickstart", "test", "wheel"} <= set(targets)
     for target in targets:
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
@@ -99,7 +101,7 @@ def test_install_lines_name_extras_and_versions_as_they_are() -> None:
     assert {"train", "crowd", "judges", "hub", "ray", "ppo", "all"} <= set(project["optional-dependencies"])
     assert {"all", "all,ppo"} <= {group for line in lines for group in re.findall(r"\[([\w,]+)\]", line)}
     assert extras <= set(project["optional-dependencies"])
-    install = README.split("## Use it")[1].split("### 1.")[0]
+    install = (ROOT / "docs/how-to/install.md").read_text(encoding="utf-8")
     assert set(re.findall(r"^\| `(\w+)` \|", install, flags=re.MULTILINE)) == set(EXTRAS) | {"ppo", "all"}
 
 
