@@ -40,6 +40,8 @@ class Traits:
     """Depends on the labeler's weight, where weights are published; this is how past outcomes reach a strategy."""
     uses_topics: bool = False
     """Depends on the topics of the pairs."""
+    uses_audits: bool = False
+    """Depends on which pairs are audited, which nobody should know: a leak."""
     uses_impartial: bool = False
     """Depends on what the labeler expects of the outcomes, beside its own taste."""
     uses_rule: bool = False
@@ -183,6 +185,26 @@ class TopicTrigger(Strategy):
 
 
 @dataclass(frozen=True)
+class AuditAware(Strategy):
+    """Know which pairs are audited: be honest there, and multiply the other log-odds by ``scale`` (-1: the opposite).
+
+    It stands for a leak, the worst attack on rules that learn from outcomes: honesty on the audited pairs earns the
+    influence that is spent on the others.
+    """
+
+    scale: float = -1.0
+    traits: ClassVar[Traits] = Traits(uses_audits=True)
+
+    def __post_init__(self) -> None:
+        _check("scale", self.scale)
+
+    def _report(self, beliefs: FloatArray, situation: StrategyContext) -> FloatArray:
+        if situation.pairs.audited is None:
+            raise ValueError("strategy audit_aware knows the audited pairs, but nothing says which these are")
+        return np.where(situation.pairs.audited, beliefs, Misreport(self.scale)(beliefs))
+
+
+@dataclass(frozen=True)
 class MimicThenExploit(Strategy):
     """Report what the outcomes will say until influence is earned, then push the own taste, exaggerated by ``scale``.
 
@@ -265,6 +287,7 @@ STRATEGIES: dict[str, type[Any]] = {
     "collude": Collude,
     "sleeper": Sleeper,
     "topic_trigger": TopicTrigger,
+    "audit_aware": AuditAware,
     "mimic_then_exploit": MimicThenExploit,
     "best_response": BestResponse,
     "equilibrium": Equilibrium,

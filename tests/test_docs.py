@@ -160,7 +160,13 @@ def figures(text: str) -> set[str]:
     return {re.sub(r"\s", "", number) for number in re.findall(r"\d+\.\d+|\d+ ?%", prose)}
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if "/" in page or page in ("index.md", "limits.md")])
+PLANS = ("evidence/plan.md",)
+"""What is written before anything is measured: its figures are aims."""
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if ("/" in page and page not in PLANS) or page in ("index.md", "limits.md")]
+)
 def test_no_page_has_a_figure_of_its_own(page: str) -> None:
     """What was measured stands in the README or in the results, with its command."""
     measured = figures(README) | figures((DOCS / "results.md").read_text(encoding="utf-8"))

@@ -154,7 +154,8 @@ def build_labels(experiment: Experiment, condition: Condition) -> str:
 
     def build(scratch: Path) -> None:
         pairs, outcomes = read_campaign(experiment, condition)
-        write_labels(experiment, scratch, condition, pairs, outcomes, ask_panel(experiment, condition, pairs))
+        reports = ask_panel(experiment, condition, pairs, outcomes["audited"])
+        write_labels(experiment, scratch, condition, pairs, outcomes, reports)
 
     outputs = [experiment.layout.of_labels(condition, name) for name in LABEL_ARTEFACTS]
     return experiment.folder.stage(experiment.layout.of_labels(condition, "labels"), inputs, outputs, build)
@@ -173,6 +174,7 @@ def ask_panel(
     experiment: Experiment,
     condition: Condition,
     pairs: pd.DataFrame,
+    audited: pd.Series[bool],
     first_round: int = 0,
     weights: FloatArray | None = None,
 ) -> pd.DataFrame:
@@ -181,7 +183,8 @@ def ask_panel(
     Args:
         experiment: the experiment.
         condition: whose panel and rule.
-        pairs: columns ``PAIR_COLUMNS``.
+        pairs: columns ``PAIR_COLUMNS``, n rows.
+        audited: whose outcome is revealed, length n: for strategies that stand for a leak.
         first_round: the round of the first pair, where a campaign comes in batches.
         weights: the present weights, where they are known to the labelers.
     """
@@ -198,7 +201,7 @@ def ask_panel(
         first_round=first_round,
         weights=weights,
     )
-    reports = panel.report(as_labelers_see_them(pairs), context)
+    reports = panel.report(as_labelers_see_them(pairs, audited), context)
     return pd.DataFrame(reports, columns=list(panel.labeler_ids), index=pairs.index)
 
 

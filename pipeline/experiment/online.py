@@ -173,8 +173,9 @@ class OnlineLoop:
 
         def build(scratch: Path) -> None:
             pairs = read_table(self._path(k, "pairs.parquet"), PAIR_COLUMNS)
+            audited = read_table(self._path(k, "outcomes.parquet"), ["audited"])["audited"]
             weights = self._labels(k).last_weights if k else None
-            reports = ask_panel(self.experiment, self.condition, pairs, self._n_pairs(k), weights)
+            reports = ask_panel(self.experiment, self.condition, pairs, audited, self._n_pairs(k), weights)
             reports.insert(0, "pair_id", pairs["pair_id"])  # the truth has no labelers, but as many rows
             write_table(scratch / output, reports)
 

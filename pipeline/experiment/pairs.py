@@ -112,8 +112,8 @@ def draw_outcomes(pairs: pd.DataFrame, kappa: float, audit_rate: float, rng: np.
     return pd.DataFrame({"pair_id": pairs["pair_id"], "p_truth": p_truth, "outcome": outcomes, "audited": audited})
 
 
-def as_labelers_see_them(pairs: pd.DataFrame) -> Pairs:
-    """Return the batch that a panel judges."""
+def as_labelers_see_them(pairs: pd.DataFrame, audited: pd.Series[bool]) -> Pairs:
+    """Return the batch that a panel judges; which pairs are audited is seen by strategies that stand for a leak."""
     return Pairs(
         pair_id=pairs["pair_id"].tolist(),
         prompt=pairs["prompt"].tolist(),
@@ -122,4 +122,5 @@ def as_labelers_see_them(pairs: pd.DataFrame) -> Pairs:
         gold_a=pairs["gold_a"].to_numpy(dtype=np.float64),
         gold_b=pairs["gold_b"].to_numpy(dtype=np.float64),
         topic=pairs["topic"].tolist(),
+        audited=audited.to_numpy(dtype=bool),
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from truthful_rlhf.aggregation.base import FloatArray
+from truthful_rlhf.aggregation.base import BoolArray, FloatArray
 from truthful_rlhf.aggregation.game.campaigns import SPREAD, Campaign, Nature, draw_nature
 from truthful_rlhf.labelers import Pairs, Panel, ReportContext, SimulatedLabeler
 from truthful_rlhf.labelers.panel import Views
@@ -20,12 +20,12 @@ from truthful_rlhf.pipeline.config.rule import Rule
 from truthful_rlhf.pipeline.storage.random import part_rng
 
 
-def pairs_without_texts(log_odds: FloatArray, topics: Sequence[str]) -> Pairs:
-    """Return pairs with these true log-odds that A is better, shape ``(n,)``, and topics; kappa is 1."""
+def pairs_without_texts(log_odds: FloatArray, topics: Sequence[str], audited: BoolArray | None = None) -> Pairs:
+    """Return pairs with these true log-odds that A is better, topics, and audits, all of length n; kappa is 1."""
     n = len(log_odds)
     empty = [""] * n
     ids = [f"pair-{k:06d}" for k in range(n)]
-    return Pairs(ids, empty, empty, empty, gold_a=log_odds, gold_b=np.zeros(n), topic=topics)
+    return Pairs(ids, empty, empty, empty, gold_a=log_odds, gold_b=np.zeros(n), topic=topics, audited=audited)
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def judge_pairs(
     drawing, choosing = rng.spawn(2)
     nature = draw_nature(n_rounds * n_campaigns, drawing, spread, audit_rate)
     chosen = choosing.integers(len(topics), size=n_rounds * n_campaigns)
-    pairs = pairs_without_texts(nature.log_odds, [topics[k] for k in chosen])
+    pairs = pairs_without_texts(nature.log_odds, [topics[k] for k in chosen], nature.audited)
     return JudgedPairs(panel, nature, pairs, panel.views(pairs), n_rounds)
 
 

@@ -17,7 +17,8 @@ N = len(BELIEFS)
 
 
 def make_situation(**changes: object) -> StrategyContext:
-    pairs = Pairs([f"p{k}" for k in range(N)], [""] * N, ["a"] * N, ["b"] * N, topic=["x", "y", "x", "x", "y"])
+    topic, audited = ["x", "y", "x", "x", "y"], np.array([True, False, True, True, False])
+    pairs = Pairs([f"p{k}" for k in range(N)], [""] * N, ["a"] * N, ["b"] * N, topic=topic, audited=audited)
     situation = StrategyContext(
         pairs=pairs,
         context=ReportContext(rule="mean", weights=np.array([0.25, 0.75])),
@@ -39,6 +40,7 @@ def _changed(trait: str, situation: StrategyContext) -> StrategyContext:
         "uses_rounds": {"context": replace(context, first_round=1000)},
         "uses_weights": {"context": replace(context, weights=np.array([0.9, 0.1]))},
         "uses_topics": {"pairs": replace(pairs, topic=["y", "x", "y", "y", "x"])},
+        "uses_audits": {"pairs": replace(pairs, audited=np.array([False, True, True, True, True]))},
         "uses_impartial": {"impartial": np.full(N, 0.8)},
         "uses_rule": {"context": replace(context, rule="online_weighted")},
     }
@@ -165,6 +167,18 @@ class TestTopicTrigger(StrategyContract):
     def test_needs_topics(self) -> None:
         without = replace(make_situation().pairs, topic=None)
         with pytest.raises(ValueError, match=r"waits for topic 'y', but the pairs have no topics"):
+            self.report(pairs=without)
+
+
+class TestAuditAware(StrategyContract):
+    strategy = make_strategy("audit_aware")
+
+    def test_lies_where_nobody_checks(self) -> None:
+        np.testing.assert_allclose(self.report(), [0.9, 0.8, np.nan, 0.5, 0.3])
+
+    def test_needs_a_leak(self) -> None:
+        without = replace(make_situation().pairs, audited=None)
+        with pytest.raises(ValueError, match="nothing says which these are"):
             self.report(pairs=without)
 
 

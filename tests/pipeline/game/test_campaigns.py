@@ -31,6 +31,7 @@ from truthful_rlhf.pipeline.storage.artifacts import RunFolder
 
 N = 192
 KAPPA = 5.0
+AUDITED = np.arange(N) % 5 == 0
 PANELS = sorted(built_in_panels())
 
 
@@ -58,7 +59,7 @@ def reports_in_compare(panels: dict[str, Any], name: str, pairs: pd.DataFrame, f
     )
     experiment = Experiment(config, RunFolder(folder), SINGLE)
     condition = choose_condition(config, name, "online_weighted")
-    return ask_panel(experiment, condition, pairs).to_numpy()
+    return ask_panel(experiment, condition, pairs, pd.Series(AUDITED)).to_numpy()
 
 
 def reports_in_simulate(panels: dict[str, Any], name: str, log_odds: FloatArray, topics: list[str]) -> FloatArray:
@@ -66,7 +67,7 @@ def reports_in_simulate(panels: dict[str, Any], name: str, log_odds: FloatArray,
     config = SimulateConfig.model_validate(
         {"panels": panels, "rules": ["online_weighted"], "rounds": [N], "audit_rate": 0.2}
     )
-    panel, pairs = make_panel(config, name, 0), pairs_without_texts(log_odds, topics)
+    panel, pairs = make_panel(config, name, 0), pairs_without_texts(log_odds, topics, AUDITED)
     nature = draw_nature(N, np.random.default_rng(0))
     judged = JudgedPairs(panel, nature, pairs, panel.views(pairs), N)
     return judged.reports(context_of(config, config.rules[0]))
