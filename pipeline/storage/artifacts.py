@@ -24,7 +24,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from truthful_rlhf.pipeline.storage import processes
-from truthful_rlhf.pipeline.storage.inputs import StageInputs
+from truthful_rlhf.pipeline.storage.inputs import StageInputs, with_own_code
 
 STAGES = "stages"
 _UNFINISHED = ".unfinished"
@@ -43,7 +43,7 @@ def fingerprint(inputs: Mapping[str, Any]) -> str:
 
 
 def _stage_key(name: str, inputs: StageInputs) -> str:
-    return fingerprint({"stage": name, **inputs.as_json()})
+    return fingerprint({"stage": name, **with_own_code(inputs)})
 
 
 def is_disk_full(error: BaseException) -> bool:
@@ -200,7 +200,7 @@ class RunFolder:
         if processes.is_first():
             self.on_stage(name, done)
             if not done:
-                self._build(name, key, inputs.as_json(), outputs, build, together)
+                self._build(name, key, with_own_code(inputs), outputs, build, together)
             self._remove_checkpoints(name)
         elif not done and together:
             build(Path(processes.from_first("")))
