@@ -20,9 +20,9 @@ from truthful_rlhf.aggregation.base import BoolArray, FloatArray, IntArray
 from truthful_rlhf.labelers.recorded.audit_cells import AuditCells
 from truthful_rlhf.labelers.recorded.cells import parse_id, parse_name, parse_time
 from truthful_rlhf.labelers.recorded.codes import Codebook
-from truthful_rlhf.labelers.recorded.conversations import messages_of, plain_text, prompt_text
 from truthful_rlhf.labelers.recorded.errors import AnnotationError, WayOn, ways_on
 from truthful_rlhf.labelers.recorded.formats import Row
+from truthful_rlhf.labelers.recorded.formats.conversations import messages_of, plain_text, prompt_text
 from truthful_rlhf.labelers.recorded.identity import MOST_REPORTS, UnusedColumns
 from truthful_rlhf.labelers.recorded.texts import PairTexts
 

@@ -11,7 +11,7 @@ from truthful_rlhf.labelers import Pairs
 from truthful_rlhf.labelers.recorded.errors import AnnotationError
 from truthful_rlhf.labelers.recorded.options import ReadOptions
 from truthful_rlhf.labelers.recorded.texts import MESSAGES
-from truthful_rlhf.labelers.recorded.unjudged import read_pairs
+from truthful_rlhf.labelers.unjudged import read_pairs
 from truthful_rlhf.pipeline.experiment.prompts import Prompt
 from truthful_rlhf.pipeline.models.generate import Response
 from truthful_rlhf.reward_model.gold import GoldReward, true_preference

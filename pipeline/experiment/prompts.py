@@ -13,7 +13,7 @@ import numpy as np
 
 from truthful_rlhf.aggregation.extras import explained
 from truthful_rlhf.aggregation.names import nearest
-from truthful_rlhf.labelers.recorded.conversations import said
+from truthful_rlhf.labelers.recorded.formats.conversations import said
 
 BUNDLED = "bundled"
 SPLITS = ("train", "held_out")

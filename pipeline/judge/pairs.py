@@ -11,7 +11,7 @@ from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.labelers.pairs import Pairs
 from truthful_rlhf.labelers.recorded.errors import AnnotationError
 from truthful_rlhf.labelers.recorded.files.source import source_name
-from truthful_rlhf.labelers.recorded.unjudged import read_pairs
+from truthful_rlhf.labelers.unjudged import read_pairs
 
 _TEXTS = ("response_a", "response_b")
 

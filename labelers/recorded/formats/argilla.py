@@ -12,7 +12,6 @@ from typing import Any
 
 from truthful_rlhf.aggregation.names import nearest
 from truthful_rlhf.labelers.recorded.codes import Understood
-from truthful_rlhf.labelers.recorded.conversations import plain_text, prompt_text
 from truthful_rlhf.labelers.recorded.formats.base import (
     Columns,
     Importer,
@@ -24,6 +23,7 @@ from truthful_rlhf.labelers.recorded.formats.base import (
     part_id,
     single_name,
 )
+from truthful_rlhf.labelers.recorded.formats.conversations import plain_text, prompt_text
 from truthful_rlhf.labelers.recorded.options import ReadOptions
 
 _NO_STATUS = (

@@ -17,8 +17,8 @@ from typing import Any
 from truthful_rlhf.aggregation.names import nearest
 from truthful_rlhf.labelers.recorded.cells import number_of
 from truthful_rlhf.labelers.recorded.codes import Understood, word_report
-from truthful_rlhf.labelers.recorded.conversations import plain_text, prompt_text
 from truthful_rlhf.labelers.recorded.formats.base import Columns, Importer, Record, Row, Sample
+from truthful_rlhf.labelers.recorded.formats.conversations import plain_text, prompt_text
 from truthful_rlhf.labelers.recorded.options import ROLES, ReadOptions
 
 _CHOSEN = {"1", "1.0", "true", "yes", "x", "checked", "on"}

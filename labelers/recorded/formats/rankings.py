@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from truthful_rlhf.labelers.recorded.codes import Understood
-from truthful_rlhf.labelers.recorded.conversations import plain_text, prompt_text
 from truthful_rlhf.labelers.recorded.errors import WayOn, ways_on
 from truthful_rlhf.labelers.recorded.formats.base import (
     PROMPTS,
@@ -23,6 +22,7 @@ from truthful_rlhf.labelers.recorded.formats.base import (
     pairs_of_ranking,
     part_id,
 )
+from truthful_rlhf.labelers.recorded.formats.conversations import plain_text, prompt_text
 from truthful_rlhf.labelers.recorded.names import LABELERS, plain_name
 from truthful_rlhf.labelers.recorded.options import ReadOptions
 

@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.pipeline.experiment.test_chats import TURNS
-from truthful_rlhf.labelers.recorded.conversations import Conversation, prompt_text
 from truthful_rlhf.labelers.recorded.errors import AnnotationError
+from truthful_rlhf.labelers.recorded.formats.conversations import Conversation, prompt_text
 from truthful_rlhf.labelers.recorded.table import read_annotations
 from truthful_rlhf.pipeline.aggregate import aggregate_table
 from truthful_rlhf.pipeline.cli import app
