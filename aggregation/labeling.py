@@ -38,8 +38,8 @@ from truthful_rlhf.aggregation.calibration import recalibrate
 from truthful_rlhf.aggregation.mechanism import Mechanism, Piece, ReportTable
 from truthful_rlhf.aggregation.names import unknown
 from truthful_rlhf.aggregation.rules import (
-    AGGREGATORS,
     draws_from_a_secret,
+    is_rule,
     make_aggregator,
     moves_by_steps,
     with_lottery,
@@ -96,7 +96,7 @@ def label_campaign(
         reports: shape ``(T, N)``, probabilities that A is better, NaN where a labeler did not judge; or a table of them
             that is read in pieces.
         outcomes: shape ``(T,)``, 1 A better, 0 B better, NaN not revealed.
-        rule: a key of ``AGGREGATORS``.
+        rule: a key of ``AGGREGATORS``, or an import path such as ``my_pkg.rules:MyRule``.
         kind: which labels, see the module.
         pair_ids: length T, strings or whole numbers, each its own: what labels that are drawn from a secret are drawn
             by; by default 0, 1, ...
@@ -149,7 +149,7 @@ def label_campaign(
     def fresh(number: int) -> Aggregator:
         return make_aggregator(rule, table.n_labelers, **with_lottery(rule, options, [seed, 2, number]))
 
-    weighted = steps if rule in AGGREGATORS and moves_by_steps(rule) else counts
+    weighted = steps if is_rule(rule) and moves_by_steps(rule) else counts
     mechanisms = [
         Mechanism(partial(fresh, number), table, rounds, revealed, arrival, keys, weighted)
         for number, rounds in enumerate(groups)

@@ -11,6 +11,7 @@ from truthful_rlhf.labelers.context import Labeler
 from truthful_rlhf.labelers.judges.ask import Told
 from truthful_rlhf.labelers.judges.local import LocalJudge
 from truthful_rlhf.labelers.judges.remote import RemoteJudge
+from truthful_rlhf.labelers.own import OwnLabeler
 from truthful_rlhf.labelers.recorded.labeler import RecordedLabeler
 from truthful_rlhf.labelers.recorded.table import read_annotations
 from truthful_rlhf.labelers.simulated import SimulatedLabeler
@@ -39,7 +40,7 @@ def make_labelers(spec: LabelerSpec, rng: np.random.Generator) -> list[tuple[Lab
         return [
             (labeler, _seeds(stream)[1]) for labeler, stream in zip(recorded, rng.spawn(len(recorded)), strict=True)
         ]
-    make = _MAKERS[spec.kind]
+    make = _own if spec.is_own else _MAKERS[spec.kind]
     labelers: list[tuple[Labeler, int]] = []
     for number, (labeler_id, stream) in enumerate(zip(spec.labeler_ids, rng.spawn(spec.count), strict=True)):
         belief_seed, strategy_seed = _seeds(stream)
@@ -88,6 +89,10 @@ def _remote_judge(spec: LabelerSpec, labeler_id: str, seed: int, number: int) ->
         prices=(spec.price_in, spec.price_out),
         seed=number,  # not the random seed: the cache must know the same votes again under another seed of the run
     )
+
+
+def _own(spec: LabelerSpec, labeler_id: str, seed: int, number: int) -> Labeler:
+    return OwnLabeler(spec.kind, spec.options, labeler_id)
 
 
 _MAKERS: dict[str, Callable[[LabelerSpec, str, int, int], Labeler]] = {

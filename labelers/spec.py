@@ -8,10 +8,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from truthful_rlhf.aggregation.names import nearest, unknown
+from truthful_rlhf.aggregation.plugins import is_import_path
 from truthful_rlhf.labelers.checked import LocalPath
 from truthful_rlhf.labelers.context import PublicProfile
 from truthful_rlhf.labelers.features import GOLD
 from truthful_rlhf.labelers.judges.server import check_address, check_variable
+from truthful_rlhf.labelers.own import OwnLabeler
 from truthful_rlhf.labelers.personas import Persona, make_persona
 from truthful_rlhf.labelers.recorded.options import ReadOptions
 from truthful_rlhf.labelers.strategies import Equilibrium, Exaggerate, Flip, Strategy, make_strategy
@@ -27,6 +29,7 @@ _KEYS: dict[str, tuple[str, ...]] = {
     "recorded": ("file", "labeler", "read"),
 }
 """Which keys an entry of each kind may have, besides the common ones."""
+_KEYS_OF_OWN = ("count", "options")
 _NEEDED = {
     "simulated": ("persona",),
     "judge": ("model",),
@@ -47,13 +50,16 @@ class LabelerSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description="labeler id, numbered where count > 1")
-    kind: str = Field("simulated", description=f"one of {', '.join(_KEYS)}")
+    kind: str = Field(
+        "simulated", description=f"one of {', '.join(_KEYS)}, or an import path such as my_pkg.judges:MyJudge"
+    )
     count: int = Field(1, ge=1, le=100_000, description="how many labelers")
     persona: Persona | None = Field(None, description="a name of the pool (labelers/personas.yaml), or inline")
     strategy: dict[str, Any] = Field({"name": "truthful"}, description="a name, or {name: ..., options}")
     model: Annotated[str | None, LocalPath(names=("bundled",), applies=lambda spec: spec.kind == "judge")] = Field(
         None, description="judges: model folder or Hub id; or the server's name of the model"
     )
+    options: dict[str, Any] = Field({}, description="of a labeler by its import path: arguments of its class")
     batch_size: int = Field(16, ge=1, description="judge: prompts per forward pass")
     ask: Literal["compare", "score", "rate"] = Field(
         "compare", description="judge: both responses by a letter, or one at a time by two words or a number"
@@ -122,19 +128,26 @@ class LabelerSpec(BaseModel):
 
     @model_validator(mode="after")
     def _keys_apply(self) -> LabelerSpec:
-        if self.kind not in _KEYS:
+        if self.is_own:
+            OwnLabeler(self.kind, self.options, self.name)
+        elif self.kind not in _KEYS:
             raise ValueError(f"entry {self.name!r}: {unknown('kind of labeler', self.kind, _KEYS)}")
-        valid = (*_COMMON, *_KEYS[self.kind])
+        valid = (*_COMMON, *(_KEYS_OF_OWN if self.is_own else _KEYS[self.kind]))
         for key in sorted(self.model_fields_set):
             if key not in valid and getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(
                     f"entry {self.name!r}: {key!r} does not apply to kind {self.kind!r}{nearest(key, valid)}"
                     f" (valid: {', '.join(valid)})"
                 )
-        for key in _NEEDED[self.kind]:
+        for key in () if self.is_own else _NEEDED[self.kind]:
             if getattr(self, key) is None:
                 raise ValueError(f"entry {self.name!r}: kind {self.kind!r} needs {key!r}")
         return self
+
+    @property
+    def is_own(self) -> bool:
+        """Whether its labelers are a user's own, by their import path."""
+        return is_import_path(self.kind)
 
     @property
     def labeler_ids(self) -> tuple[str, ...]:
@@ -148,7 +161,7 @@ class LabelerSpec(BaseModel):
             "judge": f"LLM judge {self.model}, ",
             "remote_judge": f"LLM judge {self.model} at {self.base_url}, ",
             "recorded": f"recorded in {self.file}, ",
-        }[self.kind]
+        }.get(self.kind, f"{self.kind}, ")
         persona = "" if self.persona is None else f"{self.persona.describe()}, "
         return f"{self.count} x {self.name}: {who}{persona}{self.describe_strategy()}"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -20,6 +20,7 @@ from truthful_rlhf.aggregation.game.campaigns import OBJECTIVES
 from truthful_rlhf.aggregation.game.misreport import Misreport
 from truthful_rlhf.aggregation.log_odds import logit, sigmoid
 from truthful_rlhf.aggregation.names import unknown
+from truthful_rlhf.aggregation.plugins import is_import_path, load_class
 from truthful_rlhf.labelers.best_response import best_misreport, equilibrium_misreport
 from truthful_rlhf.labelers.context import PublicProfile, ReportContext, StrategyContext
 
@@ -306,12 +307,30 @@ def _kinds(value: object) -> tuple[str, ...]:
     return ("a number",) if isinstance(value, int | float) and not isinstance(value, bool) else ()
 
 
+_AN_OWN_STRATEGY = (
+    "a class with traits (labelers.strategies.Traits) and report(beliefs, situation), as labelers.strategies.Strategy"
+)
+
+
+def _own_strategy(name: str, options: Mapping[str, Any]) -> Strategy:
+    made = load_class(name, "strategy.name", {"report": ("beliefs", "situation")}, _AN_OWN_STRATEGY)
+    if not isinstance(getattr(made, "traits", None), Traits):
+        raise ValueError(f"strategy.name={name}: the class has no traits; expected {_AN_OWN_STRATEGY}")
+    try:
+        strategy: Strategy = made(**options)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"strategy.name={name}: {error}") from error
+    return strategy
+
+
 def make_strategy(name: str, **options: Any) -> Strategy:
-    """Return the strategy called ``name``, one of ``STRATEGIES``.
+    """Return the strategy called ``name``, one of ``STRATEGIES``, or of an import path, ``my_pkg.lies:MyLie``.
 
     Raises:
         ValueError: unknown name or option (the nearest valid one is named), a missing option, or one out of range.
     """
+    if is_import_path(name):
+        return _own_strategy(name, options)
     if name not in STRATEGIES:
         raise ValueError(unknown("strategy", name, STRATEGIES))
     parameters = inspect.signature(STRATEGIES[name]).parameters

@@ -15,7 +15,7 @@ import numpy as np
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.aggregation.extras import explained
 from truthful_rlhf.aggregation.log_odds import sigmoid
-from truthful_rlhf.aggregation.plugins import is_import_path, load
+from truthful_rlhf.aggregation.plugins import is_import_path, load_function
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -145,11 +145,7 @@ class FunctionGold:
     def __init__(self, path: str) -> None:
         """Import it: ``my_pkg.rewards:score``."""
         self.path = path
-        found = load(path, "gold.name")
-        found = found() if isinstance(found, type) else found
-        self._score = getattr(found, "score", found)
-        if not callable(self._score):
-            raise ValueError(f"gold.name={path} is neither a function nor an object with a method score")
+        self._score = load_function(path, "gold.name", "score")
 
     def score(self, prompts: Sequence[str], responses: Sequence[str]) -> FloatArray:
         """Return what the user's code says, checked: shape ``(n,)``, finite."""

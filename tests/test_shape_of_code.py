@@ -20,7 +20,7 @@ IS_HELP = "pipeline/commands/"
 """Here every argument has its help beside it, which ``--help`` prints. A line per option is no length."""
 PROTOCOLS = {"run": "aggregation/base.py"}
 """Methods of a protocol, which says what they take, and its file."""
-HOOKS = {"compute_loss", "on_log", "on_step_end", "on_train_begin", "on_train_end"}
+HOOKS = {"compute_loss", "on_log", "on_save", "on_step_end", "on_train_begin", "on_train_end"}
 """Methods that TRL and transformers call; what they take is written there."""
 
 

@@ -12,7 +12,15 @@ prediction with expert advice; how a labeler earns weight is a proper scoring ru
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
+
+if not os.path.isdir(os.path.join(os.path.dirname(__file__), "aggregation")):
+    raise ImportError(
+        f"{os.path.dirname(__file__)} lacks its folders, which are symbolic links in a checkout, and this one has none"
+        " (git on Windows writes small text files instead): pip install the wheel (`make wheel` on a system with links"
+        " builds it), or turn on Developer Mode and clone again with `git clone -c core.symlinks=true`"
+    )
 
 if TYPE_CHECKING:
     from truthful_rlhf.aggregation import (

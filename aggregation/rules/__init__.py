@@ -16,6 +16,7 @@ import numpy as np
 
 from truthful_rlhf.aggregation.base import Aggregator
 from truthful_rlhf.aggregation.names import unknown
+from truthful_rlhf.aggregation.plugins import is_import_path, load_class
 from truthful_rlhf.aggregation.rules.batch import BatchRule, DawidSkeneRule, GladRule, MaceRule
 from truthful_rlhf.aggregation.rules.examined import Examined
 from truthful_rlhf.aggregation.rules.gold_vote import GoldVote
@@ -48,16 +49,45 @@ AGGREGATORS: dict[str, Any] = {
 }
 """Every rule by its name: ``AGGREGATORS[name](n_labelers, **options)``."""
 
+_OF_AN_OWN_RULE = {"predict_one": ("reports", "key"), "learn_one": ("reports", "outcome", "sample_weight")}
+_AN_OWN_RULE = (
+    "a class of the protocol Aggregator, called with the number of labelers: weights_ of shape (n_labelers,),"
+    " predict_one(reports, key=None), learn_one(reports, outcome, sample_weight=1.0)"
+)
+
 
 class UnknownOptionError(TypeError, ValueError):
     """A rule was given an option that it does not have."""
+
+
+def is_rule(name: str) -> bool:
+    """Return whether a name is that of a rule, or the import path of a user's own.
+
+    Examples:
+        >>> is_rule("mean"), is_rule("my_pkg.rules:MyRule"), is_rule("maen")
+        (True, True, False)
+    """
+    return name in AGGREGATORS or is_import_path(name)
+
+
+def rule_class(name: str) -> Any:
+    """Return the class of a rule, by its name or the import path of a user's own.
+
+    Raises:
+        ValueError: there is no such rule, or the class does not have what a rule needs.
+    """
+    if name in AGGREGATORS:
+        return AGGREGATORS[name]
+    if is_import_path(name):
+        return load_class(name, "rule", _OF_AN_OWN_RULE, _AN_OWN_RULE)
+    raise ValueError(unknown("rule", str(name), AGGREGATORS))
 
 
 def make_aggregator(name: str, n_labelers: int, /, **options: Any) -> Aggregator:
     """Return a fresh rule by name, with its options.
 
     Args:
-        name: a key of ``AGGREGATORS``.
+        name: a key of ``AGGREGATORS``, or an import path such as ``my_pkg.rules:MyRule``.
         n_labelers: N, >= 1.
         **options: keyword arguments of the rule's class, such as ``eta``.
 
@@ -72,15 +102,23 @@ def make_aggregator(name: str, n_labelers: int, /, **options: Any) -> Aggregator
         ...
         ValueError: unknown rule 'online_wieghted': did you mean 'online_weighted'? valid: mean, median, ...
     """
-    if name not in AGGREGATORS:
-        raise ValueError(unknown("rule", str(name), AGGREGATORS))
-    rule = AGGREGATORS[name]
-    valid = [option for option in inspect.signature(rule).parameters if option != "n_labelers"]
+    rule = rule_class(name)
+    valid = list(inspect.signature(rule).parameters)[1:]  # behind n_labelers
     for option in options:
         if option not in valid:
             raise UnknownOptionError(unknown(f"option of rule {name!r}:", option, valid))
-    aggregator: Aggregator = rule(n_labelers, **options)
+    aggregator: Aggregator = rule(n_labelers, **options) if name in AGGREGATORS else _own(name, n_labelers, options)
     return aggregator
+
+
+def _own(name: str, n_labelers: int, options: Mapping[str, Any]) -> Aggregator:
+    try:
+        made: Aggregator = rule_class(name)(n_labelers, **options)
+    except TypeError as error:
+        raise ValueError(f"rule={name}: {error}; expected {_AN_OWN_RULE}") from error
+    if np.shape(getattr(made, "weights_", 0.0)) != (n_labelers,):
+        raise ValueError(f"rule={name}: its weights_ have not the shape ({n_labelers},); expected {_AN_OWN_RULE}")
+    return made
 
 
 def check_options(name: str, n_labelers: int, options: Mapping[str, Any]) -> None:
@@ -107,7 +145,7 @@ def with_lottery(name: str, options: Mapping[str, Any], seed: Sequence[int]) -> 
         >>> with_lottery("mean", {}, [7])
         {}
     """
-    draws = name in AGGREGATORS and "rng" in inspect.signature(AGGREGATORS[name]).parameters
+    draws = is_rule(name) and "rng" in inspect.signature(rule_class(name)).parameters
     return {"rng": np.random.default_rng(seed), **options} if draws else dict(options)
 
 
@@ -118,8 +156,8 @@ def draws_from_a_secret(name: str, options: Mapping[str, Any]) -> bool:
         >>> draws_from_a_secret("online_weighted", {"label": "drawn"}), draws_from_a_secret("online_weighted", {})
         (True, False)
     """
-    parameters = inspect.signature(AGGREGATORS[name]).parameters if name in AGGREGATORS else {}
-    if "secret" not in parameters:
+    parameters = inspect.signature(rule_class(name)).parameters if is_rule(name) else {}
+    if "secret" not in parameters or name not in AGGREGATORS:
         return False
     label = options.get("label", parameters["label"].default)
     return AGGREGATORS[name].always_secret or (label in LABELS and StatedLabel.is_secret(label))
@@ -147,7 +185,7 @@ def moves_by_steps(name: str) -> bool:
         >>> moves_by_steps("online_weighted"), moves_by_steps("logistic"), moves_by_steps("mean")
         (True, False, False)
     """
-    return issubclass(AGGREGATORS[name], MultiplicativeRule | Examined)
+    return issubclass(rule_class(name), MultiplicativeRule | Examined)
 
 
 def extra_of(name: str) -> str | None:
@@ -157,20 +195,22 @@ def extra_of(name: str) -> str | None:
         >>> extra_of("dawid_skene"), extra_of("mean")
         ('crowd', None)
     """
-    extra: str | None = getattr(AGGREGATORS[name], "extra", None)
+    extra: str | None = getattr(rule_class(name), "extra", None)
     return extra
 
 
 def fits_all_at_once(name: str) -> bool:
     """Return whether a rule fits a model of all reports at once, so that it has no online labels and no wagers."""
-    return issubclass(AGGREGATORS[name], BatchRule)
+    return issubclass(rule_class(name), BatchRule)
 
 
 def learns_online(name: str) -> bool:
     """Return whether a rule learns from outcomes round by round, so that its weights pay accuracy.
 
+    A user's own rule does unless it says ``sees_outcomes = False``.
+
     Examples:
         >>> learns_online("online_weighted"), learns_online("mean"), learns_online("dawid_skene")
         (True, False, False)
     """
-    return AGGREGATORS[name].sees_outcomes and not fits_all_at_once(name)
+    return getattr(rule_class(name), "sees_outcomes", True) and not fits_all_at_once(name)

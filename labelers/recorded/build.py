@@ -22,6 +22,7 @@ from truthful_rlhf.labelers.recorded.cells import parse_id, parse_name, parse_ti
 from truthful_rlhf.labelers.recorded.codes import Codebook
 from truthful_rlhf.labelers.recorded.errors import AnnotationError, WayOn, ways_on
 from truthful_rlhf.labelers.recorded.formats import Row
+from truthful_rlhf.labelers.recorded.formats.conversations import messages_of, plain_text, prompt_text
 from truthful_rlhf.labelers.recorded.identity import MOST_REPORTS, UnusedColumns
 from truthful_rlhf.labelers.recorded.texts import PairTexts
 
@@ -109,6 +110,9 @@ class Builder:
 
     def add(self, number: int, row: Row) -> None:
         """Add one report; raises ValueError without the row number."""
+        if isinstance(row.prompt, list) or isinstance(row.response_a, list) or isinstance(row.response_b, list):
+            a, b = plain_text(row.response_a), plain_text(row.response_b)
+            row = row._replace(prompt=prompt_text(row.prompt), response_a=a, response_b=b)
         pair, swapped = self._pair(row)
         pair = self._with_topic(number, pair, row)
         labeler = self._labeler(row.labeler_id)
@@ -174,8 +178,8 @@ class Builder:
         if not pair_id:
             if row.response_a is None or row.response_b is None:
                 raise ValueError("a pair needs pair_id, or response_a and response_b (and a prompt)")
-            pair_id = made_up_id(texts)
-        index = self._append(pair_id, shown, texts)
+            pair_id = made_up_id((messages_of(row.prompt) or texts[0], *texts[1:]))
+        index = self._append(pair_id, shown, (*texts, messages_of(row.prompt)))
         self.pair_index[key] = index
         complete = not any(v is None for v in (row.prompt, row.response_a, row.response_b))
         self.has_texts = self.has_texts and complete
@@ -245,7 +249,7 @@ class Builder:
             texts = [name_cell(key, getattr(row, key)) for key in ("prompt", "response_a", "response_b")]
             if self.shown[pair] != fingerprint(row.prompt, row.response_a, row.response_b):
                 texts = [texts[0], texts[2], texts[1]]  # as the pair was first shown
-            others[topic] = self._append(self.pair_ids[pair], self.shown[pair], texts)
+            others[topic] = self._append(self.pair_ids[pair], self.shown[pair], (*texts, messages_of(row.prompt)))
             self.topics[others[topic]] = topic
         return others[topic]
 
@@ -339,7 +343,7 @@ def fingerprint(prompt: Any, first: Any, second: Any) -> int:
         second: the response shown second.
     """
     try:
-        return hash((prompt, first, second))
+        return hash((messages_of(prompt) or prompt, first, second))
     except TypeError:
         raise ValueError("prompt and responses must be texts") from None
 

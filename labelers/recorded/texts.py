@@ -9,7 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 
-_SCHEMA = pa.schema([(name, pa.large_string()) for name in ("prompt", "response_a", "response_b")])
+MESSAGES = "messages"
+"""Column of the messages of prompts that are conversations, as JSON; empty for a text."""
+_SCHEMA = pa.schema([(name, pa.large_string()) for name in ("prompt", "response_a", "response_b", MESSAGES)])
 _FLUSH_CHARACTERS = 64 * 2**20
 
 
@@ -17,21 +19,22 @@ class PairTexts:
     """An append-only table of texts; read it after `close`. Its temporary file goes when the object does."""
 
     def __init__(self) -> None:
-        self._columns: tuple[list[str], list[str], list[str]] = ([], [], [])
+        self._columns: tuple[list[str], ...] = ([], [], [], [])
         self._characters = 0
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._writer: Any = None
         self._table: Any = None
 
-    def append(self, prompt: str, response_a: str, response_b: str) -> None:
+    def append(self, prompt: str, response_a: str, response_b: str, messages: str = "") -> None:
         """Add the texts of one pair.
 
         Args:
             prompt: of the pair; empty if there is none.
             response_a: the same.
             response_b: the same.
+            messages: of the prompt, as JSON, if it is a conversation.
         """
-        for column, text in zip(self._columns, (prompt, response_a, response_b), strict=True):
+        for column, text in zip(self._columns, (prompt, response_a, response_b, messages), strict=True):
             column.append(text)
             self._characters += len(text)
         if self._characters >= _FLUSH_CHARACTERS:
@@ -50,7 +53,7 @@ class PairTexts:
             self._flush()
             self._writer.close()
             self._table = pa.ipc.open_file(pa.memory_map(str(self._path()))).read_all()
-        self._columns = ([], [], [])
+        self._columns = ([], [], [], [])
         return self
 
     def take(self, rows: Sequence[int] | Any) -> Any:

@@ -28,6 +28,7 @@ from truthful_rlhf.aggregation.extras import explained
 from truthful_rlhf.aggregation.labeling import SoftLabelKind
 from truthful_rlhf.labelers.recorded.reading import Reading
 from truthful_rlhf.labelers.recorded.table import Duplicates, read_annotations
+from truthful_rlhf.labelers.recorded.texts import MESSAGES
 from truthful_rlhf.pipeline.aggregate.campaign import AggregationSettings, CampaignResult, run_campaign
 from truthful_rlhf.pipeline.aggregate.exports import conversational, soft_label_frames
 
@@ -60,7 +61,8 @@ class AggregatedTable:
         if not self.campaign.annotations.has_texts:
             raise ValueError("the annotations have no prompts or responses: there is nothing to train on")
         if format == "conversational":
-            return Dataset.from_pandas(conversational(self.soft_labels), preserve_index=False)
+            frames = pd.concat(map(conversational, soft_label_frames(self.campaign)), ignore_index=True)
+            return Dataset.from_pandas(frames, preserve_index=False)
         plain = self.soft_labels[["prompt", "chosen", "rejected", "soft_label"]]
         return Dataset.from_pandas(plain, preserve_index=False)
 
@@ -139,7 +141,7 @@ def aggregate_table(
     campaign = run_campaign(annotations, settings)
     weights = pd.DataFrame({"labeler_id": annotations.labeler_ids, "weight": campaign.weights})
     return AggregatedTable(
-        soft_labels=pd.concat(soft_label_frames(campaign), ignore_index=True),
+        soft_labels=pd.concat(soft_label_frames(campaign), ignore_index=True).drop(columns=MESSAGES),
         weights=weights.sort_values("weight", ascending=False, kind="stable", ignore_index=True),
         campaign=campaign,
     )

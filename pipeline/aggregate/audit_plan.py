@@ -33,6 +33,7 @@ from truthful_rlhf.aggregation.base import FloatArray, IntArray
 from truthful_rlhf.aggregation.names import nearest
 from truthful_rlhf.labelers.recorded.errors import AnnotationError
 from truthful_rlhf.labelers.recorded.table import Annotations
+from truthful_rlhf.labelers.recorded.texts import MESSAGES
 from truthful_rlhf.pipeline.storage.artifacts import write_text_atomically
 from truthful_rlhf.pipeline.storage.tables import harmless_cell
 
@@ -134,7 +135,7 @@ def write_plan(plan: AuditPlan, annotations: Annotations, path: Path) -> None:
     """
     if path.suffix not in (".csv", ".jsonl"):
         raise AnnotationError(f"{path}: the plan is written as .csv or .jsonl")
-    table = annotations.texts.take(annotations.text_row[plan.rounds]).to_pandas()
+    table = annotations.texts.take(annotations.text_row[plan.rounds]).to_pandas().drop(columns=MESSAGES)
     table.insert(0, "pair_id", [annotations.pair_ids[t] for t in plan.rounds])
     if annotations.topic is not None:
         table.insert(1, "topic", [annotations.topic[t] for t in plan.rounds])

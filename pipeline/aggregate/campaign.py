@@ -16,6 +16,7 @@ from truthful_rlhf.aggregation import AGGREGATORS, label_campaign
 from truthful_rlhf.aggregation.base import FloatArray, IntArray
 from truthful_rlhf.aggregation.labeling import Piece, SoftLabelKind
 from truthful_rlhf.aggregation.names import nearest
+from truthful_rlhf.aggregation.rules import is_rule
 from truthful_rlhf.aggregation.statistics import payouts
 from truthful_rlhf.labelers.recorded.errors import AnnotationError
 from truthful_rlhf.labelers.recorded.table import Annotations
@@ -118,7 +119,7 @@ def choose_rule(annotations: Annotations, settings: AggregationSettings) -> Labe
     name = settings.rule
     if name is None:
         name = "mean" if np.isnan(annotations.outcome).all() else "online_weighted"
-    if name not in AGGREGATORS:
+    if not is_rule(name):
         raise AnnotationError(f"rule {name!r}: not known{nearest(name, AGGREGATORS)}; valid: {', '.join(AGGREGATORS)}")
     given = {"name": name, "options": dict(settings.options), "per_topic": settings.per_topic}
     try:

@@ -6,6 +6,7 @@ All tables are Parquet, written in row groups so that texts never have to fit in
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from truthful_rlhf.aggregation.base import BoolArray
+from truthful_rlhf.labelers.recorded.texts import MESSAGES
 from truthful_rlhf.pipeline.labels.apply import orient
 from truthful_rlhf.pipeline.storage.artifacts import new_file_beside
 
@@ -33,7 +35,10 @@ _COLUMNS = ["prompt", "chosen", "rejected", "soft_label"]
 
 
 def soft_label_frames(result: CampaignResult) -> Iterator[pd.DataFrame]:
-    """Yield the soft-label table (one row per pair) in round order; pairs that nobody judged are left out."""
+    """Yield the soft-label table (one row per pair) in round order; pairs that nobody judged are left out.
+
+    The column ``messages`` has the messages of prompts that are conversations, as JSON.
+    """
     annotations = result.annotations
     n_labelers = np.diff(annotations.start)
     judged = np.flatnonzero(n_labelers > 0)
@@ -41,14 +46,16 @@ def soft_label_frames(result: CampaignResult) -> Iterator[pd.DataFrame]:
         rounds = judged[first : first + _CHUNK_PAIRS]
         pairs = annotations.texts.take(annotations.text_row[rounds]).to_pandas()
         pairs["pair_id"] = [annotations.pair_ids[t] for t in rounds]
-        yield orient(pairs, result.soft_labels[rounds], n_labelers[rounds], ~np.isnan(result.revealed[rounds]))
+        table = orient(pairs, result.soft_labels[rounds], n_labelers[rounds], ~np.isnan(result.revealed[rounds]))
+        yield table.assign(**{MESSAGES: pairs[MESSAGES].to_numpy()})
 
 
 def conversational(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a soft-label table's training columns in TRL's conversational format."""
+    """Return a soft-label table's training columns in TRL's conversational format; a plain prompt is the user's."""
+    both = zip(frame["prompt"], frame[MESSAGES], strict=True)
     return pd.DataFrame(
         {
-            "prompt": [[{"role": "user", "content": text}] for text in frame["prompt"]],
+            "prompt": [json.loads(m) if m else [{"role": "user", "content": text}] for text, m in both],
             "chosen": [[{"role": "assistant", "content": text}] for text in frame["chosen"]],
             "rejected": [[{"role": "assistant", "content": text}] for text in frame["rejected"]],
             "soft_label": frame["soft_label"],
@@ -117,7 +124,7 @@ def write_labels(result: CampaignResult, out: Path, copies: int = 0) -> list[Pat
     with contextlib.ExitStack() as stack:
         writers = [stack.enter_context(_parquet_writer(path)) for path in paths]
         for frame in soft_label_frames(result):
-            writers[0](frame)
+            writers[0](frame.drop(columns=MESSAGES))
             if result.annotations.has_texts:
                 writers[1](frame[_COLUMNS])
                 writers[2](conversational(frame))

@@ -16,12 +16,13 @@ from truthful_rlhf.pipeline.config.loading import Section
 from truthful_rlhf.pipeline.config.training import NAME, SoftLabelLoss
 
 TRUTH = "truth"
+OWN = "or an import path such as my_pkg.rules:MyRule"
 
 
 class Rule(Section):
     """Which rule, with which options; a name alone stands for the rule with its defaults."""
 
-    name: str = Field(description=f"one of {', '.join(AGGREGATORS)}")
+    name: str = Field(description=f"one of {', '.join(AGGREGATORS)}, {OWN}")
     options: dict[str, Any] = Field(default_factory=dict, description="options of the rule, such as eta: 0.3")
 
     @model_validator(mode="before")
@@ -48,7 +49,11 @@ class Rule(Section):
     def title(self) -> str:
         """The name, with the options if there are any."""
         options = ", ".join(f"{key}={value}" for key, value in self.options.items())
-        return f"{self.name}({options})" if options else self.name
+        return f"{self._plain_name}({options})" if options else self._plain_name
+
+    @property
+    def _plain_name(self) -> str:
+        return self.name.replace(":", ".")  # Windows has no colons in names of files
 
     def make(self, n_labelers: int, seed: int = 0) -> Aggregator:
         """Return a fresh aggregator, as labelers know the rule.
@@ -131,7 +136,7 @@ class LabelingRule(Rule):
 class RuleSection(LabelingRule):
     """An aggregation rule, and how the policy is trained on its soft labels."""
 
-    name: str = Field(description=f"one of {', '.join(AGGREGATORS)}, or {TRUTH}")
+    name: str = Field(description=f"one of {', '.join(AGGREGATORS)}, {TRUTH}, {OWN}")
     audit_rate: float | None = Field(
         None, ge=0, le=1, description="share of the pairs that is audited for this rule, if not that of all rules"
     )
@@ -151,7 +156,7 @@ class RuleSection(LabelingRule):
         """Return a name that tells this rule from the config's others, and is a valid folder name."""
         if self.called:
             return self.called
-        parts = [self.name, *(f"{key}={value}" for key, value in sorted(self.options.items()))]
+        parts = [self._plain_name, *(f"{key}={value}" for key, value in sorted(self.options.items()))]
         parts += ["per_topic"] if self.per_topic else []
         parts += [self.labels] if self.labels in ("reweighted", "recalibrated") else []
         parts += [f"audit_rate={self.audit_rate}"] if self.audit_rate is not None else []

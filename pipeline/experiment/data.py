@@ -21,6 +21,7 @@ import pandas as pd
 from truthful_rlhf.aggregation import LabeledCampaign
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.labelers import LabelerSpec, Panel, ReportContext
+from truthful_rlhf.labelers.recorded.texts import MESSAGES
 from truthful_rlhf.pipeline.config.rule import TRUTH
 from truthful_rlhf.pipeline.experiment.conditions import Condition
 from truthful_rlhf.pipeline.experiment.context import Experiment
@@ -41,7 +42,7 @@ from truthful_rlhf.pipeline.labels.apply import (
 )
 from truthful_rlhf.pipeline.models.generate import sample_responses
 from truthful_rlhf.pipeline.models.load import resolve_model
-from truthful_rlhf.pipeline.models.tokens import END_AS_SAMPLED
+from truthful_rlhf.pipeline.models.tokens import CONVERSATIONS, END_AS_SAMPLED, ChatError
 from truthful_rlhf.pipeline.storage.artifacts import write_json
 from truthful_rlhf.pipeline.storage.contents import contents
 from truthful_rlhf.pipeline.storage.inputs import ConfigSections, StageInputs
@@ -110,10 +111,10 @@ def build_pairs(experiment: Experiment, seed: int) -> str:
 
     def build(scratch: Path) -> None:
         if experiment.config.pairs.file is not None:
-            write_table(
-                scratch / output,
-                recorded_pairs(experiment.config.pairs.file, experiment.gold, experiment.config.pairs.read),
-            )
+            table = recorded_pairs(experiment.config.pairs.file, experiment.gold, experiment.config.pairs.read)
+            if MESSAGES in table and not experiment.config.model.chat:
+                raise ChatError(f"{experiment.config.pairs.file}: {CONVERSATIONS}")
+            write_table(scratch / output, table)
             return
         prompts, _ = experiment.prompts(seed)
         n = experiment.config.pairs.responses_per_prompt

@@ -134,28 +134,29 @@ def train_with_dpo(experiment: Experiment, condition: Condition) -> str:
     def build(scratch: Path) -> None:
         table = experiment.path(experiment.layout.of_seed(condition.seed, "reference.parquet"))
         data = preference_dataset(_soft_labels(experiment, condition), read_table(table, ["pair_id"]))
-        train_dpo(experiment.base, data, settings, scratch / output, condition.seed)
+        checkpoints = experiment.folder.checkpoints(output, inputs)
+        train_dpo(experiment.base, data, settings, scratch / output, condition.seed, checkpoints=checkpoints)
 
-    return experiment.folder.stage(
-        experiment.layout.of_condition(condition, "policy"), inputs, [output], build, together=True
-    )
+    return experiment.folder.stage(output, inputs, [output], build, together=True)
 
 
 def train_with_ppo(experiment: Experiment, condition: Condition) -> str:
     """Build ``policy/`` with PPO on a reward model."""
     from truthful_rlhf.pipeline.training.ppo import train_ppo
 
-    return _train_on_reward_model(experiment, condition, train_ppo)
+    return _train_on_reward_model(experiment, condition, train_ppo, goes_on=False)
 
 
 def train_with_rloo(experiment: Experiment, condition: Condition) -> str:
     """Build ``policy/`` with RLOO on a reward model."""
     from truthful_rlhf.pipeline.training.rloo import train_rloo
 
-    return _train_on_reward_model(experiment, condition, train_rloo)
+    return _train_on_reward_model(experiment, condition, train_rloo, goes_on=True)
 
 
-def _train_on_reward_model(experiment: Experiment, condition: Condition, train: Callable[..., None]) -> str:
+def _train_on_reward_model(
+    experiment: Experiment, condition: Condition, train: Callable[..., None], goes_on: bool
+) -> str:
     output = experiment.layout.of_condition(condition, "policy")
     inputs = OnRewardModelInputs(
         reward_model=reward_model(experiment, condition),
@@ -164,6 +165,7 @@ def _train_on_reward_model(experiment: Experiment, condition: Condition, train: 
     )
 
     def build(scratch: Path) -> None:
+        checkpoints = {"checkpoints": experiment.folder.checkpoints(output, inputs)} if goes_on else {}
         train(
             experiment.base,
             experiment.path(experiment.layout.of_labels(condition, "reward_model")),
@@ -173,11 +175,10 @@ def _train_on_reward_model(experiment: Experiment, condition: Condition, train: 
             scratch / output,
             condition.seed,
             experiment.gold,
+            **checkpoints,
         )
 
-    return experiment.folder.stage(
-        experiment.layout.of_condition(condition, "policy"), inputs, [output], build, together=True
-    )
+    return experiment.folder.stage(output, inputs, [output], build, together=True)
 
 
 def reward_model(experiment: Experiment, condition: Condition) -> str:
@@ -203,12 +204,12 @@ def reward_model(experiment: Experiment, condition: Condition) -> str:
         labels = _soft_labels(experiment, condition)
         held_out = _held_out(labels, settings.held_out, condition.seed)
         data = preference_dataset(labels[~held_out])
-        train_reward_model(experiment.base, data, settings, scratch / output, condition.seed)
+        checkpoints = experiment.folder.checkpoints(output, inputs)
+        train_reward_model(experiment.base, data, settings, scratch / output, condition.seed, checkpoints)
         if processes.is_first():
             _calibrate(experiment, condition, labels[held_out], scratch / output, scratch / table, scratch / figure)
 
-    stage = experiment.layout.of_labels(condition, "reward_model")
-    return experiment.folder.stage(stage, inputs, [output, table, figure], build, together=True)
+    return experiment.folder.stage(output, inputs, [output, table, figure], build, together=True)
 
 
 def _held_out(labels: pd.DataFrame, fraction: float, seed: int) -> BoolArray:

@@ -212,9 +212,11 @@ class OnlineLoop:
 
             data = preference_dataset(self._training_pairs(k), self._table("reference", k + 1))
             before = self._path(k - 1, "policy") if k else None
-            train_dpo(self.experiment.base, data, self.settings, scratch / output, self.condition.seed, start=before)
+            checkpoints = self.experiment.folder.checkpoints(output, inputs)
+            seed = self.condition.seed
+            train_dpo(self.experiment.base, data, self.settings, scratch / output, seed, before, checkpoints)
 
-        return self.experiment.folder.stage(self._name(k, "policy"), inputs, [output], build, together=True)
+        return self.experiment.folder.stage(output, inputs, [output], build, together=True)
 
     def _training_pairs(self, k: int) -> pd.DataFrame:
         """Return the oriented pairs of iteration k and a random sample of older ones, all with present labels."""

@@ -10,7 +10,8 @@ import pandas as pd
 from truthful_rlhf.labelers import Pairs
 from truthful_rlhf.labelers.recorded.errors import AnnotationError
 from truthful_rlhf.labelers.recorded.options import ReadOptions
-from truthful_rlhf.labelers.recorded.table import read_annotations
+from truthful_rlhf.labelers.recorded.texts import MESSAGES
+from truthful_rlhf.labelers.unjudged import read_pairs
 from truthful_rlhf.pipeline.experiment.prompts import Prompt
 from truthful_rlhf.pipeline.models.generate import Response
 from truthful_rlhf.reward_model.gold import GoldReward, true_preference
@@ -65,17 +66,19 @@ def pair_off(
 
 
 def recorded_pairs(path: Path, gold: GoldReward, read: ReadOptions | None = None) -> pd.DataFrame:
-    """Return the pairs of an annotation file, each once: ``PAIR_COLUMNS``, and ``recorded_outcome`` (NaN: not known).
+    """Return the pairs of a file, each once: ``PAIR_COLUMNS``, and ``recorded_outcome`` (NaN: not known).
+
+    Where a prompt is a conversation there is a column ``messages`` as well, JSON, empty for a text.
 
     Args:
-        path: of the annotation file.
+        path: of an annotation file, or of pairs that nobody has judged, TRL's preference formats among them.
         gold: the gold reward of prompt and response.
         read: how to read the file.
 
     Raises:
         AnnotationError: the file is not readable, or a pair lacks its texts.
     """
-    annotations = read_annotations(path, **(read or ReadOptions()).model_dump())
+    annotations, _ = read_pairs(str(path), **(read or ReadOptions()).model_dump())
     if not annotations.has_texts:
         raise AnnotationError(f"{path}: a policy is trained on texts: every pair needs prompt, response_a, response_b")
     table = annotations.texts.take(annotations.text_row).to_pandas()
@@ -83,7 +86,8 @@ def recorded_pairs(path: Path, gold: GoldReward, read: ReadOptions | None = None
     table = table.assign(pair_id=annotations.pair_ids, topic=topics, recorded_outcome=annotations.outcome)
     for side in "ab":
         table[f"gold_{side}"] = gold.score(table["prompt"].tolist(), table[f"response_{side}"].tolist())
-    return table[[*PAIR_COLUMNS, "recorded_outcome"]]
+    conversations = [MESSAGES] if (table[MESSAGES] != "").any() else []
+    return table[[*PAIR_COLUMNS, "recorded_outcome", *conversations]]
 
 
 def draw_outcomes(pairs: pd.DataFrame, kappa: float, audit_rate: float, rng: np.random.Generator) -> pd.DataFrame:

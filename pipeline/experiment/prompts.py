@@ -13,6 +13,7 @@ import numpy as np
 
 from truthful_rlhf.aggregation.extras import explained
 from truthful_rlhf.aggregation.names import nearest
+from truthful_rlhf.labelers.recorded.formats.conversations import said
 
 BUNDLED = "bundled"
 SPLITS = ("train", "held_out")
@@ -139,7 +140,7 @@ def _parse(rows: Iterable[tuple[int, Any]], column: str, source: str) -> Iterato
         messages: tuple[tuple[str, str], ...] = ()
         if isinstance(text, list):
             messages = _messages(text, column, f"{source} row {number}")
-            text = _as_read(messages)
+            text = said(messages)
         if not isinstance(text, str) or not text.strip():
             raise PromptsError(f"{source} row {number}: {column!r} must be a text that is not empty")
         if split not in ("", *SPLITS):
@@ -166,11 +167,3 @@ def _messages(value: list[Any], column: str, where: str) -> tuple[tuple[str, str
     if not value or value[-1]["role"] != "user":
         raise PromptsError(f"{where}: the last message of {column!r} must be the user's, for the policy to answer")
     return tuple((turn["role"], turn["content"]) for turn in value)
-
-
-def _as_read(messages: tuple[tuple[str, str], ...]) -> str:
-    """Return what was said: a single question as it is, several turns with who said them."""
-    said = [(role, content) for role, content in messages if role != "system"]
-    if len(said) == 1:
-        return said[0][1]
-    return "\n\n".join(f"{role}: {content}" for role, content in said)

@@ -24,6 +24,8 @@ def estimate(juror: Juror, pairs: Pairs, waiting: Sequence[int]) -> Estimate:
     if hasattr(juror.judge, "estimate"):
         found: Estimate = juror.judge.estimate(batch)
         return found
+    if juror.spec.is_own:
+        return Estimate(0, 0, 0, 0, 0, "own code", None)
     judge = juror.judge
     if judge.ask is None:
         shown = both_orders(batch)

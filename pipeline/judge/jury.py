@@ -59,9 +59,10 @@ def read_panel(file: Path) -> list[LabelerSpec]:
     entries = next(iter(panels.values()))
     specs = distinct([e if isinstance(e, LabelerSpec) else LabelerSpec.model_validate(e) for e in entries])
     for spec in specs:
-        if spec.kind not in KINDS:
+        if spec.kind not in KINDS and not spec.is_own:
             raise JuryError(
-                f"{file}: entry {spec.name!r} is {spec.kind} and no LLM judge: judge seats kinds {' and '.join(KINDS)}"
+                f"{file}: entry {spec.name!r} is {spec.kind} and no LLM judge: judge seats kinds {' and '.join(KINDS)},"
+                " and import paths such as my_pkg.judges:MyJudge"
             )
         if spec.strategy["name"] != "truthful":
             raise JuryError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +10,9 @@ import numpy as np
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.labelers.pairs import Pairs
 from truthful_rlhf.labelers.recorded.errors import AnnotationError
-from truthful_rlhf.labelers.recorded.files.source import read_records, source_name
-from truthful_rlhf.labelers.recorded.table import read_annotations
+from truthful_rlhf.labelers.recorded.files.source import source_name
+from truthful_rlhf.labelers.unjudged import read_pairs
 
-_PLACEHOLDER = "nobody"
 _TEXTS = ("response_a", "response_b")
 
 
@@ -42,17 +40,7 @@ def read_pair_file(source: str, **options: Any) -> PairFile:
     Raises:
         AnnotationError: as `read_annotations`, and where a pair has no texts.
     """
-    columns = dict(options.pop("columns", None) or {})
-    given: Any = source
-    placeholder = _placeholder(source, columns) if options.get("format", "auto") in ("auto", "long") else None
-    if placeholder is not None:
-        given = list(_with(placeholder, source))
-        columns |= {name: name for name in placeholder}
-        options["format"] = "long" if "report" in placeholder else "chosen_rejected"
-    try:
-        found = read_annotations(given, columns=columns, **{"duplicates": "last", **options})
-    except AnnotationError as error:
-        raise AnnotationError(str(error).replace("<table>", source_name(source))) from None
+    found, is_judged = read_pairs(source, **{"duplicates": "last", **options})
     if not found.has_texts:
         raise AnnotationError(
             f"{source_name(source)}: a judge reads texts: every pair needs prompt, response_a and response_b"
@@ -63,27 +51,8 @@ def read_pair_file(source: str, **options: Any) -> PairFile:
     pairs = Pairs(found.pair_ids, prompt, response_a, response_b, topic=found.topic)
     known = int((~np.isnan(found.outcome)).sum())
     summary = f"{len(pairs):,} pairs, {known:,} known outcomes"
-    if placeholder is None:
+    if is_judged:
         summary += (
             f", {found.reading.reports:,} reports by {found.n_labelers:,} labelers, which the judges are not shown"
         )
     return PairFile(source_name(source), pairs, found.outcome, summary, found.reading.notes if known else ())
-
-
-def _placeholder(source: str, columns: dict[str, str]) -> dict[str, Any] | None:
-    """Return the columns that a file of pairs without labelers lacks of an annotation table; None if it has them."""
-    first = next(read_records(source), [])
-    keys = {str(key) for _, record in first for key in record}
-    is_pairs = all(columns.get(name, name) in keys for name in _TEXTS)
-    is_chosen = {"chosen", "rejected"} <= keys and "report" not in columns
-    if "labeler_id" in columns or "labeler_id" in keys or not (is_pairs or is_chosen):
-        return None
-    if is_pairs and "report" not in columns and "report" not in keys:
-        return {"labeler_id": _PLACEHOLDER, "report": "tie"}
-    return {"labeler_id": _PLACEHOLDER} if is_chosen and not is_pairs else None
-
-
-def _with(placeholder: dict[str, Any], source: str) -> Iterator[dict[str, Any]]:
-    for batch in read_records(source):
-        for _, record in batch:
-            yield {**record, **placeholder}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from truthful_rlhf.aggregation.extras import missing_modules, require
 from truthful_rlhf.aggregation.plugins import is_import_path
-from truthful_rlhf.aggregation.rules import AGGREGATORS, extra_of
+from truthful_rlhf.aggregation.rules import extra_of, is_rule
 from truthful_rlhf.pipeline.config.experiment import Config, ModelSection
 from truthful_rlhf.pipeline.config.loading import ConfigError
 from truthful_rlhf.pipeline.config.training import PolicySettings, SamplingSettings
@@ -90,7 +90,7 @@ def check_rules(names: Sequence[str]) -> None:
         MissingExtraError: with the line to type.
     """
     for name in names:
-        if name in AGGREGATORS and (extra := extra_of(name)):
+        if is_rule(name) and (extra := extra_of(name)):
             require(extra, f"rule {name}")
 
 

@@ -8,6 +8,7 @@ A recorded response is taken as whole, so it gets the token.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -117,12 +118,15 @@ def with_token_ids(pairs: pd.DataFrame, encoder: Encoder) -> pd.DataFrame:
     """Return the pairs with `TOKEN_COLUMNS`: as sampled, or encoded where they were recorded.
 
     Args:
-        pairs: columns ``prompt, response_a, response_b``, and all of `TOKEN_COLUMNS` or none.
+        pairs: columns ``prompt, response_a, response_b``, and all of `TOKEN_COLUMNS` or none; ``messages``, JSON, where
+            prompts are conversations.
         encoder: of the policy.
     """
     if set(TOKEN_COLUMNS) <= set(pairs.columns):
         return pairs
-    prompts = pairs["prompt"].tolist()
+    prompts: list[PromptText] = pairs["prompt"].tolist()
+    if "messages" in pairs:
+        prompts = [json.loads(given) if given else text for text, given in zip(prompts, pairs["messages"], strict=True)]
     encoded = {"prompt_ids": [encoder.prompt(prompt) for prompt in prompts]}
     for side in "ab":
         both = zip(prompts, pairs[f"response_{side}"], strict=True)

@@ -24,9 +24,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from truthful_rlhf.pipeline.storage import processes
-from truthful_rlhf.pipeline.storage.inputs import StageInputs
+from truthful_rlhf.pipeline.storage.inputs import StageInputs, with_own_code
 
 STAGES = "stages"
+_UNFINISHED = ".unfinished"
 _SCRATCH = ".scratch-"
 """How the names of unfinished files and folders begin."""
 
@@ -39,6 +40,10 @@ def fingerprint(inputs: Mapping[str, Any]) -> str:
     """Return a hash of JSON-able inputs that does not depend on the order of keys."""
     text = json.dumps(inputs, sort_keys=True, separators=(",", ":"), allow_nan=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _stage_key(name: str, inputs: StageInputs) -> str:
+    return fingerprint({"stage": name, **with_own_code(inputs)})
 
 
 def is_disk_full(error: BaseException) -> bool:
@@ -190,17 +195,32 @@ class RunFolder:
         for path in (f"{STAGES}/{name}.json", *outputs):
             if not (self.root / path).resolve().is_relative_to(self.root.resolve()):
                 raise RunFolderError(f"stage {name!r} would write {path!r}, which is outside {self.root}")
-        given = inputs.as_json()
-        key = fingerprint({"stage": name, **given})
+        key = _stage_key(name, inputs)
         done = processes.from_first(processes.is_first() and self.is_done(name, key, outputs))
         if processes.is_first():
             self.on_stage(name, done)
             if not done:
-                self._build(name, key, given, outputs, build, together)
+                self._build(name, key, with_own_code(inputs), outputs, build, together)
+            self._remove_checkpoints(name)
         elif not done and together:
             build(Path(processes.from_first("")))
         processes.wait()
         return key
+
+    def checkpoints(self, name: str, inputs: StageInputs) -> Path:
+        """Return the folder for what a long ``build`` can go on from, for these inputs alone; it is kept until then.
+
+        Args:
+            name: of the stage; its folder is removed when the stage is complete, or begun with other inputs.
+            inputs: of the stage.
+        """
+        return self.root / STAGES / f"{name}{_UNFINISHED}" / _stage_key(name, inputs)
+
+    def _remove_checkpoints(self, name: str, but: str | None = None) -> None:
+        """Remove a stage's checkpoints, all or all but those of one fingerprint."""
+        folder = self.root / STAGES / f"{name}{_UNFINISHED}"
+        for path in [folder] if but is None else [path for path in folder.glob("*") if path.name != but]:
+            shutil.rmtree(path, ignore_errors=True)
 
     def _build(
         self,
@@ -213,6 +233,7 @@ class RunFolder:
     ) -> None:
         manifest = self.root / STAGES / f"{name}.json"
         manifest.unlink(missing_ok=True)
+        self._remove_checkpoints(name, but=key)
         with self._explaining_the_disk(f"stage {name!r}"):
             scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=self.root))
             try:

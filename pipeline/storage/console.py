@@ -18,8 +18,9 @@ from truthful_rlhf.aggregation.extras import MissingExtraError
 
 # A pipe or a log file has no width of its own: a table must not be cut to the 80 columns of an unknown terminal.
 # Names and paths come from outside: brackets in them are no markup unless a call says that its text has some.
-console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 140)
-error_console = Console(stderr=True, highlight=False)
+# emoji=False: rich would turn the :X: of "my_pkg:X: there is no ..." into a picture
+console = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 140)
+error_console = Console(stderr=True, highlight=False, emoji=False)
 
 
 class StageReporter:

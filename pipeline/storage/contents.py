@@ -13,7 +13,6 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from truthful_rlhf.aggregation.plugins import is_import_path, source_file
 from truthful_rlhf.labelers.checked import LocalPath
 from truthful_rlhf.pipeline.storage.artifacts import checksum
 
@@ -40,8 +39,7 @@ def _paths(part: Any, key: str) -> Iterator[tuple[str, Path]]:
             if mark is None:
                 yield from _paths(value, inner)
             elif value is not None and value not in mark.names and mark.applies(part):
-                module = source_file(value) if is_import_path(value) else None
-                yield inner, module or Path(value)
+                yield inner, Path(value)
     elif isinstance(part, Mapping | list | tuple):
         items = part.items() if isinstance(part, Mapping) else enumerate(part)
         for place, value in items:

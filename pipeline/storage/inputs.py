@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
+
+from truthful_rlhf.aggregation.plugins import is_import_path, source_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,3 +47,24 @@ class ConfigSections(StageInputs):
     def as_json(self) -> dict[str, Any]:
         """Return every section under its own name."""
         return {**self.sections, "content": self.content}
+
+
+def with_own_code(inputs: StageInputs) -> dict[str, Any]:
+    """Return the inputs by name, with the SHA-256 of every module of the user's own that they name by import path."""
+    given = inputs.as_json()
+    files = {name: source_file(name) for name in _own_code(given)}
+    sums = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items() if file is not None}
+    return {**given, "own_code": sums} if sums else given
+
+
+def _own_code(part: Any) -> Iterator[str]:
+    """Yield the import paths that stand under the keys that may hold one."""
+    if isinstance(part, Mapping):
+        for key, value in part.items():
+            if key in ("name", "kind") and isinstance(value, str) and is_import_path(value):
+                yield value
+            else:
+                yield from _own_code(value)
+    elif isinstance(part, list | tuple):
+        for value in part:
+            yield from _own_code(value)

@@ -90,6 +90,7 @@ def train_dpo(
     out: Path,
     seed: int,
     start: Path | None = None,
+    checkpoints: Path | None = None,
 ) -> None:
     """Train a LoRA adapter on soft labels and save it, with the tokenizer and the metrics, to ``out``.
 
@@ -102,12 +103,14 @@ def train_dpo(
         seed: of the adapter's initial weights, the order of the pairs, and drawn labels.
         start: folder of an adapter to go on from; the reference stays the base policy, whose log-probabilities
             ``preferences`` must then carry.
+        checkpoints: folder of this training's checkpoints, to go on from the last and to write others; None: neither.
     """
     release()
     from peft import PeftModel
     from transformers import set_seed
 
     from truthful_rlhf.pipeline.models.lora import lora_config, save_adapter
+    from truthful_rlhf.pipeline.training.checkpoints import train
     from truthful_rlhf.pipeline.training.log import follow
     from truthful_rlhf.pipeline.training.soft_dpo import REFERENCE, SoftDPOTrainer
 
@@ -126,7 +129,7 @@ def train_dpo(
         soft_label_loss=settings.loss,
     )
     follow(trainer, "DPO on soft labels", out)
-    trainer.train()
+    train(trainer, checkpoints)
     save_adapter(trainer, trainer.accelerator.unwrap_model(trainer.model), out)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +26,14 @@ class TrainingLog(TrainerCallback):
         self._bar: Any = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Open the bar."""
+        """Open the bar, and write the metrics again that a training which goes on had before."""
         from tqdm.auto import tqdm
 
         if state.is_world_process_zero:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._bar = tqdm(total=state.max_steps, desc=self.description, unit="update")
+            self._bar = tqdm(total=state.max_steps, initial=state.global_step, desc=self.description, unit="update")
+            for logs in state.log_history:
+                self._write(logs["step"], {name: value for name, value in logs.items() if name != "step"})
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Advance the bar."""
@@ -41,8 +44,7 @@ class TrainingLog(TrainerCallback):
         """Write the metrics and show the loss or reward that the method has."""
         if not state.is_world_process_zero or not logs:
             return
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": state.global_step, **logs}, default=float) + "\n")
+        self._write(state.global_step, logs)
         shown = {
             name: f"{logs[name]:.3f}"
             for name in ("loss", "reward", "objective/scores", "objective/kl", "gold")
@@ -55,6 +57,10 @@ class TrainingLog(TrainerCallback):
         """Close the bar."""
         if self._bar is not None:
             self._bar.close()
+
+    def _write(self, step: int, logs: Mapping[str, Any]) -> None:
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **logs}, default=float) + "\n")
 
 
 class GoldLog(TrainerCallback):

@@ -24,7 +24,12 @@ if TYPE_CHECKING:
 
 
 def train_reward_model(
-    model: str | Path | BasePolicy, preferences: Dataset, settings: RewardModelSettings, out: Path, seed: int
+    model: str | Path | BasePolicy,
+    preferences: Dataset,
+    settings: RewardModelSettings,
+    out: Path,
+    seed: int,
+    checkpoints: Path | None = None,
 ) -> None:
     """Train a reward model on soft labels and save it to ``out`` for ``AutoModelForSequenceClassification``.
 
@@ -38,11 +43,13 @@ def train_reward_model(
         settings: the section ``policy.reward_model`` of a config.
         out: folder for the model (adapter merged), the tokenizer and ``metrics.jsonl``.
         seed: of the adapter's initial weights, the order of the pairs, and drawn labels.
+        checkpoints: folder of this training's checkpoints, to go on from the last and to write others; None: neither.
     """
     release()
     from transformers import set_seed
 
     from truthful_rlhf.pipeline.models.lora import lora_config
+    from truthful_rlhf.pipeline.training.checkpoints import train
     from truthful_rlhf.pipeline.training.log import follow
     from truthful_rlhf.reward_model import SoftRewardTrainer
 
@@ -61,7 +68,7 @@ def train_reward_model(
         soft_label_loss=settings.loss,
     )
     follow(trainer, "Reward model on soft labels", out)
-    trainer.train()
+    train(trainer, checkpoints)
     trainer.accelerator.wait_for_everyone()
     if trainer.is_world_process_zero():
         trained = trainer.accelerator.unwrap_model(trainer.model)

@@ -6,7 +6,9 @@ siblings. The objective is PPO's: the reward model's log-odds less ``kl_coef`` t
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
+from math import lcm
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +33,7 @@ def train_rloo(
     out: Path,
     seed: int,
     gold: GoldReward | None = None,
+    checkpoints: Path | None = None,
 ) -> None:
     """Train a LoRA adapter with RLOO and save it, with the tokenizer and the metrics of every update, to ``out``.
 
@@ -43,6 +46,7 @@ def train_rloo(
         out: folder for ``adapter_model.safetensors``, the tokenizer and ``metrics.jsonl``.
         seed: of the adapter's initial weights, the prompts' order and the responses.
         gold: logged for every update with weight zero, never trained on.
+        checkpoints: folder of this training's checkpoints, to go on from the last and to write others; None: neither.
 
     Raises:
         PolicyDivergedError: the KL or the clipped fraction left the range in which the method can be trusted.
@@ -50,9 +54,9 @@ def train_rloo(
     release()
     from datasets import Dataset
     from transformers import set_seed
-    from trl import RLOOTrainer
 
     from truthful_rlhf.pipeline.models.lora import lora_config, save_adapter
+    from truthful_rlhf.pipeline.training.checkpoints import last_checkpoint, passes_over_data, train
     from truthful_rlhf.pipeline.training.guards import DivergenceGuard, Limit
     from truthful_rlhf.pipeline.training.log import follow
 
@@ -62,7 +66,9 @@ def train_rloo(
         _on_tokens(ClassifierGold(str(reward_model_folder), device=base.hardware.device)),
         *([_on_texts(gold)] if gold else []),
     ]
-    trainer = RLOOTrainer(
+    before = None if checkpoints is None else last_checkpoint(checkpoints)
+    trainer = _trainer_class()(
+        0 if before is None else passes_over_data(before),
         model=base.load_to_train(),
         reward_funcs=rewards,
         args=trl_config(settings, sampling, base.hardware, str(out), seed, reward_weights=[1.0, 0.0][: len(rewards)]),
@@ -72,8 +78,36 @@ def train_rloo(
     )
     follow(trainer, "RLOO", out)
     trainer.add_callback(DivergenceGuard(Limit("KL", sequence_kl, settings.max_kl, "policy.kl_coef")))
-    trainer.train()
+    train(trainer, checkpoints, _updates_per_generation(trainer.args))
     save_adapter(trainer, trainer.accelerator.unwrap_model(trainer.model), out)
+
+
+def _trainer_class() -> Any:
+    from trl import RLOOTrainer
+
+    class ContinuedRLOOTrainer(RLOOTrainer):
+        """TRL's trainer, which draws the order of the prompts anew in every pass, with the passes before a checkpoint.
+
+        TRL begins with the order of the first pass wherever a training goes on.
+        """
+
+        def __init__(self, passes: int, **kwargs: Any) -> None:
+            self._passes = passes
+            super().__init__(**kwargs)
+
+        def _get_train_sampler(self, dataset: Any = None) -> Any:
+            sampler = super()._get_train_sampler(dataset)
+            for _ in range(self._passes):
+                deque(sampler, maxlen=0)
+            return sampler
+
+    return ContinuedRLOOTrainer
+
+
+def _updates_per_generation(args: RLOOConfig) -> int:
+    """Return after how many updates TRL has used up the responses that it keeps in memory."""
+    used = args.steps_per_generation * args.num_iterations
+    return lcm(args.gradient_accumulation_steps, used) // args.gradient_accumulation_steps
 
 
 def sequence_kl(logs: Mapping[str, float]) -> float | None:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from truthful_rlhf.pipeline.cli import app
 from truthful_rlhf.pipeline.config.experiment import GoldSection
-from truthful_rlhf.pipeline.storage.contents import contents
+from truthful_rlhf.pipeline.storage.inputs import ConfigSections, with_own_code
 from truthful_rlhf.reward_model.gold import make_gold
 
 CODE = """
@@ -69,11 +69,12 @@ def test_wrong_rewards_are_refused(name: str, message: str) -> None:
 
 def test_a_change_of_the_code_changes_the_fingerprint(module: Path) -> None:
     """So that a run does not go on with the rewards of the code before."""
-    section = GoldSection(name="my_rewards_of_this_test:score")
-    before = contents(section)
-    assert list(before) == ["name"]
+    section = GoldSection(name="my_rewards_of_this_test:score").model_dump(mode="json")
+    inputs = ConfigSections(sections={"gold": section}, content={})
+    before = with_own_code(inputs)
+    assert list(before["own_code"]) == ["my_rewards_of_this_test:score"]
     module.write_text(CODE.replace("len(response)", "2 * len(response)"))
-    assert contents(section) != before
+    assert with_own_code(inputs) != before
 
 
 def test_validate_refuses_what_is_not_there_in_one_line() -> None:

@@ -12,7 +12,8 @@ from typing import Any
 from truthful_rlhf.labelers.recorded.cells import number_of
 from truthful_rlhf.labelers.recorded.codes import Understood, word_report
 from truthful_rlhf.labelers.recorded.errors import WayOn, ways_on
-from truthful_rlhf.labelers.recorded.formats.base import Columns, Importer, Record, Row, Sample, named, plain_text
+from truthful_rlhf.labelers.recorded.formats.base import Columns, Importer, Record, Row, Sample, named
+from truthful_rlhf.labelers.recorded.formats.conversations import plain_text
 from truthful_rlhf.labelers.recorded.options import EXTRA_ROLES, ReadOptions
 
 

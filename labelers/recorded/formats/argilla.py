@@ -21,9 +21,9 @@ from truthful_rlhf.labelers.recorded.formats.base import (
     field_names,
     pairs_of_ranking,
     part_id,
-    plain_text,
     single_name,
 )
+from truthful_rlhf.labelers.recorded.formats.conversations import plain_text, prompt_text
 from truthful_rlhf.labelers.recorded.options import ReadOptions
 
 _NO_STATUS = (
@@ -105,7 +105,7 @@ def _rows(
         for i, j, report in _reports(answer.get("value") if submitted else None, names):
             yield Row(
                 part_id(pair_id, i, j, len(names)),
-                plain_text(fields.get(prompt)),
+                prompt_text(fields.get(prompt)),
                 texts[i],
                 texts[j],
                 who,

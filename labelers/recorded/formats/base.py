@@ -196,15 +196,6 @@ def named(value: Any) -> Any:
     return value
 
 
-def plain_text(value: Any) -> Any:
-    """Return a text as text: chat fields hold a list of messages, and messages may hold a list of parts."""
-    if isinstance(value, list) and value and isinstance(value[-1], dict) and "content" in value[-1]:
-        return plain_text(value[-1]["content"])
-    if isinstance(value, list) and value and all(isinstance(part, dict) and "type" in part for part in value):
-        return "".join(part.get("text") or f"[{part['type']}]" for part in value)
-    return value
-
-
 def single_name(names: Iterable[str], columns: Columns, noun: str) -> str | None:
     """Return the question or control that holds the preference: the one that is named, or the only one.
 

@@ -17,7 +17,8 @@ from typing import Any
 from truthful_rlhf.aggregation.names import nearest
 from truthful_rlhf.labelers.recorded.cells import number_of
 from truthful_rlhf.labelers.recorded.codes import Understood, word_report
-from truthful_rlhf.labelers.recorded.formats.base import Columns, Importer, Record, Row, Sample, plain_text
+from truthful_rlhf.labelers.recorded.formats.base import Columns, Importer, Record, Row, Sample
+from truthful_rlhf.labelers.recorded.formats.conversations import plain_text, prompt_text
 from truthful_rlhf.labelers.recorded.options import ROLES, ReadOptions
 
 _CHOSEN = {"1", "1.0", "true", "yes", "x", "checked", "on"}
@@ -114,7 +115,7 @@ def _by_text(row: Row) -> Row:
     """Recognise a report that is the text (or the name) of one of the two responses."""
     report, a, b = row.report, plain_text(row.response_a), plain_text(row.response_b)
     if a is not row.response_a or b is not row.response_b or isinstance(row.prompt, list):
-        row = row._replace(prompt=plain_text(row.prompt), response_a=a, response_b=b)
+        row = row._replace(prompt=prompt_text(row.prompt), response_a=a, response_b=b)
     if type(report) is not str or a == b or report not in (a, b):
         return row
     if word_report(report) is not None or number_of(report) is not None:

@@ -21,8 +21,8 @@ from truthful_rlhf.labelers.recorded.formats.base import (
     Sample,
     pairs_of_ranking,
     part_id,
-    plain_text,
 )
+from truthful_rlhf.labelers.recorded.formats.conversations import plain_text, prompt_text
 from truthful_rlhf.labelers.recorded.names import LABELERS, plain_name
 from truthful_rlhf.labelers.recorded.options import ReadOptions
 
@@ -90,7 +90,7 @@ def make_list(sample: Sample, options: ReadOptions) -> Importer:
         for i, j, report in pairs_of_ranking(order, names):
             extras = columns.extras(record)
             ids = part_id(pair_id, i, j, len(texts))
-            text = plain_text(record.get(prompt))
+            text = prompt_text(record.get(prompt))
             yield Row(ids, text, plain_text(texts[i]), plain_text(texts[j]), record.get(who), report, *extras)
 
     return Importer("ranking", rows, rank_column, columns)
@@ -107,7 +107,7 @@ def make_chosen(sample: Sample, options: ReadOptions) -> Importer:
         for role in ("prompt", "labeler_id"):
             columns.get(role, record)
         pair_id = columns.get("pair_id", record, default=record.get("pair_id"))
-        asked = plain_text(record.get(prompt)) if prompt in record else _asked(record["chosen"])
+        asked = prompt_text(record.get(prompt)) if prompt in record else _asked(record["chosen"])
         texts = plain_text(record["chosen"]), plain_text(record["rejected"])
         yield Row(pair_id, asked, *texts, record.get(who), chosen, *columns.extras(record))
 
@@ -117,7 +117,7 @@ def make_chosen(sample: Sample, options: ReadOptions) -> Importer:
 def _asked(messages: Any) -> Any:
     """Return what was asked in a conversation that contains its prompt."""
     if isinstance(messages, list) and len(messages) > 1:
-        return "\n\n".join(str(plain_text(message["content"])) for message in messages[:-1])
+        return prompt_text(messages[:-1])
     return None
 
 

@@ -25,11 +25,12 @@ from typer.testing import CliRunner
 from tests.pipeline.experiment.test_compare import command
 from truthful_rlhf.pipeline.cli import app, main
 from truthful_rlhf.pipeline.storage.artifacts import checksum
+from truthful_rlhf.pipeline.training import checkpoints
 
 GRID = (
     *("rules=[online_weighted]", "gold.kappa=300", "panels.biased_majority=[{name: honest, count: 3, persona: noisy}]"),
     "policy=[{method: dpo, batch_size: 4, learning_rate: 0.1}, "
-    "{method: best_of_n, n: 2, reward_model: {epochs: 1, lora_rank: 4}}]",
+    "{method: best_of_n, n: 2, reward_model: {epochs: 2, lora_rank: 4}}]",
 )
 CELL = "seed-0/biased_majority/online_weighted"
 NOT_NUMBERS = {"environment.json", "report.html", "metrics.jsonl", ".lock"}
@@ -140,8 +141,9 @@ def assert_one_clear_line(output: str, *words: str) -> None:
         assert word in line
 
 
-def _command_line(arguments: list[str], log: Path, last: Path | None, before: bool) -> None:
+def _command_line(arguments: list[str], log: Path, last: Path | None, before: bool, seconds: float) -> None:
     """Be the command line in this process, and die as soon as ``last`` is put in place, or just before."""
+    checkpoints.SECONDS_BETWEEN = seconds
     with open(log, "w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -163,12 +165,19 @@ def _command_line(arguments: list[str], log: Path, last: Path | None, before: bo
 class Run:
     """The command in a process of its own, started from a server that has loaded the libraries already."""
 
-    def __init__(self, arguments: list[str], log: Path, last: Path | None = None, before: bool = False) -> None:
-        processes = multiprocessing.get_context("forkserver")
+    def __init__(
+        self,
+        arguments: list[str],
+        log: Path,
+        last: Path | None = None,
+        before: bool = False,
+        seconds: float = checkpoints.SECONDS_BETWEEN,
+    ) -> None:
+        processes, given = multiprocessing.get_context("forkserver"), (arguments, log, last, before, seconds)
         processes.set_forkserver_preload(PRELOADED)
         log.unlink(missing_ok=True)
         self.log = log
-        self.process: BaseProcess = processes.Process(target=_command_line, args=(arguments, log, last, before))
+        self.process: BaseProcess = processes.Process(target=_command_line, args=given)
         self.process.start()
 
     @property
@@ -236,6 +245,49 @@ def test_ctrl_c_during_training(compare: Compare, finished: Path, started: Path,
     assert f"stages/{CELL}/dpo/policy.json" not in stages(started), "the control: training was not over"
     output = assert_it_ends_as_if_undisturbed(compare(started), started, finished)
     assert re.findall("▶ (.*)", output) == [f"{CELL}/dpo/policy"], "nothing else was lost"
+
+
+TRAININGS = (f"{CELL}/dpo/policy", f"{CELL}/reward_model")
+
+
+def checkpoint_of(out: Path, stage: str) -> list[str]:
+    """Return the names of what is kept of an unfinished training."""
+    return sorted(path.name for path in (out / "stages" / f"{stage}.unfinished").glob("*/checkpoint-*"))
+
+
+@pytest.mark.parametrize("stage", TRAININGS)
+def test_a_training_killed_half_way_goes_on(
+    stage: str, compare: Compare, finished: Path, started: Path, tmp_path: Path
+) -> None:
+    (started / "stages" / f"{stage}.json").unlink()
+    key = json.loads((finished / "stages" / f"{stage}.json").read_text())["fingerprint"]
+    first = started / "stages" / f"{stage}.unfinished" / key / "checkpoint-1.json"
+    assert Run(compare(started), tmp_path / "log", first, seconds=0.0).end() == -signal.SIGKILL
+    assert "checkpoint-1" in checkpoint_of(started, stage), "the control: it was half-way"
+    assert_it_ends_as_if_undisturbed(compare(started), started, finished)
+    logged = (out / stage / "metrics.jsonl" for out in (started, finished))
+    steps = [[json.loads(line)["step"] for line in path.read_text().splitlines()] for path in logged]
+    assert steps[0] == steps[1], "the metrics of the updates before are kept"
+    assert not list(started.rglob("*.unfinished"))
+
+
+def test_a_checkpoint_of_other_inputs_is_not_used(
+    compare: Compare, finished: Path, started: Path, tmp_path: Path
+) -> None:
+    """Half-way with another learning rate, then as the config says: as if the first had not been."""
+    stage = TRAININGS[0]
+    (started / "stages" / f"{stage}.json").unlink()
+    other = [word.replace("learning_rate: 0.1", "learning_rate: 0.2") for word in compare(started)]
+    assert other != compare(started)
+    run = Run(other, tmp_path / "log", seconds=0.0)
+    while not checkpoint_of(started, stage):
+        assert run.process.is_alive(), run.printed
+        time.sleep(0.001)
+    run.process.kill()
+    assert run.end() == -signal.SIGKILL
+    assert checkpoint_of(started, stage), "the control: there is one"
+    assert_it_ends_as_if_undisturbed(compare(started), started, finished)
+    assert not list(started.rglob("*.unfinished"))
 
 
 DAMAGED = {
