@@ -16,7 +16,6 @@ from truthful_rlhf.aggregation.log_odds import logit
 from truthful_rlhf.aggregation.statistics import accuracy, wilson_interval
 from truthful_rlhf.labelers import LocalJudge, Pairs
 from truthful_rlhf.labelers.features import GOLD, normalised_difference
-from truthful_rlhf.labelers.judges.ask import Told
 from truthful_rlhf.labelers.personas import Persona, make_persona
 
 ABOUT = "SmolLM2-135M as a judge of its own responses, by persona (about 15 minutes of two idle cores)"
@@ -67,8 +66,7 @@ def measured(table: pd.DataFrame, names: tuple[str, ...], ask: str = "score") ->
     rows, beliefs = [], {}
     for name in names:
         persona = make_persona(name)
-        told = Told(persona.prompt, persona.likes, persona.dislikes, persona.words)
-        judge = LocalJudge(resolve_model("bundled"), told, name, batch_size=48, ask=ask)
+        judge = LocalJudge(resolve_model("bundled"), persona.told(), name, batch_size=48, ask=ask)
         answers = judge.answer(pairs)
         beliefs[name] = answers.belief
         mass = float(np.nanmean(answers.mass)) if not np.isnan(answers.mass).all() else np.nan

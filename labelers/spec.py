@@ -55,11 +55,12 @@ class LabelerSpec(BaseModel):
         None, description="judges: model folder or Hub id; or the server's name of the model"
     )
     batch_size: int = Field(16, ge=1, description="judge: prompts per forward pass")
-    ask: Literal["compare", "score", "rate"] = Field(
-        "compare", description="judge: both responses by a letter, or one at a time by two words or a number"
+    ask: Literal["compare", "score", "rate", "channel"] = Field(
+        "compare",
+        description="judge: both responses by a letter, or one at a time by words, a number, or its likelihood",
     )
     scale: float | None = Field(
-        None, gt=0, description="judge, score and rate: of a difference of scores; default: by their spread"
+        None, gt=0, description="judge, all but compare: of a difference of scores; default: by their spread"
     )
     base_url: str | None = Field(None, description="remote judge: OpenAI-compatible server, such as http://host/v1")
     api_key_env: str | None = Field(None, description="remote judge: environment variable that holds the key")
@@ -134,6 +135,8 @@ class LabelerSpec(BaseModel):
         for key in _NEEDED[self.kind]:
             if getattr(self, key) is None:
                 raise ValueError(f"entry {self.name!r}: kind {self.kind!r} needs {key!r}")
+        if self.ask == "channel" and (self.persona is None or not self.persona.likes):
+            raise ValueError(f"entry {self.name!r}: ask: channel needs a persona with likes and dislikes")
         return self
 
     @property

@@ -12,7 +12,7 @@ from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.labelers.context import ReportContext
 from truthful_rlhf.labelers.judges.answers import Answers
 from truthful_rlhf.labelers.judges.ask import Told, make_ask
-from truthful_rlhf.labelers.judges.pointwise import AnswerReader, judge_pointwise
+from truthful_rlhf.labelers.judges.pointwise import AnswerReader, judge_pointwise, shared_prefix
 from truthful_rlhf.labelers.judges.prompt import (
     ANSWERS,
     MAX_CHARACTERS,
@@ -38,17 +38,18 @@ class LocalJudge:
     """An LLM judge with a persona.
 
     Asked to ``compare``, its belief is the softmax over the logits of the two answer letters as they are tokenised in
-    context, averaged over both presentation orders (``labelers.judges.prompt``). Asked to ``score`` or ``rate`` it sees
-    one response at a time (``labelers.judges.ask``). It says which response the model names, and how firmly, not that
-    this is calibrated. ``position_bias_`` holds the bias of the last batch (NaN where there is no place to prefer).
+    context, averaged over both presentation orders (``labelers.judges.prompt``). Asked in another
+    way it sees one response at a time (``labelers.judges.ask``). It says which response the model names, and how
+    firmly, not that this is calibrated. ``position_bias_`` holds the bias of the last batch (NaN where there is no
+    place to prefer).
 
     Args:
         model: a local folder or Hub id (safetensors only, no remote code), or ``(model, tokenizer)``.
         persona: what the judge is told to be (the system message), with examples and words if it is a ``Told``, which
-            ``score`` and ``rate`` use.
+            the other ways to ask use.
         labeler_id: its name in reports.
         batch_size: prompts per forward pass.
-        ask: ``compare``, ``score`` or ``rate``.
+        ask: ``compare``, ``score``, ``rate`` or ``channel``.
         scale: of a difference of scores, > 0; None: by their spread in the batch.
     """
 
@@ -115,20 +116,6 @@ def load_chooser(name_or_path: str) -> LetterChooser:
             " can be reached)"
         ) from error
     return LetterChooser(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer)
-
-
-def _shared_prefix(prompts: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-    """Return what all prompts begin with, but for the last token of the shortest.
-
-    >>> _shared_prefix([(1, 2, 3), (1, 2)])
-    (1,)
-    """
-    if not prompts:
-        return ()
-    first, last = min(prompts), max(prompts)  # in the order of words, all others lie between
-    longest = min(map(len, prompts)) - 1
-    n = next((k for k in range(longest) if first[k] != last[k]), longest)
-    return first[:n]
 
 
 def _pair(shown: Shown) -> Shown:
@@ -253,13 +240,37 @@ class LetterChooser:
         """
         from tqdm.auto import tqdm
 
-        shared = _shared_prefix(prompts)
+        shared = shared_prefix(prompts)
         batches = range(0, len(prompts), batch_size)
         layers = self._read_ahead(shared) if len(batches) > 1 and len(shared) >= _WORTH_SHARING else []
         n = len(shared) if layers else 0
         for start in tqdm(batches, desc=f"Judge {title}", disable=not title or len(batches) < 3):
             logits = self._logits([prompt[n:] for prompt in prompts[start : start + batch_size]], n, layers)
             yield from logits.softmax(dim=1).numpy()
+
+    def log_likelihoods(
+        self, prompts: list[tuple[int, ...]], before: int, batch_size: int, title: str
+    ) -> Iterator[float]:
+        """Yield the log-likelihood of every text's tokens given its first ``before`` ones, which all texts share.
+
+        Args:
+            prompts: token ids; neighbours of equal length waste little padding.
+            before: >= 0.
+            batch_size: texts per forward pass.
+            title: of the progress bar; empty: none.
+        """
+        import torch
+        from tqdm.auto import tqdm
+
+        ahead = max(before - 1, 0)  # the last shared token predicts the first that is not
+        layers = self._read_ahead(prompts[0][:ahead]) if prompts and ahead else []
+        batches = range(0, len(prompts), batch_size)
+        for start in tqdm(batches, desc=f"Judge {title}", disable=not title or len(batches) < 3):
+            batch = [prompt[ahead:] for prompt in prompts[start : start + batch_size]]
+            logits = self._logits(batch, ahead, layers, keep=0)
+            for row, tokens in zip(logits, batch, strict=True):
+                predicted = row[len(row) - len(tokens) : -1].log_softmax(dim=1)
+                yield float(predicted.gather(1, torch.tensor(tokens[1:])[:, None]).sum())
 
     def _read_ahead(self, shared: tuple[int, ...]) -> list[tuple[Any, Any]]:
         """Return the keys and values of every layer for what all prompts begin with: it is read once."""
@@ -282,13 +293,16 @@ class LetterChooser:
         chosen = self._logits(prompts).gather(1, torch.tensor(letters))
         return [float(p) for p in chosen.softmax(dim=1)[:, 0]]
 
-    def _logits(self, prompts: list[tuple[int, ...]], n_before: int = 0, layers: Sequence[tuple[Any, Any]] = ()) -> Any:
-        """Return the logits after each prompt in float64; padded on the left, so that the ends align.
+    def _logits(
+        self, prompts: list[tuple[int, ...]], n_before: int = 0, layers: Sequence[tuple[Any, Any]] = (), keep: int = 1
+    ) -> Any:
+        """Return the logits after each prompt's last tokens; padded on the left, so that the ends align.
 
         Args:
             prompts: token ids, without what was read ahead.
             n_before: how many tokens that was.
             layers: its keys and values; empty: nothing was read ahead.
+            keep: how many last tokens; 0: all, with the padding.
         """
         import torch
         from transformers import DynamicCache
@@ -312,7 +326,9 @@ class LetterChooser:
                 attention_mask=attention.to(device),
                 position_ids=positions.to(device),
                 past_key_values=cache if layers else None,
-                logits_to_keep=1,
+                logits_to_keep=keep,
                 use_cache=bool(layers),
-            ).logits[:, -1]
-        return logits.double().cpu()
+            ).logits
+        if keep == 1:
+            return logits[:, -1].double().cpu()
+        return logits.to(torch.promote_types(logits.dtype, torch.float32)).cpu()

@@ -10,13 +10,22 @@ token that begins two answers ("1" and "10") is told apart by one step more.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.labelers.judges.answers import Answers
-from truthful_rlhf.labelers.judges.ask import CONTENT_FREE, Ask, Told, calibrated, document, shown_responses
+from truthful_rlhf.labelers.judges.ask import (
+    CONTENT_FREE,
+    AskForWords,
+    Channel,
+    Told,
+    belief_from_scores,
+    calibrated,
+    shown_responses,
+)
 from truthful_rlhf.labelers.pairs import Pairs
 
 LEAST_MASS = 1e-3
@@ -24,22 +33,46 @@ LEAST_MASS = 1e-3
 
 
 def judge_pointwise(
-    reader: AnswerReader, ask: Ask, told: Told, pairs: Pairs, *, scale: float | None, batch_size: int, title: str
+    reader: AnswerReader,
+    ask: AskForWords | Channel,
+    told: Told,
+    pairs: Pairs,
+    *,
+    scale: float | None,
+    batch_size: int,
+    title: str,
 ) -> Answers:
     """Return how a judge answers n pairs, one response at a time.
 
     Args:
         reader: of the model.
-        ask: ``score`` or ``rate``.
+        ask: the way to ask.
         told: persona, examples, words.
         pairs: the batch.
         scale: of a difference of scores, > 0; None: by the spread of this batch.
         batch_size: prompts per forward pass.
         title: of the progress bar; empty: none.
     """
+    if isinstance(ask, Channel):
+        return _by_likelihood(reader, ask, told, pairs, scale, batch_size, title)
+    return _by_words(reader, ask, told, pairs, scale, batch_size, title)
+
+
+def _by_likelihood(
+    reader: AnswerReader, ask: Channel, told: Told, pairs: Pairs, scale: float | None, batch_size: int, title: str
+) -> Answers:
+    sides = zip(*(ask.documents(told, texts, reader.clean) for texts in shown_responses(pairs)), strict=True)
+    liked, disliked = (reader.log_likelihoods(list(side), batch_size, title) for side in sides)
+    n, nothing = len(pairs), np.full(len(pairs), np.nan)
+    return Answers(belief_from_scores(liked - disliked, scale), nothing, nothing, nothing, [""] * n, [False] * n)
+
+
+def _by_words(
+    reader: AnswerReader, ask: AskForWords, told: Told, pairs: Pairs, scale: float | None, batch_size: int, title: str
+) -> Answers:
     words = ask.answers(told)
-    asked = [document(ask, told, texts, reader.clean) for texts in shown_responses(pairs)]
-    empty = [document(ask, told, ("", text), reader.clean) for text in CONTENT_FREE]
+    asked = [text for texts in shown_responses(pairs) for text in ask.documents(told, texts, reader.clean)]
+    empty = [text for free in CONTENT_FREE for text in ask.documents(told, ("", free), reader.clean)]
     masses = reader.probabilities([*asked, *empty], words, batch_size, title)
     total = masses.sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -55,6 +88,20 @@ def judge_pointwise(
     return Answers(belief, nothing, nothing, mass, notes, [False] * n)
 
 
+def shared_prefix(prompts: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """Return what all prompts begin with, but for the last token of the shortest.
+
+    >>> shared_prefix([(1, 2, 3), (1, 2)])
+    (1,)
+    """
+    if not prompts:
+        return ()
+    first, last = min(prompts), max(prompts)  # in the order of words, all others lie between
+    longest = min(map(len, prompts)) - 1
+    n = next((k for k in range(longest) if first[k] != last[k]), longest)
+    return first[:n]
+
+
 class AnswerReader:
     """Reads the probabilities of answer words; answers are remembered: a rule swapped in costs nothing.
 
@@ -65,6 +112,7 @@ class AnswerReader:
     def __init__(self, chooser: Any) -> None:
         self._chooser = chooser
         self._known: dict[tuple[tuple[int, ...], tuple[str, ...]], FloatArray] = {}
+        self._likelihoods: dict[tuple[int, tuple[int, ...]], float] = {}
 
     def clean(self, text: str) -> str:
         """Remove what the tokenizer would read as its own markup."""
@@ -95,6 +143,21 @@ class AnswerReader:
                 found[word] = found[short] * chances[rest]
                 found[short] -= found[word]
         return np.array([self._known[prompt, words] for prompt in prompts])
+
+    def log_likelihoods(self, texts: list[str], batch_size: int, title: str) -> FloatArray:
+        """Return the log-likelihood of every text, shape ``(n,)``, after the tokens that all of them begin with.
+
+        Args:
+            texts: n texts.
+            batch_size: prompts per forward pass.
+            title: of the progress bar; empty: none.
+        """
+        encoded = [self._chooser.encode_document(text) for text in texts]
+        before = len(shared_prefix(encoded))
+        todo = sorted({tokens for tokens in encoded if (before, tokens) not in self._likelihoods}, key=len)
+        for tokens, found in zip(todo, self._chooser.log_likelihoods(todo, before, batch_size, title), strict=True):
+            self._likelihoods[before, tokens] = found
+        return np.array([self._likelihoods[before, tokens] for tokens in encoded])
 
     def _tokens(self, words: tuple[str, ...]) -> tuple[list[list[int]], dict[int, tuple[int, int, int]]]:
         """Return the first tokens of every answer's spellings, and answers that another one begins.

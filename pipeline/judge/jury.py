@@ -11,6 +11,7 @@ import numpy as np
 import yaml
 
 from truthful_rlhf.labelers.checked import NOT_YAML, UniqueKeyLoader
+from truthful_rlhf.labelers.judges.ask import QUESTION
 from truthful_rlhf.labelers.panels import panels_of
 from truthful_rlhf.labelers.personas import Persona
 from truthful_rlhf.labelers.sources import NEUTRAL_PROMPT, make_labelers
@@ -99,7 +100,7 @@ def with_rubric(spec: LabelerSpec, rubric: str) -> LabelerSpec:
         return spec
     persona = spec.persona or Persona(name="neutral", prompt=NEUTRAL_PROMPT)
     prompt = f"{persona.prompt or NEUTRAL_PROMPT}\n\nJudge by this rubric only:\n{rubric}"
-    return spec.model_copy(update={"persona": persona.model_copy(update={"prompt": prompt})})
+    return spec.model_copy(update={"persona": persona.model_copy(update={"prompt": prompt, "question": QUESTION})})
 
 
 def seat(specs: Sequence[LabelerSpec], rubric: Mapping[str, str]) -> list[Juror]:
