@@ -12,6 +12,7 @@ from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.labelers.context import ReportContext
 from truthful_rlhf.labelers.judges.answers import Answers
 from truthful_rlhf.labelers.judges.ask import Told, make_ask
+from truthful_rlhf.labelers.judges.kept import KeptAnswers, Question, weights_name
 from truthful_rlhf.labelers.judges.pointwise import AnswerReader, judge_pointwise, shared_prefix
 from truthful_rlhf.labelers.judges.prompt import (
     ANSWERS,
@@ -115,7 +116,8 @@ def load_chooser(name_or_path: str) -> LetterChooser:
             f"cannot load the judge model {name_or_path!r}: {reason} (give a local folder, or a Hub id where the Hub"
             " can be reached)"
         ) from error
-    return LetterChooser(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer)
+    kept = KeptAnswers(weights_name(name_or_path))
+    return LetterChooser(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, kept)
 
 
 def _pair(shown: Shown) -> Shown:
@@ -131,15 +133,16 @@ class LetterChooser:
     Args:
         model: a causal language model.
         tokenizer: its tokenizer.
+        kept: its answers so far; None: none are known.
     """
 
-    def __init__(self, model: Any, tokenizer: Any) -> None:
+    def __init__(self, model: Any, tokenizer: Any, kept: KeptAnswers | None = None) -> None:
         self.model = model.eval()
         self.tokenizer = tokenizer
         markup = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
         self._markup = sorted((token for token in markup if token.strip()), key=len, reverse=True)
         self._room = int(getattr(model.config, "max_position_embeddings", 0) or 2048)
-        self._answers: dict[tuple[int, ...], float] = {}
+        self.kept = kept or KeptAnswers()
         self.reader = AnswerReader(self)
 
     def first_preferred(self, shown: list[Shown], persona: str, batch_size: int, title: str) -> FloatArray:
@@ -154,14 +157,16 @@ class LetterChooser:
         from tqdm.auto import tqdm
 
         encoded = self._encoded(persona, shown)
-        todo = {prompt: letters for prompt, *letters in encoded if prompt not in self._answers}
-        prompts = sorted(todo, key=len)  # neighbours of equal length waste little padding
-        batches = range(0, len(prompts), batch_size)
+        letters = {prompt: two for prompt, *two in encoded}
+        questions: list[Question] = [("letters", prompt, ANSWERS) for prompt, *_ in encoded]
+        missing = self.kept.missing(questions)  # neighbours of equal length waste little padding
+        batches = range(0, len(missing), batch_size)
         for start in tqdm(batches, desc=f"Judge {title}", disable=not title or len(batches) < 3):
-            batch = prompts[start : start + batch_size]
-            for prompt, answer in zip(batch, self._forward(batch, [todo[p] for p in batch]), strict=True):
-                self._answers[prompt] = answer
-        return np.array([self._answers[prompt] for prompt, *_ in encoded], dtype=np.float64)
+            batch = missing[start : start + batch_size]
+            prompts = [prompt for _, prompt, _ in batch]
+            answers = self._forward(prompts, [letters[prompt] for prompt in prompts])
+            self.kept.put({question: (answer,) for question, answer in zip(batch, answers, strict=True)})
+        return np.array([self.kept[question][0] for question in questions], dtype=np.float64)
 
     def _encoded(self, persona: str, shown: list[Shown]) -> list[Encoded]:
         """Return every prompt; the two orders of a pair are clipped alike, though one may have a token more.

@@ -4,8 +4,8 @@ For ``score`` and ``rate`` (`labelers.judges.ask`). A response's score does not 
 there is no place to prefer, and n responses take n answers, whatever pairs they stand in. The question is one text to
 be continued, without a chat template: small models are better at that, instruct models too.
 
-The probability of an answer is summed over its spellings (with a space before it, capitalised), by their first token. A
-token that begins two answers ("1" and "10") is told apart by one step more.
+The probability of an answer is summed over its spellings (with a space before it, capitalised), by those that are one
+token, else by the first. A token that begins two answers ("1" and "10") is told apart by one step more.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from truthful_rlhf.labelers.judges.ask import (
     calibrated,
     shown_responses,
 )
+from truthful_rlhf.labelers.judges.kept import KeptAnswers
 from truthful_rlhf.labelers.pairs import Pairs
 
 LEAST_MASS = 1e-3
@@ -111,8 +112,7 @@ class AnswerReader:
 
     def __init__(self, chooser: Any) -> None:
         self._chooser = chooser
-        self._known: dict[tuple[tuple[int, ...], tuple[str, ...]], FloatArray] = {}
-        self._likelihoods: dict[tuple[int, tuple[int, ...]], float] = {}
+        self._kept: KeptAnswers = chooser.kept
 
     def clean(self, text: str) -> str:
         """Remove what the tokenizer would read as its own markup."""
@@ -133,16 +133,18 @@ class AnswerReader:
         """
         firsts, longer = self._tokens(words)
         prompts = [self._chooser.encode_document(text) for text in asked]
-        todo = sorted({prompt for prompt in prompts if (prompt, words) not in self._known}, key=len)
-        for prompt, chances in zip(todo, self._chooser.next_tokens(todo, batch_size, title), strict=True):
-            self._known[prompt, words] = np.array([chances[tokens].sum() for tokens in firsts])
+        questions = [("words", prompt, words) for prompt in prompts]
+        missing = self._kept.missing(questions)
+        todo = [prompt for _, prompt, _ in missing]
+        read = self._chooser.next_tokens(todo, batch_size, title)
+        rows = [[float(chances[tokens].sum()) for tokens in firsts] for chances in read]
         for word, (short, begin, rest) in longer.items():
-            further = [(*prompt, begin) for prompt in todo]
-            for prompt, chances in zip(todo, self._chooser.next_tokens(further, batch_size, ""), strict=True):
-                found = self._known[prompt, words]
-                found[word] = found[short] * chances[rest]
+            further = self._chooser.next_tokens([(*prompt, begin) for prompt in todo], batch_size, "")
+            for found, chances in zip(rows, further, strict=True):
+                found[word] = found[short] * float(chances[rest])
                 found[short] -= found[word]
-        return np.array([self._known[prompt, words] for prompt in prompts])
+        self._kept.put(dict(zip(missing, map(tuple, rows), strict=True)))
+        return np.array([self._kept[question] for question in questions])
 
     def log_likelihoods(self, texts: list[str], batch_size: int, title: str) -> FloatArray:
         """Return the log-likelihood of every text, shape ``(n,)``, after the tokens that all of them begin with.
@@ -154,10 +156,11 @@ class AnswerReader:
         """
         encoded = [self._chooser.encode_document(text) for text in texts]
         before = len(shared_prefix(encoded))
-        todo = sorted({tokens for tokens in encoded if (before, tokens) not in self._likelihoods}, key=len)
-        for tokens, found in zip(todo, self._chooser.log_likelihoods(todo, before, batch_size, title), strict=True):
-            self._likelihoods[before, tokens] = found
-        return np.array([self._likelihoods[before, tokens] for tokens in encoded])
+        questions = [(f"likelihood after {before}", tokens, ()) for tokens in encoded]
+        missing = self._kept.missing(questions)
+        read = self._chooser.log_likelihoods([tokens for _, tokens, _ in missing], before, batch_size, title)
+        self._kept.put({question: (found,) for question, found in zip(missing, read, strict=True)})
+        return np.array([self._kept[question][0] for question in questions])
 
     def _tokens(self, words: tuple[str, ...]) -> tuple[list[list[int]], dict[int, tuple[int, int, int]]]:
         """Return the first tokens of every answer's spellings, and answers that another one begins.
@@ -183,4 +186,5 @@ class AnswerReader:
     def _spellings(self, word: str) -> list[list[int]]:
         forms = dict.fromkeys(before + form for before in ("", " ") for form in (word, word.capitalize()))
         encoded = [self._chooser.tokenizer.encode(form, add_special_tokens=False) for form in forms]
-        return [tokens for tokens in encoded if tokens]
+        whole = [tokens for tokens in encoded if len(tokens) == 1]
+        return whole or [tokens for tokens in encoded if tokens]

@@ -101,8 +101,9 @@ def test_every_kind_makes_its_class() -> None:
     assert (judge.model, judge.batch_size, judge.labeler_id) == ("folder", 2, "llm")
     assert "longer" in judge.told.prompt
     (scoring,) = labelers_of(name="llm", kind="judge", model="folder", persona="expert", ask="score", scale=2.0)
-    assert (scoring.ask is ASKS["score"], scoring.scale, scoring.told.words) == (True, 2.0, ("positive", "negative"))
+    assert (scoring.ask is ASKS["score"], scoring.scale, scoring.told.words[0][0]) == (True, 2.0, "happy")
     assert scoring.told.likes
+    assert "{text}" in scoring.told.question
     first, second = labelers_of(**REMOTE, count=2, votes=3, api_key_env="KEY", price_in=1.0, price_out=2.0)
     assert isinstance(first, RemoteJudge)
     assert (first.labeler_id, second.labeler_id) == ("api-1", "api-2")

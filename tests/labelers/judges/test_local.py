@@ -11,7 +11,8 @@ import pytest
 from tests.precision import EXACT
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.labelers import LabelerSpec, LocalJudge, Pairs, Panel, ReportContext
-from truthful_rlhf.labelers.judges.local import LetterChooser
+from truthful_rlhf.labelers.judges.ask import Told
+from truthful_rlhf.labelers.judges.local import LetterChooser, load_chooser
 from truthful_rlhf.labelers.judges.prompt import both_orders, judge_messages
 
 PAIRS = Pairs(
@@ -150,6 +151,30 @@ def test_answers_are_remembered(chooser: LetterChooser, monkeypatch: pytest.Monk
         fresh.first_preferred(both_orders(PAIRS), "another persona", 4, "t")
 
 
+@pytest.mark.parametrize("ask", ["compare", "score", "rate", "channel"])
+def test_answers_are_on_disk_for_the_next_run(
+    ask: str, tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRUTHFUL_RLHF_CACHE", str(tmp_path))
+    told = Told("", ("good.",), ("bad.",))
+
+    def judged() -> FloatArray:
+        load_chooser.cache_clear()  # as in another process
+        return LocalJudge(str(tiny_model_folder), told, ask=ask).belief(PAIRS)
+
+    before = judged()
+
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise AssertionError("asked again")
+
+    monkeypatch.setattr(LetterChooser, "_logits", refuse)
+    np.testing.assert_array_equal(judged(), before)
+    monkeypatch.setattr("truthful_rlhf.labelers.judges.local.weights_name", lambda folder: "other weights")
+    with pytest.raises(AssertionError, match="asked again"):
+        judged()
+    load_chooser.cache_clear()
+
+
 def test_a_base_model_without_chat_template_works(tiny_model_folder: Path, chooser: LetterChooser) -> None:
     from transformers import AutoTokenizer
 
@@ -164,7 +189,10 @@ def test_a_missing_model_is_named() -> None:
         LocalJudge("/nowhere/model").belief(PAIRS)
 
 
-def test_a_panel_seats_judges_beside_simulated_labelers(tiny_model_folder: Path, chooser: LetterChooser) -> None:
+def test_a_panel_seats_judges_beside_simulated_labelers(
+    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRUTHFUL_RLHF_CACHE", str(tmp_path))
     gold = Pairs(PAIRS.pair_id, PAIRS.prompt, PAIRS.response_a, PAIRS.response_b, np.array([1.0, 0, 0]), np.zeros(3))
     specs = [
         LabelerSpec(name="llm", kind="judge", model=str(tiny_model_folder), persona="verbose"),

@@ -13,7 +13,17 @@ import torch
 from tests.labelers.judges.test_local import PAIRS, chooser, swapped  # noqa: F401
 from tests.precision import EXACT
 from truthful_rlhf.labelers import LocalJudge
-from truthful_rlhf.labelers.judges.ask import ASKS, CONTENT_FREE, Told, calibrated, document, make_ask, spread_scale
+from truthful_rlhf.labelers.judges.ask import (
+    ASKS,
+    CONTENT_FREE,
+    Rate,
+    Score,
+    Told,
+    calibrated,
+    document,
+    make_ask,
+    spread_scale,
+)
 from truthful_rlhf.labelers.judges.local import LetterChooser
 
 TOLD = Told("You read texts.", ("a wonderful surprise.",), ("awful.",), (("happy",), ("terrible",)))
@@ -25,7 +35,7 @@ def judge(chooser: LetterChooser, ask: str, **settings: Any) -> LocalJudge:  # n
 
 def score_by_definition(chooser: LetterChooser, text: str, words: tuple[str, str]) -> float:  # noqa: F811
     """Return the calibrated log-odds of two words after one text: no batch, no padding, no cache."""
-    ask, tokenizer = ASKS["score"], chooser.tokenizer
+    ask, tokenizer = Score(), chooser.tokenizer
 
     def shares(texts: tuple[str, ...]) -> np.ndarray:
         ids = tokenizer.encode(document(ask, TOLD, texts))
@@ -55,16 +65,13 @@ def test_a_belief_is_the_sigmoid_of_the_scaled_difference_of_scores(chooser: Let
 
 
 def test_several_words_are_the_mean_of_their_log_odds(chooser: LetterChooser) -> None:  # noqa: F811
-    words = (("happy", "great"), ("terrible", "slow"))
-    both = LocalJudge((chooser.model, chooser.tokenizer), replace(TOLD, words=words), ask="score", scale=0.7)
-    belief = both.belief(PAIRS)
+    told = replace(TOLD, words=(("happy", "great"), ("terrible", "slow")))
+    belief = LocalJudge((chooser.model, chooser.tokenizer), told, ask="score", scale=0.7).belief(PAIRS)
+    reader = LetterChooser(chooser.model, chooser.tokenizer).reader
     for k, prompt in enumerate(PAIRS.prompt):
-        scores = [
-            np.mean(
-                [score_by_definition(chooser, f"{prompt}|{text}", opposites) for opposites in zip(*words, strict=True)]
-            )
-            for text in (PAIRS.response_a[k], PAIRS.response_b[k])
-        ]
+        texts = [document(Score(), told, (prompt, text)) for text in (PAIRS.response_a[k], PAIRS.response_b[k])]
+        happy, great, terrible, slow = reader.probabilities(texts, ("happy", "great", "terrible", "slow"), 1, "").T
+        scores = (np.log(happy / terrible) + np.log(great / slow)) / 2.0
         assert belief[k] == pytest.approx(1.0 / (1.0 + np.exp(-0.7 * (scores[0] - scores[1]))), abs=EXACT)
 
 
@@ -99,7 +106,7 @@ def test_a_channel_without_examples_is_refused(chooser: LetterChooser) -> None: 
 
 def test_a_persona_with_a_question_of_its_own_is_told_no_more() -> None:
     told = replace(TOLD, question='"{text}" I thought: how')
-    text = document(ASKS["score"], told, ("The film was", " great {text}"))
+    text = document(Score(), told, ("The film was", " great {text}"))
     shown = ['"awful." I thought: how terrible', '"a wonderful surprise." I thought: how happy']
     assert text == "\n\n".join([*shown, '"The film was great {text}" I thought: how'])
 
@@ -124,8 +131,8 @@ def test_a_number_that_another_one_begins_is_told_apart(chooser: LetterChooser) 
     """P(10) = P(1) P(0 | 1) where 10 is two tokens: the probabilities of all numbers are those of single steps."""
     reader = LetterChooser(chooser.model, chooser.tokenizer).reader
     assert len(chooser.tokenizer.encode("10", add_special_tokens=False)) > 1
-    words = ASKS["rate"].answers(TOLD)
-    text = document(ASKS["rate"], TOLD, ("The film was", " great"))
+    words = Rate().answers(TOLD)
+    text = document(Rate(), TOLD, ("The film was", " great"))
     row = reader.probabilities([text], words, 4, "")[0]
     ids = chooser.tokenizer.encode(text)
     one, nought = (chooser.tokenizer.encode(digit, add_special_tokens=False)[0] for digit in "10")
