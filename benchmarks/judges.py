@@ -17,6 +17,7 @@ import pandas as pd
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.aggregation.log_odds import logit
 from truthful_rlhf.aggregation.statistics import accuracy, wilson_interval
+from truthful_rlhf.aggregation.statistics.intervals import Z
 from truthful_rlhf.labelers import LocalJudge, Pairs
 from truthful_rlhf.labelers.features import GOLD, normalised_difference
 from truthful_rlhf.labelers.judges.answers import Answers
@@ -99,7 +100,7 @@ def follows(persona: Persona, answers: Answers, pairs: Pairs) -> dict[str, objec
     liked = np.sign(persona.taste[feature]) * normalised_difference(feature, pairs)
     known = ~np.isnan(answers.belief)
     r = float(np.corrcoef(logit(answers.belief[known]), liked[known])[0, 1])
-    width = 1.96 / np.sqrt(known.sum() - 3)
+    width = Z / np.sqrt(known.sum() - 3)
     low, high = (float(np.tanh(np.arctanh(r) + side * width)) for side in (-1, 1))
     return {"feature": feature, "differs": int((liked != 0.0).sum()), "follows": r, "from": low, "to": high}
 

@@ -57,14 +57,15 @@ class KeptAnswers:
         return {"model": self._model, "kind": kind, "tokens": tokens, "answers": answers, "version": 1}
 
 
-def weights_name(folder: str) -> str | None:
+def weights_name(folder: str, dtype: str) -> str | None:
     """Return a name of a model folder's weights, which another file or another date changes; None for no folder.
 
     Args:
         folder: with safetensors.
+        dtype: that the model computes in.
     """
     files = sorted(Path(folder).glob("*.safetensors"))
     if not files:
         return None
     stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    return f"{Path(folder).resolve()} {stats}"
+    return f"{Path(folder).resolve()} {stats} {dtype}"

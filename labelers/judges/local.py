@@ -12,6 +12,7 @@ from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.labelers.context import ReportContext
 from truthful_rlhf.labelers.judges.answers import Answers
 from truthful_rlhf.labelers.judges.ask import Told, make_ask
+from truthful_rlhf.labelers.judges.hardware import Hardware
 from truthful_rlhf.labelers.judges.kept import KeptAnswers, Question, weights_name
 from truthful_rlhf.labelers.judges.pointwise import AnswerReader, judge_pointwise, shared_prefix
 from truthful_rlhf.labelers.judges.prompt import (
@@ -102,11 +103,12 @@ def load_chooser(name_or_path: str) -> LetterChooser:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    hardware = Hardware.choose()
     try:
         tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(
             name_or_path,
-            dtype=torch.bfloat16 if torch.cuda.is_available() else torch.float32,
+            dtype=getattr(torch, hardware.dtype),
             trust_remote_code=False,
             use_safetensors=True,
         )
@@ -116,8 +118,8 @@ def load_chooser(name_or_path: str) -> LetterChooser:
             f"cannot load the judge model {name_or_path!r}: {reason} (give a local folder, or a Hub id where the Hub"
             " can be reached)"
         ) from error
-    kept = KeptAnswers(weights_name(name_or_path))
-    return LetterChooser(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, kept)
+    kept = KeptAnswers(weights_name(name_or_path, hardware.dtype))
+    return LetterChooser(model.to(hardware.device), tokenizer, kept)
 
 
 def _pair(shown: Shown) -> Shown:

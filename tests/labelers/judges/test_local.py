@@ -12,6 +12,7 @@ from tests.precision import EXACT
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.labelers import LabelerSpec, LocalJudge, Pairs, Panel, ReportContext
 from truthful_rlhf.labelers.judges.ask import Told
+from truthful_rlhf.labelers.judges.hardware import Hardware
 from truthful_rlhf.labelers.judges.local import LetterChooser, load_chooser
 from truthful_rlhf.labelers.judges.prompt import both_orders, judge_messages
 
@@ -169,9 +170,22 @@ def test_answers_are_on_disk_for_the_next_run(
 
     monkeypatch.setattr(LetterChooser, "_logits", refuse)
     np.testing.assert_array_equal(judged(), before)
-    monkeypatch.setattr("truthful_rlhf.labelers.judges.local.weights_name", lambda folder: "other weights")
+    monkeypatch.setattr("truthful_rlhf.labelers.judges.local.weights_name", lambda folder, dtype: "other weights")
     with pytest.raises(AssertionError, match="asked again"):
         judged()
+    load_chooser.cache_clear()
+
+
+def test_the_precision_is_that_of_the_one_place_that_decides(
+    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setenv("TRUTHFUL_RLHF_CACHE", str(tmp_path))
+    for dtype in ("float32", "bfloat16"):
+        load_chooser.cache_clear()
+        monkeypatch.setattr(Hardware, "choose", lambda dtype=dtype: Hardware("cpu", dtype))
+        assert load_chooser(str(tiny_model_folder)).model.dtype == getattr(torch, dtype)
     load_chooser.cache_clear()
 
 
