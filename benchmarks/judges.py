@@ -30,7 +30,7 @@ OPPOSITE = ("contrarian",)
 STYLE = ("verbose", "formal", "plain", "cautious", "flatterer")
 ASK = {**dict.fromkeys((*SINCERE, *OPPOSITE), "score"), **dict.fromkeys(STYLE, "channel")}
 SEEN, N_PROMPTS, N_RESPONSES = 260, 172, 8
-MOST_STYLE = 250
+MOST_STYLE = 160
 """Pairs that judges of style are asked about: they read every response twice."""
 
 

@@ -126,6 +126,11 @@ class LabelerSpec(BaseModel):
         if self.kind not in _KEYS:
             raise ValueError(f"entry {self.name!r}: {unknown('kind of labeler', self.kind, _KEYS)}")
         valid = (*_COMMON, *_KEYS[self.kind])
+        if self.kind == "remote_judge" and self.ask != "compare":
+            raise ValueError(
+                f"entry {self.name!r}: ask: {self.ask} reads the probabilities of words that servers do not give; leave"
+                " ask out (a server is shown both responses in both orders), or use kind: judge with a local model"
+            )
         for key in sorted(self.model_fields_set):
             if key not in valid and getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(

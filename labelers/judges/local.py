@@ -13,8 +13,8 @@ from truthful_rlhf.labelers.context import ReportContext
 from truthful_rlhf.labelers.judges.answers import Answers
 from truthful_rlhf.labelers.judges.ask import Told, make_ask
 from truthful_rlhf.labelers.judges.hardware import Hardware
-from truthful_rlhf.labelers.judges.kept import KeptAnswers, Question, weights_name
-from truthful_rlhf.labelers.judges.pointwise import AnswerReader, judge_pointwise, shared_prefix
+from truthful_rlhf.labelers.judges.kept import KeptAnswers, Numbers, Question, weights_name
+from truthful_rlhf.labelers.judges.pointwise import LEAST_MASS, AnswerReader, judge_pointwise, shared_prefix
 from truthful_rlhf.labelers.judges.prompt import (
     ANSWERS,
     MAX_CHARACTERS,
@@ -32,18 +32,18 @@ _SHORTEST = 16
 _WORTH_SHARING = 32
 """Tokens from which on it pays to read what all prompts begin with only once."""
 
-Encoded = tuple[tuple[int, ...], int, int]
-"""A prompt's tokens, and the two answer tokens as they continue it."""
+Encoded = tuple[tuple[int, ...], tuple[list[int], list[int]]]
+"""A prompt's tokens, and the tokens that continue it with either letter, in all spellings."""
 
 
 class LocalJudge:
     """An LLM judge with a persona.
 
-    Asked to ``compare``, its belief is the softmax over the logits of the two answer letters as they are tokenised in
-    context, averaged over both presentation orders (``labelers.judges.prompt``). Asked in another
-    way it sees one response at a time (``labelers.judges.ask``). It says which response the model names, and how
-    firmly, not that this is calibrated. ``position_bias_`` holds the bias of the last batch (NaN where there is no
-    place to prefer).
+    Asked to ``compare``, its belief is the first letter's share of the probability of both letters, in all their
+    spellings as they are tokenised in context, averaged over both presentation orders (``labelers.judges.prompt``).
+    Where they have next to none, it abstains. Asked in another way it sees one response at a time
+    (``labelers.judges.ask``). It says which response the model names, and how firmly, not that this is calibrated.
+    ``position_bias_`` holds the bias of the last batch (NaN where there is no place to prefer).
 
     Args:
         model: a local folder or Hub id (safetensors only, no remote code), or ``(model, tokenizer)``.
@@ -89,8 +89,9 @@ class LocalJudge:
             return judge_pointwise(
                 chooser.reader, self.ask, self.told, pairs, scale=self.scale, batch_size=self.batch_size, title=title
             )
-        first = chooser.first_preferred(both_orders(pairs), self.told.prompt, self.batch_size, title)
-        return Answers.of_orders(first, np.full(len(first), np.nan), [""] * len(first))
+        first, mass = chooser.first_preferred(both_orders(pairs), self.told.prompt, self.batch_size, title)
+        little = f"the letters A and B have less than {LEAST_MASS:g} of the probability"
+        return Answers.of_orders(first, mass, [little if np.isnan(share) else "" for share in first])
 
     def report(self, pairs: Pairs, context: ReportContext) -> FloatArray:
         """Return the beliefs: on its own a judge is truthful; a panel gives it a strategy."""
@@ -147,8 +148,12 @@ class LetterChooser:
         self.kept = kept or KeptAnswers()
         self.reader = AnswerReader(self)
 
-    def first_preferred(self, shown: list[Shown], persona: str, batch_size: int, title: str) -> FloatArray:
-        """Return P(the response shown first is named), shape ``(len(shown),)``.
+    def first_preferred(
+        self, shown: list[Shown], persona: str, batch_size: int, title: str
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return P(the response shown first is named), and the probability of both letters, ``(len(shown),)`` each.
+
+        The former is NaN where the latter is below ``LEAST_MASS``.
 
         Args:
             shown: pairs in the order of presentation.
@@ -159,16 +164,18 @@ class LetterChooser:
         from tqdm.auto import tqdm
 
         encoded = self._encoded(persona, shown)
-        letters = {prompt: two for prompt, *two in encoded}
-        questions: list[Question] = [("letters", prompt, ANSWERS) for prompt, *_ in encoded]
+        letters = dict(encoded)
+        questions: list[Question] = [("spelled letters", prompt, ANSWERS) for prompt, _ in encoded]
         missing = self.kept.missing(questions)  # neighbours of equal length waste little padding
         batches = range(0, len(missing), batch_size)
         for start in tqdm(batches, desc=f"Judge {title}", disable=not title or len(batches) < 3):
             batch = missing[start : start + batch_size]
             prompts = [prompt for _, prompt, _ in batch]
             answers = self._forward(prompts, [letters[prompt] for prompt in prompts])
-            self.kept.put({question: (answer,) for question, answer in zip(batch, answers, strict=True)})
-        return np.array([self.kept[question][0] for question in questions], dtype=np.float64)
+            self.kept.put(dict(zip(batch, answers, strict=True)))
+        a, b = np.array([self.kept[question] for question in questions], dtype=np.float64).reshape(-1, 2).T
+        mass = a + b
+        return np.where(mass >= LEAST_MASS, a / np.maximum(mass, LEAST_MASS), np.nan), mass
 
     def _encoded(self, persona: str, shown: list[Shown]) -> list[Encoded]:
         """Return every prompt; the two orders of a pair are clipped alike, though one may have a token more.
@@ -196,7 +203,11 @@ class LetterChooser:
             raise ValueError(f"the judge's persona leaves no room for a pair in a context of {self._room} tokens")
         if a[:-1] != b[:-1] or a[-1] == b[-1]:
             raise ValueError("the judge model's tokenizer does not end an answer A or B with one token of its own")
-        return (tuple(a[:-1]), a[-1], b[-1]), limit
+        spelled = [[tokens[-1]] for tokens in (a, b)]
+        for letter, tokens in zip(ANSWERS, spelled, strict=True):
+            other = self._tokens_of(text + ("" if self._before_answer else " ") + letter)
+            tokens += [other[-1]] if other[:-1] == a[:-1] and other[-1] not in (a[-1], b[-1]) else []
+        return (tuple(a[:-1]), (spelled[0], spelled[1])), limit
 
     def without_markup(self, text: str) -> str:
         """Remove what the tokenizer would read as its own markup: a response must not end the user's turn."""
@@ -293,12 +304,10 @@ class LetterChooser:
             return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
         return "\n\n".join([*(message["content"] for message in messages), "Answer:"]).lstrip()
 
-    def _forward(self, prompts: list[tuple[int, ...]], letters: list[list[int]]) -> list[float]:
-        """Return the softmax over the two letters of each prompt."""
-        import torch
-
-        chosen = self._logits(prompts).gather(1, torch.tensor(letters))
-        return [float(p) for p in chosen.softmax(dim=1)[:, 0]]
+    def _forward(self, prompts: list[tuple[int, ...]], letters: list[tuple[list[int], list[int]]]) -> list[Numbers]:
+        """Return the probabilities of the two letters after each prompt."""
+        chances = self._logits(prompts).softmax(dim=1)
+        return [(float(row[a].sum()), float(row[b].sum())) for row, (a, b) in zip(chances, letters, strict=True)]
 
     def _logits(
         self, prompts: list[tuple[int, ...]], n_before: int = 0, layers: Sequence[tuple[Any, Any]] = (), keep: int = 1

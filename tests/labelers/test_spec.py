@@ -112,6 +112,20 @@ def test_every_kind_makes_its_class() -> None:
     assert first.persona == NEUTRAL_PROMPT
 
 
+def test_a_server_is_not_asked_for_the_probabilities_of_words() -> None:
+    for ask in ("score", "rate", "channel"):
+        with pytest.raises(ValueError, match=r"servers do not give; leave ask out .* or use kind: judge"):
+            LabelerSpec(**REMOTE, ask=ask)
+    assert LabelerSpec(**REMOTE, ask="compare").ask == "compare"
+
+
+def test_a_channel_needs_examples() -> None:
+    judge = {"name": "llm", "kind": "judge", "model": "folder", "ask": "channel"}
+    with pytest.raises(ValueError, match="needs a persona with likes and dislikes"):
+        LabelerSpec(**judge, persona="noisy")
+    assert LabelerSpec(**judge, persona="formal").persona is not None
+
+
 def test_recorded_people_sit_on_a_panel_under_their_own_names(tmp_path: Path) -> None:
     """Ann judged both pairs (0.9, 0.2) and flips; bob judged the second only (0.7)."""
     row = {"prompt": "q", "response_a": "x", "response_b": "y"}

@@ -24,6 +24,12 @@ PAIRS = Pairs(
 )
 
 
+@pytest.fixture(autouse=True)
+def _any_mass_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a random model, to which letters are tokens like others, answer."""
+    monkeypatch.setattr("truthful_rlhf.labelers.judges.local.LEAST_MASS", 1e-9)
+
+
 def swapped(pairs: Pairs) -> Pairs:
     return Pairs(pairs.pair_id, pairs.prompt, pairs.response_b, pairs.response_a)
 
@@ -54,12 +60,16 @@ def one_by_one(chooser: LetterChooser, persona: str) -> FloatArray:
         text = chooser.tokenizer.apply_chat_template(
             judge_messages(persona, shown), tokenize=False, add_generation_prompt=True
         )
-        ids = {letter: chooser.tokenizer.encode(text + letter, add_special_tokens=False) for letter in "AB"}
-        assert ids["A"][:-1] == ids["B"][:-1]
+        ids = {
+            letter: [chooser.tokenizer.encode(text + form, add_special_tokens=False) for form in (letter, f" {letter}")]
+            for letter in "AB"
+        }
+        prompt = ids["A"][0][:-1]
+        assert ids["B"][0][:-1] == prompt
         with torch.no_grad():
-            logits = chooser.model(torch.tensor([ids["A"][:-1]])).logits[0, -1]
-        a, b = (float(logits[ids[letter][-1]]) for letter in "AB")
-        result.append(1.0 / (1.0 + np.exp(b - a)))
+            chances = chooser.model(torch.tensor([prompt])).logits[0, -1].softmax(-1)
+        a, b = (sum(float(chances[i[-1]]) for i in ids[letter] if i[:-1] == prompt) for letter in "AB")
+        result.append(a / (a + b))
     return np.array(result)
 
 
@@ -83,6 +93,20 @@ def test_a_single_order_would_not_survive_the_swap(chooser: LetterChooser) -> No
     """Negative control of the test above: without the second order the identity fails."""
     a_first, b_first = np.split(one_by_one(chooser, ""), 2)
     assert np.abs(b_first - (1.0 - a_first)).max() > 1e-3
+
+
+def test_little_mass_on_the_letters_is_no_answer(chooser: LetterChooser, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = LocalJudge((chooser.model, chooser.tokenizer)).answer(PAIRS)
+    assert ((answers.mass > 0.0) & (answers.mass < 1.0)).all()
+    assert answers.note == [""] * 3
+    bound = float(np.sort(answers.mass)[1])
+    monkeypatch.setattr("truthful_rlhf.labelers.judges.local.LEAST_MASS", bound)
+    bounded = LocalJudge((chooser.model, chooser.tokenizer)).answer(PAIRS)
+    assert np.isnan(bounded.belief).tolist() == (answers.mass < bound).tolist()
+    assert all(
+        ("have less than" in note) == missing
+        for note, missing in zip(bounded.note, np.isnan(bounded.belief), strict=True)
+    )
 
 
 def test_the_persona_reaches_the_model(chooser: LetterChooser) -> None:
@@ -118,7 +142,9 @@ def test_a_pair_at_the_contexts_limit_has_one_length_in_both_orders(
         prompts: list[tuple[int, ...]] = []
         small = LetterChooser(chooser.model, tokenizer)
         small._room = room
-        monkeypatch.setattr(small, "_forward", lambda batch, letters: prompts.extend(batch) or [0.5] * len(batch))
+        monkeypatch.setattr(
+            small, "_forward", lambda batch, letters: prompts.extend(batch) or [(0.5, 0.5)] * len(batch)
+        )
         small.first_preferred(both_orders(pair), "", 16, "t")
         return prompts
 
@@ -147,7 +173,7 @@ def test_answers_are_remembered(chooser: LetterChooser, monkeypatch: pytest.Monk
         raise AssertionError("asked again")
 
     monkeypatch.setattr(fresh, "_forward", refuse)
-    np.testing.assert_array_equal(fresh.first_preferred(both_orders(PAIRS), "", 4, "t"), before)
+    np.testing.assert_array_equal(fresh.first_preferred(both_orders(PAIRS), "", 4, "t")[0], before[0])
     with pytest.raises(AssertionError, match="asked again"):
         fresh.first_preferred(both_orders(PAIRS), "another persona", 4, "t")
 

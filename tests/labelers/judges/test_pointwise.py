@@ -175,7 +175,9 @@ def test_a_base_model_is_asked_for_the_letter_that_it_would_write(tiny_model_fol
     tokenizer = AutoTokenizer.from_pretrained(tiny_model_folder)
     tokenizer.chat_template = None
     plain = LetterChooser(AutoModelForCausalLM.from_pretrained(tiny_model_folder), tokenizer)
-    (prompt, a, b), _ = plain._encode("", (PAIRS.prompt[0], PAIRS.response_a[0], PAIRS.response_b[0]), 2000)
+    (prompt, ((a, *_), (b, *_))), _ = plain._encode(
+        "", (PAIRS.prompt[0], PAIRS.response_a[0], PAIRS.response_b[0]), 2000
+    )
     text = tokenizer.decode(prompt)
     assert (text + tokenizer.decode([a])).endswith("Answer: A")
     assert (text + tokenizer.decode([b])).endswith("Answer: B")
