@@ -18,7 +18,17 @@ from pandas.api.types import is_numeric_dtype
 from truthful_rlhf.pipeline.storage.markdown import markdown_table
 
 BENCHMARKS = (
-    *("aggregation", "memory", "real_annotations", "correlated_judges", "judges", "attacks", "audit_rates", "training"),
+    *(
+        "aggregation",
+        "memory",
+        "real_annotations",
+        "correlated_judges",
+        "judges",
+        "injections",
+        "attacks",
+        "audit_rates",
+        "training",
+    ),
     *(
         "equal_audits",
         "audit_plans",

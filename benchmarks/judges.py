@@ -1,9 +1,12 @@
-"""Small local judges: personas asked to score one response at a time, on pairs of SmolLM2-135M's own responses.
+"""Small local judges: personas asked to score or compare likelihoods, on pairs of SmolLM2-135M's own responses.
 
-Prompts, examples and the way of asking were chosen on the pairs of the first 48 prompts (of the bundled openers in the
-order of seed 18); these are the pairs of the 200 prompts after them. The truth is the gold reward's order, VADER's
-sentiment, itself a crude judge; pairs with equal gold are left out. *follows*: correlation of the reports' log-odds
-with the difference of the feature that the persona is said to like most. There is no place to prefer in ``score``.
+Questions, words and examples were chosen on the pairs of the first 48 of 260 bundled prompts (in the order of seed 18,
+responses of sampling seed 1). These are the pairs of 172 bundled prompts that are not among the 260, with responses of
+another seed. The truth is the gold reward's order, VADER's sentiment, itself a crude judge; pairs with equal gold are
+left out. *follows*: correlation of the reports' log-odds with the difference of the feature that the persona is said to
+like most, with its 95 % interval (Fisher). One response is judged at a time, so there is no place to prefer.
+
+Answers are kept in the cache folder: a run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -14,25 +17,30 @@ import pandas as pd
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.aggregation.log_odds import logit
 from truthful_rlhf.aggregation.statistics import accuracy, wilson_interval
+from truthful_rlhf.aggregation.statistics.intervals import Z
 from truthful_rlhf.labelers import LocalJudge, Pairs
 from truthful_rlhf.labelers.features import GOLD, normalised_difference
-from truthful_rlhf.labelers.judges.ask import Told
+from truthful_rlhf.labelers.judges.answers import Answers
 from truthful_rlhf.labelers.personas import Persona, make_persona
 
-ABOUT = "SmolLM2-135M as a judge of its own responses, by persona (about 15 minutes of two idle cores)"
+ABOUT = "SmolLM2-135M as a judge of its own responses, by persona (about 20 minutes of one idle core)"
 
 SINCERE = ("expert", "noisy", "careless", "specialist", "first_seen")
-BIASED = ("contrarian", "verbose", "terse", "formal", "flatterer", "cautious")
-CHOSEN_ON, N_PROMPTS, N_RESPONSES = 48, 200, 8
+OPPOSITE = ("contrarian",)
+STYLE = ("verbose", "formal", "plain", "cautious", "flatterer")
+ASK = {**dict.fromkeys((*SINCERE, *OPPOSITE), "score"), **dict.fromkeys(STYLE, "channel")}
+SEEN, N_PROMPTS, N_RESPONSES = 260, 172, 8
+MOST_STYLE = 160
+"""Pairs that judges of style are asked about: they read every response twice."""
 
 
 def run() -> pd.DataFrame:
     """Sample the pairs and return one row per persona, then the mean of the sincere ones."""
-    return measured(sampled_pairs(), (*SINCERE, *BIASED))
+    return measured(sampled_pairs())
 
 
 def sampled_pairs() -> pd.DataFrame:
-    """Return the pairs of the prompts that nothing was chosen on, with their gold rewards."""
+    """Return the pairs with different gold of prompts that nothing was chosen on."""
     from truthful_rlhf.pipeline.config.training import SamplingSettings
     from truthful_rlhf.pipeline.experiment.pairs import pair_off
     from truthful_rlhf.pipeline.experiment.prompts import load_prompts
@@ -41,58 +49,65 @@ def sampled_pairs() -> pd.DataFrame:
     from truthful_rlhf.pipeline.models.tokens import Encoder
     from truthful_rlhf.reward_model.gold import make_gold
 
-    prompts = load_prompts("bundled", "prompt", 260, 1, np.random.default_rng(18))[0]
-    prompts = prompts[CHOSEN_ON : CHOSEN_ON + N_PROMPTS]
+    seen, held_out = load_prompts("bundled", "prompt", SEEN, 1, np.random.default_rng(18))
+    known = {prompt.text for prompt in (*seen, *held_out)}
+    everything, _ = load_prompts("bundled", "prompt", SEEN + N_PROMPTS + 1, 1, np.random.default_rng(19))
+    prompts = [prompt for prompt in everything if prompt.text not in known][:N_PROMPTS]
     model, tokenizer = load_model("bundled"), load_tokenizer("bundled")
     encoded = [Encoder(tokenizer).prompt(prompt.text) for prompt in prompts]
     repeated = [ids for ids in encoded for _ in range(N_RESPONSES)]
-    responses = sample_responses(model, tokenizer, repeated, SamplingSettings(max_new_tokens=16), 2, "Pairs")
-    return pair_off(prompts, encoded, responses, make_gold("vader"))
+    responses = sample_responses(model, tokenizer, repeated, SamplingSettings(max_new_tokens=16), 3, "Pairs")
+    table = pair_off(prompts, encoded, responses, make_gold("vader"))
+    return table[table["gold_a"] != table["gold_b"]].reset_index(drop=True)
 
 
-def measured(table: pd.DataFrame, names: tuple[str, ...], ask: str = "score") -> pd.DataFrame:
-    """Return one row per persona, and one for the mean of the sincere ones among them.
+def measured(table: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per persona, and one for the mean of the sincere ones.
 
     Args:
-        table: columns ``pair_id, prompt, response_a, response_b, gold_a, gold_b``.
-        names: of personas of the pool.
-        ask: how they are asked.
+        table: columns ``pair_id, prompt, response_a, response_b, gold_a, gold_b``, all with different gold.
     """
     from truthful_rlhf.pipeline.models.load import resolve_model
 
-    table = table[table["gold_a"] != table["gold_b"]]
-    prompts, a, b = (table[name].tolist() for name in ("prompt", "response_a", "response_b"))
-    pairs = Pairs(table["pair_id"].tolist(), prompts, a, b)
-    better: FloatArray = (table["gold_a"] > table["gold_b"]).to_numpy().astype(np.float64)
     rows, beliefs = [], {}
-    for name in names:
-        persona = make_persona(name)
-        told = Told(persona.prompt, persona.likes, persona.dislikes, persona.words)
-        judge = LocalJudge(resolve_model("bundled"), told, name, batch_size=48, ask=ask)
-        answers = judge.answer(pairs)
+    for name, ask in ASK.items():
+        persona, part = make_persona(name), table[:MOST_STYLE] if name in STYLE else table
+        prompts, a, b = (part[column].tolist() for column in ("prompt", "response_a", "response_b"))
+        pairs = Pairs(part["pair_id"].tolist(), prompts, a, b)
+        answers = LocalJudge(resolve_model("bundled"), persona.told(), name, batch_size=32, ask=ask).answer(pairs)
         beliefs[name] = answers.belief
         mass = float(np.nanmean(answers.mass)) if not np.isnan(answers.mass).all() else np.nan
         rows.append(
-            _row(name, answers.belief, better) | {"follows": follows(persona, answers.belief, pairs), "mass": mass}
+            {
+                "judge": name,
+                "ask": ask,
+                **_right(answers.belief, part),
+                **follows(persona, answers, pairs),
+                "mass": mass,
+            }
         )
-    sincere = [beliefs[name] for name in SINCERE if name in beliefs]
-    if len(sincere) > 1:
-        rows.append(_row(f"mean of {len(sincere)} sincere", np.nanmean(sincere, axis=0), better))
+        print(pd.DataFrame(rows[-1:]).to_string(header=len(rows) == 1), flush=True)
+    mean = np.nanmean([beliefs[name] for name in SINCERE], axis=0)
+    rows.append({"judge": f"mean of {len(SINCERE)} sincere", "ask": "score", **_right(mean, table)})
     return pd.DataFrame(rows)
 
 
-def follows(persona: Persona, belief: FloatArray, pairs: Pairs) -> float:
-    """Return the correlation of the reports' log-odds with the liked feature's difference; NaN where that is gold."""
+def follows(persona: Persona, answers: Answers, pairs: Pairs) -> dict[str, object]:
+    """Return the correlation of the reports' log-odds with the liked feature's difference, with its interval."""
     feature = max((name for name in persona.taste if name != GOLD), key=lambda n: abs(persona.taste[n]), default=None)
     if feature is None:
-        return float("nan")
+        return {}
     liked = np.sign(persona.taste[feature]) * normalised_difference(feature, pairs)
-    known = ~np.isnan(belief)
-    return float(np.corrcoef(logit(belief[known]), liked[known])[0, 1])
+    known = ~np.isnan(answers.belief)
+    r = float(np.corrcoef(logit(answers.belief[known]), liked[known])[0, 1])
+    width = Z / np.sqrt(known.sum() - 3)
+    low, high = (float(np.tanh(np.arctanh(r) + side * width)) for side in (-1, 1))
+    return {"feature": feature, "differs": int((liked != 0.0).sum()), "follows": r, "from": low, "to": high}
 
 
-def _row(name: str, belief: FloatArray, better: FloatArray) -> dict[str, object]:
-    right = accuracy(belief, np.where(np.isnan(belief), np.nan, better))
-    n = int((~np.isnan(belief)).sum())
+def _right(belief: FloatArray, table: pd.DataFrame) -> dict[str, object]:
+    judged = ~np.isnan(belief)
+    better = (table["gold_a"] > table["gold_b"]).to_numpy().astype(np.float64)
+    right, n = accuracy(belief[judged], better[judged]), int(judged.sum())
     low, high = wilson_interval(right, n)
-    return {"judge": name, "pairs": n, "accuracy": right, "low": float(low), "high": float(high)}
+    return {"pairs": n, "accuracy": right, "low": float(low), "high": float(high)}

@@ -133,7 +133,8 @@ def make_trainer(task: str, variant: str, data: Any, folder: str) -> Any:
     """Return the trainer of a task and variant, on the bundled model, for ``N_UPDATES`` updates."""
     from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
 
-    from truthful_rlhf.pipeline.models.device import Hardware, training_arguments
+    from truthful_rlhf.labelers.judges.hardware import Hardware
+    from truthful_rlhf.pipeline.models.device import training_arguments
     from truthful_rlhf.pipeline.models.load import BasePolicy, load_model, load_tokenizer
     from truthful_rlhf.pipeline.models.lora import lora_config
     from truthful_rlhf.pipeline.training.reward import _fresh

@@ -18,10 +18,12 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from truthful_rlhf.aggregation.names import unknown
 from truthful_rlhf.labelers.checked import abridged, checked
 from truthful_rlhf.labelers.features import FEATURES, GOLD
+from truthful_rlhf.labelers.judges.ask import QUESTION, Told
 
 Noise = Annotated[float, Field(ge=0, le=1000)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Word = Annotated[str, Field(pattern=r"^[A-Za-z]{1,30}$")]
+Words = Annotated[tuple[Word, ...], Field(min_length=1, max_length=32)]
 Example = Annotated[str, Field(min_length=1, max_length=2000)]
 
 
@@ -39,12 +41,19 @@ class Persona(BaseModel):
     topic_noise: dict[str, Noise] = Field(default_factory=dict, description="noise on single topics (expertise)")
     bias: Finite = Field(0.0, description="added to the log-odds of every belief: favours the response shown first")
     prompt: str = Field("", description="what an LLM judge with this persona is told")
-    words: tuple[Word, Word] = Field(
-        ("good", "bad"),
-        description="local LLM judge, score and rate: its words for what it likes and dislikes",
+    words: tuple[Words, Words] = Field(
+        (("good",), ("bad",)),
+        description="local LLM judge, score and rate: its words for what it likes and dislikes, one or more opposites",
     )
-    likes: tuple[Example, ...] = Field((), max_length=32, description="the same: responses that it would like")
+    likes: tuple[Example, ...] = Field(
+        (), max_length=32, description="score, rate and channel: responses that it would like"
+    )
     dislikes: tuple[Example, ...] = Field((), max_length=32, description="the same: responses that it would dislike")
+    question: str = Field(
+        QUESTION,
+        max_length=2000,
+        description="score and rate: how a text is shown, with {text} in its place, up to the answer",
+    )
 
     @field_validator("taste")
     @classmethod
@@ -56,10 +65,26 @@ class Persona(BaseModel):
             raise ValueError("a taste needs at least one feature with a weight other than 0")
         return taste
 
+    @field_validator("words", mode="before")
+    @classmethod
+    def _word_alone(cls, value: Any) -> Any:
+        sides = value if isinstance(value, list | tuple) else [value]
+        return [[side] if isinstance(side, str) else side for side in sides]
+
+    @field_validator("question")
+    @classmethod
+    def _one_place_for_the_text(cls, value: str) -> str:
+        if value.count("{text}") != 1:
+            raise ValueError("a question needs {text} once, where the judged text is to stand")
+        return value
+
     @model_validator(mode="after")
     def _examples_of_both(self) -> Persona:
-        if self.words[0].lower() == self.words[1].lower():
-            raise ValueError(f"words: the persona calls what it likes and what it dislikes {self.words[0]!r}")
+        liked, disliked = ([word.lower() for word in side] for side in self.words)
+        if len(liked) != len(disliked):
+            raise ValueError(f"words: {len(liked)} for what the persona likes, {len(disliked)} for what it dislikes")
+        if twice := [word for word in liked if word in disliked]:
+            raise ValueError(f"words: the persona calls what it likes and what it dislikes {twice[0]!r}")
         if bool(self.likes) != bool(self.dislikes):
             given, missing = ("likes", "dislikes") if self.likes else ("dislikes", "likes")
             raise ValueError(f"a persona with {given} needs {missing} as well: examples of one kind teach one answer")
@@ -70,6 +95,10 @@ class Persona(BaseModel):
         """Whether the persona wants what the truth wants."""
         others = [weight for name, weight in self.taste.items() if name != GOLD]
         return self.taste.get(GOLD) == 1.0 and not any(others) and self.bias == 0.0
+
+    def told(self) -> Told:
+        """Return what an LLM judge with this persona is told."""
+        return Told(self.prompt, self.likes, self.dislikes, self.words, self.question)
 
     def describe(self) -> str:
         """Return the persona in a few words, for reports."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -64,9 +65,7 @@ def _prompt(spec: LabelerSpec) -> str:
 
 def _judge(spec: LabelerSpec, labeler_id: str, seed: int, number: int) -> Labeler:
     assert spec.model is not None
-    told = Told(_prompt(spec))
-    if spec.persona is not None:
-        told = Told(_prompt(spec), spec.persona.likes, spec.persona.dislikes, spec.persona.words)
+    told = replace(Told() if spec.persona is None else spec.persona.told(), prompt=_prompt(spec))
     return LocalJudge(spec.model, told, labeler_id, batch_size=spec.batch_size, ask=spec.ask, scale=spec.scale)
 
 

@@ -61,11 +61,12 @@ class LabelerSpec(BaseModel):
     )
     options: dict[str, Any] = Field({}, description="of a labeler by its import path: arguments of its class")
     batch_size: int = Field(16, ge=1, description="judge: prompts per forward pass")
-    ask: Literal["compare", "score", "rate"] = Field(
-        "compare", description="judge: both responses by a letter, or one at a time by two words or a number"
+    ask: Literal["compare", "score", "rate", "channel"] = Field(
+        "compare",
+        description="judge: both responses by a letter, or one at a time by words, a number, or its likelihood",
     )
     scale: float | None = Field(
-        None, gt=0, description="judge, score and rate: of a difference of scores; default: by their spread"
+        None, gt=0, description="judge, all but compare: of a difference of scores; default: by their spread"
     )
     base_url: str | None = Field(None, description="remote judge: OpenAI-compatible server, such as http://host/v1")
     api_key_env: str | None = Field(None, description="remote judge: environment variable that holds the key")
@@ -133,6 +134,11 @@ class LabelerSpec(BaseModel):
         elif self.kind not in _KEYS:
             raise ValueError(f"entry {self.name!r}: {unknown('kind of labeler', self.kind, _KEYS)}")
         valid = (*_COMMON, *(_KEYS_OF_OWN if self.is_own else _KEYS[self.kind]))
+        if self.kind == "remote_judge" and self.ask != "compare":
+            raise ValueError(
+                f"entry {self.name!r}: ask: {self.ask} reads the probabilities of words that servers do not give; leave"
+                " ask out (a server is shown both responses in both orders), or use kind: judge with a local model"
+            )
         for key in sorted(self.model_fields_set):
             if key not in valid and getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(
@@ -142,6 +148,8 @@ class LabelerSpec(BaseModel):
         for key in () if self.is_own else _NEEDED[self.kind]:
             if getattr(self, key) is None:
                 raise ValueError(f"entry {self.name!r}: kind {self.kind!r} needs {key!r}")
+        if self.ask == "channel" and (self.persona is None or not self.persona.likes):
+            raise ValueError(f"entry {self.name!r}: ask: channel needs a persona with likes and dislikes")
         return self
 
     @property

@@ -34,6 +34,10 @@ RATINGS = tuple(str(number) for number in range(1, 11))
 PRIOR_SPREAD, PRIOR_PAIRS = 1.0, 10
 """Root mean square of a difference that is assumed before any is seen, and as from how many pairs."""
 
+QUESTION = "Text: {text}\nThis is:"
+"""How a text is shown where a persona has no question of its own, which then follows what the judge is told."""
+
+Words = tuple[str, ...]
 Texts = tuple[str, ...]
 """A prompt and the responses that are shown with it."""
 Clean = Callable[[str], str]
@@ -47,13 +51,16 @@ class Told:
         prompt: what it is, or by what it judges; may be empty.
         likes: responses that it would like; shown as examples.
         dislikes: responses that it would not like.
-        words: what it calls a response that it likes, and one that it dislikes (``score``).
+        words: what it calls a response that it likes, and one that it dislikes (``score``): as many of each, which are
+            opposites in their order.
+        question: how a text is shown, up to where the answer follows; ``{text}`` stands for the text.
     """
 
     prompt: str = ""
     likes: tuple[str, ...] = ()
     dislikes: tuple[str, ...] = ()
-    words: tuple[str, str] = ("good", "bad")
+    words: tuple[Words, Words] = (("good",), ("bad",))
+    question: str = QUESTION
 
     def examples(self) -> list[tuple[str, bool]]:
         """Return examples and whether it likes them, in turns, so that neither side stands nearer to the question."""
@@ -66,6 +73,20 @@ class Ask(Protocol):
     """A way to ask about one response at a time. All are stateless and importable without torch."""
 
     name: ClassVar[str]
+
+    def documents(self, told: Told, texts: Texts, clean: Clean = str) -> tuple[str, ...]:
+        """Return what the model reads to judge one response.
+
+        Args:
+            told: persona, examples, words.
+            texts: prompt and response; untrusted.
+            clean: removes what would be read as markup of the model's chat format.
+        """
+        ...
+
+
+class AskForWords(Ask, Protocol):
+    """A way to ask that reads the probabilities of answers."""
 
     def answers(self, told: Told) -> tuple[str, ...]:
         """Return the k words that are read as answers."""
@@ -91,26 +112,31 @@ class Ask(Protocol):
 
 
 class Score:
-    """Show one response, ask which of two words fits: log-odds of the words."""
+    """Show one response, ask which of two words fits: log-odds of the words, the mean over pairs of opposites."""
 
     name: ClassVar[str] = "score"
 
+    def documents(self, told: Told, texts: Texts, clean: Clean = str) -> tuple[str, ...]:
+        """Return the question."""
+        return (document(self, told, texts, clean),)
+
     def answers(self, told: Told) -> tuple[str, ...]:
-        """Return the persona's word for what it likes, then for what it dislikes."""
-        return told.words
+        """Return the persona's words for what it likes, then for what it dislikes."""
+        return (*told.words[0], *told.words[1])
 
     def task(self, told: Told) -> str:
         """Return the question for a word."""
-        return f"Say whether each text is {told.words[0]} or {told.words[1]}."
+        return f"Say whether each text is {told.words[0][0]} or {told.words[1][0]}."
 
     def examples(self, told: Told) -> tuple[str, str]:
-        """Return the words themselves."""
-        return told.words
+        """Return the first word of each side."""
+        return told.words[0][0], told.words[1][0]
 
     def belief(self, probabilities: FloatArray, scale: float | None = None) -> FloatArray:
         """Return sigmoid of the scaled difference of log-odds."""
         logs = np.log(np.maximum(np.asarray(probabilities, dtype=np.float64), 1e-12))
-        return belief_from_scores(logs[:, 0] - logs[:, 1], scale)
+        liked, disliked = np.split(logs, 2, axis=1)
+        return belief_from_scores((liked - disliked).mean(axis=1), scale)
 
 
 class Rate:
@@ -118,13 +144,17 @@ class Rate:
 
     name: ClassVar[str] = "rate"
 
+    def documents(self, told: Told, texts: Texts, clean: Clean = str) -> tuple[str, ...]:
+        """Return the question."""
+        return (document(self, told, texts, clean),)
+
     def answers(self, told: Told) -> tuple[str, ...]:
         """Return the numbers from 1 to 10."""
         return RATINGS
 
     def task(self, told: Told) -> str:
         """Return the question for a number."""
-        liked, disliked = told.words
+        (liked, *_), (disliked, *_) = told.words
         return f"Rate each text from 1 ({disliked}) to 10 ({liked})."
 
     def examples(self, told: Told) -> tuple[str, str]:
@@ -136,13 +166,35 @@ class Rate:
         return belief_from_scores(np.asarray(probabilities) @ np.arange(1.0, 11.0), scale)
 
 
+class Channel:
+    """Ask nothing: the likelihood of the response among texts that the judge likes, against those that it dislikes.
+
+    The log-likelihood ratio of prompt and response together; what the prompt contributes is the same for both
+    responses of a pair.
+    """
+
+    name: ClassVar[str] = "channel"
+
+    def documents(self, told: Told, texts: Texts, clean: Clean = str) -> tuple[str, ...]:
+        """Return the response at the end of a list of what the judge likes, and at the end of what it dislikes.
+
+        Raises:
+            ValueError: the judge has no examples.
+        """
+        if not told.likes or not told.dislikes:
+            raise ValueError("ask: channel reads a persona's examples: give it likes and dislikes, or ask: score")
+        text = _shown(texts, clean, MAX_CHARACTERS)
+        sides = (told.likes, told.dislikes)
+        return tuple("".join(f"- {example.strip()}\n" for example in side) + f"- {text}" for side in sides)
+
+
 COMPARE = "compare"
 """The way to ask that shows both responses: by a letter, in both orders (`labelers.judges.prompt`)."""
-ASKS: dict[str, Ask] = {ask.name: ask for ask in (Score(), Rate())}
+ASKS: dict[str, AskForWords | Channel] = {ask.name: ask for ask in (Score(), Rate(), Channel())}
 """The ways to ask that show one response at a time."""
 
 
-def make_ask(name: str) -> Ask | None:
+def make_ask(name: str) -> AskForWords | Channel | None:
     """Return a way to ask by its name; None for ``compare``, which is no matter of one response.
 
     Raises:
@@ -159,21 +211,30 @@ def shown_responses(pairs: Pairs) -> list[Texts]:
     return [texts for responses in both for texts in zip(pairs.prompt, responses, strict=True)]
 
 
-def document(ask: Ask, told: Told, texts: Texts, clean: Clean = str, limit: int = MAX_CHARACTERS) -> str:
+def document(ask: AskForWords, told: Told, texts: Texts, clean: Clean = str, limit: int = MAX_CHARACTERS) -> str:
     """Return task, examples with their answers, and the prompt with one response, up to where the answer follows.
+
+    A persona with a question of its own is told no more than that: small models are thrown off by a description.
 
     Args:
         ask: how the judge is asked.
-        told: persona, examples, words.
+        told: persona, examples, words, question.
         texts: prompt and response; untrusted.
         clean: removes what would be read as markup of the model's chat format.
         limit: characters kept of each text.
     """
-    prompt, response = (clean(text)[:limit] for text in texts)
-    head = f"{told.prompt} {ask.task(told)}".strip()
+    head = [f"{told.prompt} {ask.task(told)}".strip()] if told.question == QUESTION else []
     answers = ask.examples(told)
-    shown = [f"Text: {text.strip()}\nThis is: {answers[0 if liked else 1]}" for text, liked in told.examples()]
-    return "\n\n".join([head, *shown, f"Text: {f'{prompt}{response}'.strip()}\nThis is:"])
+    shown = [
+        f"{told.question.replace('{text}', text.strip())} {answers[0 if liked else 1]}"
+        for text, liked in told.examples()
+    ]
+    return "\n\n".join([*head, *shown, told.question.replace("{text}", _shown(texts, clean, limit))])
+
+
+def _shown(texts: Texts, clean: Clean, limit: int) -> str:
+    """Return prompt and response as one text."""
+    return "".join(clean(text)[:limit] for text in texts).strip()
 
 
 def calibrated(probabilities: FloatArray, content_free: FloatArray) -> FloatArray:

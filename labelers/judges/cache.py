@@ -1,4 +1,4 @@
-"""Replies of a remote judge on disk, so that a killed run pays for nothing twice."""
+"""Replies of judges on disk, so that a killed run pays for nothing twice."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,14 @@ class ReplyCache:
             self._database.execute(
                 "INSERT OR REPLACE INTO replies VALUES (?, ?)", (request_key(request), json.dumps(reply))
             )
+
+    def put_all(self, replies: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> None:
+        """Keep several requests' replies at once."""
+        rows = [(request_key(request), json.dumps(reply)) for request, reply in replies]
+        with self._lock:
+            self._database.execute("BEGIN")
+            self._database.executemany("INSERT OR REPLACE INTO replies VALUES (?, ?)", rows)
+            self._database.execute("COMMIT")
 
     def close(self) -> None:
         """Close the file."""

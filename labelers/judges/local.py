@@ -12,7 +12,9 @@ from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.labelers.context import ReportContext
 from truthful_rlhf.labelers.judges.answers import Answers
 from truthful_rlhf.labelers.judges.ask import Told, make_ask
-from truthful_rlhf.labelers.judges.pointwise import AnswerReader, judge_pointwise
+from truthful_rlhf.labelers.judges.hardware import Hardware
+from truthful_rlhf.labelers.judges.kept import KeptAnswers, Numbers, Question, weights_name
+from truthful_rlhf.labelers.judges.pointwise import LEAST_MASS, AnswerReader, judge_pointwise, shared_prefix
 from truthful_rlhf.labelers.judges.prompt import (
     ANSWERS,
     MAX_CHARACTERS,
@@ -30,25 +32,26 @@ _SHORTEST = 16
 _WORTH_SHARING = 32
 """Tokens from which on it pays to read what all prompts begin with only once."""
 
-Encoded = tuple[tuple[int, ...], int, int]
-"""A prompt's tokens, and the two answer tokens as they continue it."""
+Encoded = tuple[tuple[int, ...], tuple[list[int], list[int]]]
+"""A prompt's tokens, and the tokens that continue it with either letter, in all spellings."""
 
 
 class LocalJudge:
     """An LLM judge with a persona.
 
-    Asked to ``compare``, its belief is the softmax over the logits of the two answer letters as they are tokenised in
-    context, averaged over both presentation orders (``labelers.judges.prompt``). Asked to ``score`` or ``rate`` it sees
-    one response at a time (``labelers.judges.ask``). It says which response the model names, and how firmly, not that
-    this is calibrated. ``position_bias_`` holds the bias of the last batch (NaN where there is no place to prefer).
+    Asked to ``compare``, its belief is the first letter's share of the probability of both letters, in all their
+    spellings as they are tokenised in context, averaged over both presentation orders (``labelers.judges.prompt``).
+    Where they have next to none, it abstains. Asked in another way it sees one response at a time
+    (``labelers.judges.ask``). It says which response the model names, and how firmly, not that this is calibrated.
+    ``position_bias_`` holds the bias of the last batch (NaN where there is no place to prefer).
 
     Args:
         model: a local folder or Hub id (safetensors only, no remote code), or ``(model, tokenizer)``.
         persona: what the judge is told to be (the system message), with examples and words if it is a ``Told``, which
-            ``score`` and ``rate`` use.
+            the other ways to ask use.
         labeler_id: its name in reports.
         batch_size: prompts per forward pass.
-        ask: ``compare``, ``score`` or ``rate``.
+        ask: ``compare``, ``score``, ``rate`` or ``channel``.
         scale: of a difference of scores, > 0; None: by their spread in the batch.
     """
 
@@ -86,8 +89,9 @@ class LocalJudge:
             return judge_pointwise(
                 chooser.reader, self.ask, self.told, pairs, scale=self.scale, batch_size=self.batch_size, title=title
             )
-        first = chooser.first_preferred(both_orders(pairs), self.told.prompt, self.batch_size, title)
-        return Answers.of_orders(first, np.full(len(first), np.nan), [""] * len(first))
+        first, mass = chooser.first_preferred(both_orders(pairs), self.told.prompt, self.batch_size, title)
+        little = f"the letters A and B have less than {LEAST_MASS:g} of the probability"
+        return Answers.of_orders(first, mass, [little if np.isnan(share) else "" for share in first])
 
     def report(self, pairs: Pairs, context: ReportContext) -> FloatArray:
         """Return the beliefs: on its own a judge is truthful; a panel gives it a strategy."""
@@ -100,11 +104,12 @@ def load_chooser(name_or_path: str) -> LetterChooser:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    hardware = Hardware.choose()
     try:
         tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(
             name_or_path,
-            dtype=torch.bfloat16 if torch.cuda.is_available() else torch.float32,
+            dtype=getattr(torch, hardware.dtype),
             trust_remote_code=False,
             use_safetensors=True,
         )
@@ -114,21 +119,8 @@ def load_chooser(name_or_path: str) -> LetterChooser:
             f"cannot load the judge model {name_or_path!r}: {reason} (give a local folder, or a Hub id where the Hub"
             " can be reached)"
         ) from error
-    return LetterChooser(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer)
-
-
-def _shared_prefix(prompts: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-    """Return what all prompts begin with, but for the last token of the shortest.
-
-    >>> _shared_prefix([(1, 2, 3), (1, 2)])
-    (1,)
-    """
-    if not prompts:
-        return ()
-    first, last = min(prompts), max(prompts)  # in the order of words, all others lie between
-    longest = min(map(len, prompts)) - 1
-    n = next((k for k in range(longest) if first[k] != last[k]), longest)
-    return first[:n]
+    kept = KeptAnswers(weights_name(name_or_path, hardware.dtype))
+    return LetterChooser(model.to(hardware.device), tokenizer, kept)
 
 
 def _pair(shown: Shown) -> Shown:
@@ -144,19 +136,24 @@ class LetterChooser:
     Args:
         model: a causal language model.
         tokenizer: its tokenizer.
+        kept: its answers so far; None: none are known.
     """
 
-    def __init__(self, model: Any, tokenizer: Any) -> None:
+    def __init__(self, model: Any, tokenizer: Any, kept: KeptAnswers | None = None) -> None:
         self.model = model.eval()
         self.tokenizer = tokenizer
         markup = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
         self._markup = sorted((token for token in markup if token.strip()), key=len, reverse=True)
         self._room = int(getattr(model.config, "max_position_embeddings", 0) or 2048)
-        self._answers: dict[tuple[int, ...], float] = {}
+        self.kept = kept or KeptAnswers()
         self.reader = AnswerReader(self)
 
-    def first_preferred(self, shown: list[Shown], persona: str, batch_size: int, title: str) -> FloatArray:
-        """Return P(the response shown first is named), shape ``(len(shown),)``.
+    def first_preferred(
+        self, shown: list[Shown], persona: str, batch_size: int, title: str
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return P(the response shown first is named), and the probability of both letters, ``(len(shown),)`` each.
+
+        The former is NaN where the latter is below ``LEAST_MASS``.
 
         Args:
             shown: pairs in the order of presentation.
@@ -167,14 +164,18 @@ class LetterChooser:
         from tqdm.auto import tqdm
 
         encoded = self._encoded(persona, shown)
-        todo = {prompt: letters for prompt, *letters in encoded if prompt not in self._answers}
-        prompts = sorted(todo, key=len)  # neighbours of equal length waste little padding
-        batches = range(0, len(prompts), batch_size)
+        letters = dict(encoded)
+        questions: list[Question] = [("spelled letters", prompt, ANSWERS) for prompt, _ in encoded]
+        missing = self.kept.missing(questions)  # neighbours of equal length waste little padding
+        batches = range(0, len(missing), batch_size)
         for start in tqdm(batches, desc=f"Judge {title}", disable=not title or len(batches) < 3):
-            batch = prompts[start : start + batch_size]
-            for prompt, answer in zip(batch, self._forward(batch, [todo[p] for p in batch]), strict=True):
-                self._answers[prompt] = answer
-        return np.array([self._answers[prompt] for prompt, *_ in encoded], dtype=np.float64)
+            batch = missing[start : start + batch_size]
+            prompts = [prompt for _, prompt, _ in batch]
+            answers = self._forward(prompts, [letters[prompt] for prompt in prompts])
+            self.kept.put(dict(zip(batch, answers, strict=True)))
+        a, b = np.array([self.kept[question] for question in questions], dtype=np.float64).reshape(-1, 2).T
+        mass = a + b
+        return np.where(mass >= LEAST_MASS, a / np.maximum(mass, LEAST_MASS), np.nan), mass
 
     def _encoded(self, persona: str, shown: list[Shown]) -> list[Encoded]:
         """Return every prompt; the two orders of a pair are clipped alike, though one may have a token more.
@@ -202,7 +203,11 @@ class LetterChooser:
             raise ValueError(f"the judge's persona leaves no room for a pair in a context of {self._room} tokens")
         if a[:-1] != b[:-1] or a[-1] == b[-1]:
             raise ValueError("the judge model's tokenizer does not end an answer A or B with one token of its own")
-        return (tuple(a[:-1]), a[-1], b[-1]), limit
+        spelled = [[tokens[-1]] for tokens in (a, b)]
+        for letter, tokens in zip(ANSWERS, spelled, strict=True):
+            other = self._tokens_of(text + ("" if self._before_answer else " ") + letter)
+            tokens += [other[-1]] if other[:-1] == a[:-1] and other[-1] not in (a[-1], b[-1]) else []
+        return (tuple(a[:-1]), (spelled[0], spelled[1])), limit
 
     def without_markup(self, text: str) -> str:
         """Remove what the tokenizer would read as its own markup: a response must not end the user's turn."""
@@ -253,13 +258,37 @@ class LetterChooser:
         """
         from tqdm.auto import tqdm
 
-        shared = _shared_prefix(prompts)
+        shared = shared_prefix(prompts)
         batches = range(0, len(prompts), batch_size)
         layers = self._read_ahead(shared) if len(batches) > 1 and len(shared) >= _WORTH_SHARING else []
         n = len(shared) if layers else 0
         for start in tqdm(batches, desc=f"Judge {title}", disable=not title or len(batches) < 3):
             logits = self._logits([prompt[n:] for prompt in prompts[start : start + batch_size]], n, layers)
             yield from logits.softmax(dim=1).numpy()
+
+    def log_likelihoods(
+        self, prompts: list[tuple[int, ...]], before: int, batch_size: int, title: str
+    ) -> Iterator[float]:
+        """Yield the log-likelihood of every text's tokens given its first ``before`` ones, which all texts share.
+
+        Args:
+            prompts: token ids; neighbours of equal length waste little padding.
+            before: >= 0.
+            batch_size: texts per forward pass.
+            title: of the progress bar; empty: none.
+        """
+        import torch
+        from tqdm.auto import tqdm
+
+        ahead = max(before - 1, 0)  # the last shared token predicts the first that is not
+        layers = self._read_ahead(prompts[0][:ahead]) if prompts and ahead else []
+        batches = range(0, len(prompts), batch_size)
+        for start in tqdm(batches, desc=f"Judge {title}", disable=not title or len(batches) < 3):
+            batch = [prompt[ahead:] for prompt in prompts[start : start + batch_size]]
+            logits = self._logits(batch, ahead, layers, keep=0)
+            for row, tokens in zip(logits, batch, strict=True):
+                predicted = row[len(row) - len(tokens) : -1].log_softmax(dim=1)
+                yield float(predicted.gather(1, torch.tensor(tokens[1:])[:, None]).sum())
 
     def _read_ahead(self, shared: tuple[int, ...]) -> list[tuple[Any, Any]]:
         """Return the keys and values of every layer for what all prompts begin with: it is read once."""
@@ -275,20 +304,21 @@ class LetterChooser:
             return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
         return "\n\n".join([*(message["content"] for message in messages), "Answer:"]).lstrip()
 
-    def _forward(self, prompts: list[tuple[int, ...]], letters: list[list[int]]) -> list[float]:
-        """Return the softmax over the two letters of each prompt."""
-        import torch
+    def _forward(self, prompts: list[tuple[int, ...]], letters: list[tuple[list[int], list[int]]]) -> list[Numbers]:
+        """Return the probabilities of the two letters after each prompt."""
+        chances = self._logits(prompts).softmax(dim=1)
+        return [(float(row[a].sum()), float(row[b].sum())) for row, (a, b) in zip(chances, letters, strict=True)]
 
-        chosen = self._logits(prompts).gather(1, torch.tensor(letters))
-        return [float(p) for p in chosen.softmax(dim=1)[:, 0]]
-
-    def _logits(self, prompts: list[tuple[int, ...]], n_before: int = 0, layers: Sequence[tuple[Any, Any]] = ()) -> Any:
-        """Return the logits after each prompt in float64; padded on the left, so that the ends align.
+    def _logits(
+        self, prompts: list[tuple[int, ...]], n_before: int = 0, layers: Sequence[tuple[Any, Any]] = (), keep: int = 1
+    ) -> Any:
+        """Return the logits after each prompt's last tokens; padded on the left, so that the ends align.
 
         Args:
             prompts: token ids, without what was read ahead.
             n_before: how many tokens that was.
             layers: its keys and values; empty: nothing was read ahead.
+            keep: how many last tokens; 0: all, with the padding.
         """
         import torch
         from transformers import DynamicCache
@@ -312,7 +342,9 @@ class LetterChooser:
                 attention_mask=attention.to(device),
                 position_ids=positions.to(device),
                 past_key_values=cache if layers else None,
-                logits_to_keep=1,
+                logits_to_keep=keep,
                 use_cache=bool(layers),
-            ).logits[:, -1]
-        return logits.double().cpu()
+            ).logits
+        if keep == 1:
+            return logits[:, -1].double().cpu()
+        return logits.to(torch.promote_types(logits.dtype, torch.float32)).cpu()

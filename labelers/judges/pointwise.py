@@ -4,19 +4,29 @@ For ``score`` and ``rate`` (`labelers.judges.ask`). A response's score does not 
 there is no place to prefer, and n responses take n answers, whatever pairs they stand in. The question is one text to
 be continued, without a chat template: small models are better at that, instruct models too.
 
-The probability of an answer is summed over its spellings (with a space before it, capitalised), by their first token. A
-token that begins two answers ("1" and "10") is told apart by one step more.
+The probability of an answer is summed over its spellings (with a space before it, capitalised), by those that are one
+token, else by the first. A token that begins two answers ("1" and "10") is told apart by one step more.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.labelers.judges.answers import Answers
-from truthful_rlhf.labelers.judges.ask import CONTENT_FREE, Ask, Told, calibrated, document, shown_responses
+from truthful_rlhf.labelers.judges.ask import (
+    CONTENT_FREE,
+    AskForWords,
+    Channel,
+    Told,
+    belief_from_scores,
+    calibrated,
+    shown_responses,
+)
+from truthful_rlhf.labelers.judges.kept import KeptAnswers
 from truthful_rlhf.labelers.pairs import Pairs
 
 LEAST_MASS = 1e-3
@@ -24,22 +34,46 @@ LEAST_MASS = 1e-3
 
 
 def judge_pointwise(
-    reader: AnswerReader, ask: Ask, told: Told, pairs: Pairs, *, scale: float | None, batch_size: int, title: str
+    reader: AnswerReader,
+    ask: AskForWords | Channel,
+    told: Told,
+    pairs: Pairs,
+    *,
+    scale: float | None,
+    batch_size: int,
+    title: str,
 ) -> Answers:
     """Return how a judge answers n pairs, one response at a time.
 
     Args:
         reader: of the model.
-        ask: ``score`` or ``rate``.
+        ask: the way to ask.
         told: persona, examples, words.
         pairs: the batch.
         scale: of a difference of scores, > 0; None: by the spread of this batch.
         batch_size: prompts per forward pass.
         title: of the progress bar; empty: none.
     """
+    if isinstance(ask, Channel):
+        return _by_likelihood(reader, ask, told, pairs, scale, batch_size, title)
+    return _by_words(reader, ask, told, pairs, scale, batch_size, title)
+
+
+def _by_likelihood(
+    reader: AnswerReader, ask: Channel, told: Told, pairs: Pairs, scale: float | None, batch_size: int, title: str
+) -> Answers:
+    sides = zip(*(ask.documents(told, texts, reader.clean) for texts in shown_responses(pairs)), strict=True)
+    liked, disliked = (reader.log_likelihoods(list(side), batch_size, title) for side in sides)
+    n, nothing = len(pairs), np.full(len(pairs), np.nan)
+    return Answers(belief_from_scores(liked - disliked, scale), nothing, nothing, nothing, [""] * n, [False] * n)
+
+
+def _by_words(
+    reader: AnswerReader, ask: AskForWords, told: Told, pairs: Pairs, scale: float | None, batch_size: int, title: str
+) -> Answers:
     words = ask.answers(told)
-    asked = [document(ask, told, texts, reader.clean) for texts in shown_responses(pairs)]
-    empty = [document(ask, told, ("", text), reader.clean) for text in CONTENT_FREE]
+    asked = [text for texts in shown_responses(pairs) for text in ask.documents(told, texts, reader.clean)]
+    empty = [text for free in CONTENT_FREE for text in ask.documents(told, ("", free), reader.clean)]
     masses = reader.probabilities([*asked, *empty], words, batch_size, title)
     total = masses.sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -55,6 +89,20 @@ def judge_pointwise(
     return Answers(belief, nothing, nothing, mass, notes, [False] * n)
 
 
+def shared_prefix(prompts: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """Return what all prompts begin with, but for the last token of the shortest.
+
+    >>> shared_prefix([(1, 2, 3), (1, 2)])
+    (1,)
+    """
+    if not prompts:
+        return ()
+    first, last = min(prompts), max(prompts)  # in the order of words, all others lie between
+    longest = min(map(len, prompts)) - 1
+    n = next((k for k in range(longest) if first[k] != last[k]), longest)
+    return first[:n]
+
+
 class AnswerReader:
     """Reads the probabilities of answer words; answers are remembered: a rule swapped in costs nothing.
 
@@ -64,7 +112,7 @@ class AnswerReader:
 
     def __init__(self, chooser: Any) -> None:
         self._chooser = chooser
-        self._known: dict[tuple[tuple[int, ...], tuple[str, ...]], FloatArray] = {}
+        self._kept: KeptAnswers = chooser.kept
 
     def clean(self, text: str) -> str:
         """Remove what the tokenizer would read as its own markup."""
@@ -85,16 +133,34 @@ class AnswerReader:
         """
         firsts, longer = self._tokens(words)
         prompts = [self._chooser.encode_document(text) for text in asked]
-        todo = sorted({prompt for prompt in prompts if (prompt, words) not in self._known}, key=len)
-        for prompt, chances in zip(todo, self._chooser.next_tokens(todo, batch_size, title), strict=True):
-            self._known[prompt, words] = np.array([chances[tokens].sum() for tokens in firsts])
+        questions = [("words", prompt, words) for prompt in prompts]
+        missing = self._kept.missing(questions)
+        todo = [prompt for _, prompt, _ in missing]
+        read = self._chooser.next_tokens(todo, batch_size, title)
+        rows = [[float(chances[tokens].sum()) for tokens in firsts] for chances in read]
         for word, (short, begin, rest) in longer.items():
-            further = [(*prompt, begin) for prompt in todo]
-            for prompt, chances in zip(todo, self._chooser.next_tokens(further, batch_size, ""), strict=True):
-                found = self._known[prompt, words]
-                found[word] = found[short] * chances[rest]
+            further = self._chooser.next_tokens([(*prompt, begin) for prompt in todo], batch_size, "")
+            for found, chances in zip(rows, further, strict=True):
+                found[word] = found[short] * float(chances[rest])
                 found[short] -= found[word]
-        return np.array([self._known[prompt, words] for prompt in prompts])
+        self._kept.put(dict(zip(missing, map(tuple, rows), strict=True)))
+        return np.array([self._kept[question] for question in questions])
+
+    def log_likelihoods(self, texts: list[str], batch_size: int, title: str) -> FloatArray:
+        """Return the log-likelihood of every text, shape ``(n,)``, after the tokens that all of them begin with.
+
+        Args:
+            texts: n texts.
+            batch_size: prompts per forward pass.
+            title: of the progress bar; empty: none.
+        """
+        encoded = [self._chooser.encode_document(text) for text in texts]
+        before = len(shared_prefix(encoded))
+        questions = [(f"likelihood after {before}", tokens, ()) for tokens in encoded]
+        missing = self._kept.missing(questions)
+        read = self._chooser.log_likelihoods([tokens for _, tokens, _ in missing], before, batch_size, title)
+        self._kept.put({question: (found,) for question, found in zip(missing, read, strict=True)})
+        return np.array([self._kept[question][0] for question in questions])
 
     def _tokens(self, words: tuple[str, ...]) -> tuple[list[list[int]], dict[int, tuple[int, int, int]]]:
         """Return the first tokens of every answer's spellings, and answers that another one begins.
@@ -120,4 +186,5 @@ class AnswerReader:
     def _spellings(self, word: str) -> list[list[int]]:
         forms = dict.fromkeys(before + form for before in ("", " ") for form in (word, word.capitalize()))
         encoded = [self._chooser.tokenizer.encode(form, add_special_tokens=False) for form in forms]
-        return [tokens for tokens in encoded if tokens]
+        whole = [tokens for tokens in encoded if len(tokens) == 1]
+        return whole or [tokens for tokens in encoded if tokens]

@@ -7,10 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from truthful_rlhf.labelers.judges.hardware import Hardware
 from truthful_rlhf.pipeline.config.experiment import SHARED, Config
 from truthful_rlhf.pipeline.experiment.conditions import Condition, Layout
 from truthful_rlhf.pipeline.experiment.prompts import Prompt, load_prompts
-from truthful_rlhf.pipeline.models.device import Hardware
 from truthful_rlhf.pipeline.models.load import BasePolicy, load_tokenizer, resolve_model
 from truthful_rlhf.pipeline.models.tokens import Encoder, TrainingPrompts
 from truthful_rlhf.pipeline.storage.artifacts import RunFolder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from truthful_rlhf.labelers.judges.ask import document, shown_responses
+from truthful_rlhf.labelers.judges.ask import shown_responses
 from truthful_rlhf.labelers.judges.prompt import both_orders, judge_messages
 from truthful_rlhf.labelers.judges.usage import Estimate, estimated_tokens
 from truthful_rlhf.labelers.pairs import Pairs
@@ -31,5 +31,5 @@ def estimate(juror: Juror, pairs: Pairs, waiting: Sequence[int]) -> Estimate:
         shown = both_orders(batch)
         asked = [[m["content"] for m in judge_messages(judge.told.prompt, texts)] for texts in shown]
     else:
-        asked = [[document(judge.ask, judge.told, texts)] for texts in shown_responses(batch)]
+        asked = [[text] for texts in shown_responses(batch) for text in judge.ask.documents(judge.told, texts)]
     return Estimate(len(asked), 0, sum(map(estimated_tokens, asked)), 0, 0, "local", None)

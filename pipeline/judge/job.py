@@ -14,7 +14,7 @@ import numpy as np
 from truthful_rlhf.labelers.judges.answers import Answers
 from truthful_rlhf.labelers.judges.server import JudgeError
 from truthful_rlhf.labelers.pairs import Pairs
-from truthful_rlhf.pipeline.judge.journal import Journal, Spent
+from truthful_rlhf.pipeline.judge.journal import Journal, Spent, outcomes_of, rounded
 from truthful_rlhf.pipeline.judge.jury import Juror
 from truthful_rlhf.pipeline.judge.pairs import PairFile
 from truthful_rlhf.pipeline.storage.artifacts import write_text_atomically
@@ -129,20 +129,21 @@ def write_reports(files: Files, jurors: Sequence[Juror], found: PairFile, journa
     """
     pairs, lines, n = found.pairs, [], 0
     answers = [journal.of(juror, pairs.pair_id) for juror in jurors]
+    reports = [journal.reports(juror, pairs.pair_id, outcomes_of(juror, found.outcome)) for juror in jurors]
     for k, pair_id in enumerate(pairs.pair_id):
         texts = {name: getattr(pairs, name)[k] for name in ("prompt", "response_a", "response_b")}
-        for juror, said in zip(jurors, answers, strict=True):
-            entry = said[k]
-            if entry is None:
+        for juror, said, reported in zip(jurors, answers, reports, strict=True):
+            if said[k] is None:
                 continue
-            row = {"pair_id": pair_id, **texts, "labeler_id": juror.labeler_id, "report": entry.report}
+            report = None if np.isnan(reported[k]) else rounded(reported[k])
+            row = {"pair_id": pair_id, **texts, "labeler_id": juror.labeler_id, "report": report}
             if juror.aspect:
                 row["topic"] = juror.aspect
             elif pairs.topic is not None:
                 row["topic"] = pairs.topic[k]
             if not juror.aspect and not np.isnan(found.outcome[k]):
                 row["outcome"] = int(found.outcome[k])
-            n += entry.report is not None
+            n += report is not None
             lines.append(json.dumps(row, ensure_ascii=False) + "\n")
     if n:
         write_text_atomically(files.reports, "".join(lines))

@@ -15,11 +15,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from filelock import FileLock, Timeout
 
+from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.labelers.judges.answers import Answers
 from truthful_rlhf.labelers.pairs import Pairs
 from truthful_rlhf.pipeline.judge.jury import Juror
+from truthful_rlhf.pipeline.judge.scale import scaled
 from truthful_rlhf.pipeline.storage.artifacts import fingerprint
 
 _DIGITS = 6
@@ -44,6 +47,7 @@ class Entry:
     texts: str
     """Fingerprint of the pair's texts."""
     report: float | None
+    """Of a judge that is scaled later (`pipeline.judge.scale`), at the scale of journals."""
     a_first: float | None
     b_first: float | None
     mass: float | None
@@ -178,6 +182,18 @@ class Journal:
         """Return a judge's answers to some pairs, None where it was not asked."""
         return [self.entries.get(Key(juror.labeler_id, juror.aspect, pair_id)) for pair_id in pair_ids]
 
+    def reports(self, juror: Juror, pair_ids: Sequence[str], outcome: FloatArray) -> FloatArray:
+        """Return a judge's reports on n pairs, shape ``(n,)``, NaN where it has none.
+
+        Args:
+            juror: who judged.
+            pair_ids: n pairs.
+            outcome: 1 A better, 0 B better, NaN not known, shape ``(n,)``: what a scale is fitted to.
+        """
+        said = [None if entry is None else entry.report for entry in self.of(juror, pair_ids)]
+        kept = np.array([np.nan if report is None else report for report in said])
+        return scaled(kept, outcome) if juror.is_scaled_later else kept
+
 
 def texts_of(pairs: Pairs, k: int) -> str:
     """Return a fingerprint of the texts of a pair."""
@@ -186,4 +202,14 @@ def texts_of(pairs: Pairs, k: int) -> str:
 
 
 def _plain(value: float) -> float | None:
-    return None if math.isnan(value) else round(float(value), _DIGITS)
+    return None if math.isnan(value) else rounded(value)
+
+
+def outcomes_of(juror: Juror, outcome: FloatArray) -> FloatArray:
+    """Return the outcomes that a judge's scale may be fitted to: one about the whole pair says nothing of an aspect."""
+    return np.full(len(outcome), np.nan) if juror.aspect else outcome
+
+
+def rounded(report: float) -> float:
+    """Return a report with the digits that are written."""
+    return round(float(report), _DIGITS)

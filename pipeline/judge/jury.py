@@ -11,10 +11,12 @@ import numpy as np
 import yaml
 
 from truthful_rlhf.labelers.checked import NOT_YAML, UniqueKeyLoader
+from truthful_rlhf.labelers.judges.ask import COMPARE, QUESTION, Channel
 from truthful_rlhf.labelers.panels import panels_of
 from truthful_rlhf.labelers.personas import Persona
 from truthful_rlhf.labelers.sources import NEUTRAL_PROMPT, make_labelers
 from truthful_rlhf.labelers.spec import LabelerSpec, distinct
+from truthful_rlhf.pipeline.judge.scale import KEPT_SCALE
 
 KINDS = ("judge", "remote_judge")
 _HOW_FAST = {
@@ -39,9 +41,20 @@ class Juror:
     judge: Any
 
     @property
+    def is_scaled_later(self) -> bool:
+        """Whether its differences of scores get their scale when the reports are written."""
+        return scaled_later(self.spec)
+
+    @property
     def identity(self) -> dict[str, Any]:
         """All that decides what it says, JSON-able."""
-        return {"labeler_id": self.labeler_id, **self.spec.model_dump(mode="json", exclude=_HOW_FAST)}
+        kept = {"kept": KEPT_SCALE} if self.is_scaled_later else {}
+        return {"labeler_id": self.labeler_id, **self.spec.model_dump(mode="json", exclude=_HOW_FAST), **kept}
+
+
+def scaled_later(spec: LabelerSpec) -> bool:
+    """Return whether an entry's judges are asked about one response at a time, and no scale is given."""
+    return spec.kind == "judge" and spec.ask != COMPARE and spec.scale is None
 
 
 def read_panel(file: Path) -> list[LabelerSpec]:
@@ -98,9 +111,11 @@ def with_rubric(spec: LabelerSpec, rubric: str) -> LabelerSpec:
     """Return the entry with a rubric added to what its judges are told."""
     if not rubric:
         return spec
+    if spec.ask == Channel.name:
+        raise JuryError(f"judge {spec.name!r}: ask: channel reads examples, no rubric; ask: score, rate or compare")
     persona = spec.persona or Persona(name="neutral", prompt=NEUTRAL_PROMPT)
     prompt = f"{persona.prompt or NEUTRAL_PROMPT}\n\nJudge by this rubric only:\n{rubric}"
-    return spec.model_copy(update={"persona": persona.model_copy(update={"prompt": prompt})})
+    return spec.model_copy(update={"persona": persona.model_copy(update={"prompt": prompt, "question": QUESTION})})
 
 
 def seat(specs: Sequence[LabelerSpec], rubric: Mapping[str, str]) -> list[Juror]:
@@ -116,6 +131,8 @@ def seat(specs: Sequence[LabelerSpec], rubric: Mapping[str, str]) -> list[Juror]
 def _resolved(spec: LabelerSpec) -> LabelerSpec:
     if spec.kind != "judge":
         return spec
+    if scaled_later(spec):
+        spec = spec.model_copy(update={"scale": KEPT_SCALE})
     from truthful_rlhf.pipeline.models.load import resolve_model
 
     return spec.model_copy(update={"model": resolve_model(str(spec.model))})

@@ -14,7 +14,7 @@ from truthful_rlhf.aggregation.statistics import hits, krippendorff_alpha, wilso
 from truthful_rlhf.labelers.judges.answers import Answers
 from truthful_rlhf.labelers.judges.usage import cost_of
 from truthful_rlhf.labelers.pairs import Pairs
-from truthful_rlhf.pipeline.judge.journal import Entry, Journal, Spent
+from truthful_rlhf.pipeline.judge.journal import Entry, Journal, Spent, outcomes_of
 from truthful_rlhf.pipeline.judge.jury import Juror
 
 MOST_BIAS = 0.25
@@ -76,7 +76,9 @@ def summarise(
     for aspect in dict.fromkeys(juror.aspect for juror in jurors):
         here = [juror for juror in jurors if juror.aspect == aspect]
         said = [journal.of(juror, pairs.pair_id) for juror in here]
-        reports = np.array([[_number(entry, "report") for entry in entries] for entries in said])
+        reports = np.array(
+            [journal.reports(juror, pairs.pair_id, outcomes_of(juror, outcome)) for juror in here]
+        ).reshape(len(here), len(pairs))
         for k, juror in enumerate(here):
             spent = journal.spent.get((juror.labeler_id, juror.aspect), Spent())
             rows.append(_of_judge(juror, said[k], reports, k, outcome, spent))

@@ -10,10 +10,10 @@ from pathlib import Path
 from truthful_rlhf.aggregation.extras import missing_modules, require
 from truthful_rlhf.aggregation.plugins import is_import_path
 from truthful_rlhf.aggregation.rules import extra_of, is_rule
+from truthful_rlhf.labelers.judges.hardware import Hardware, HardwareError
 from truthful_rlhf.pipeline.config.experiment import Config, ModelSection
 from truthful_rlhf.pipeline.config.loading import ConfigError
 from truthful_rlhf.pipeline.config.training import PolicySettings, SamplingSettings
-from truthful_rlhf.pipeline.models.device import Hardware, HardwareError
 from truthful_rlhf.pipeline.models.vllm_engine import NOT_INSTALLED, EngineNotFoundError
 from truthful_rlhf.reward_model.gold import make_gold
 

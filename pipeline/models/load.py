@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from truthful_rlhf.labelers.judges.cache import cache_folder
-from truthful_rlhf.pipeline.models.device import Hardware
+from truthful_rlhf.labelers.judges.hardware import Hardware
 from truthful_rlhf.pipeline.models.tokens import pad_apart_from_end
 
 if TYPE_CHECKING:

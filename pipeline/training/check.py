@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from truthful_rlhf.labelers.judges.hardware import Hardware
 from truthful_rlhf.pipeline.config.loading import ConfigError
 from truthful_rlhf.pipeline.config.training import (
     BestOfNSettings,
@@ -13,7 +14,6 @@ from truthful_rlhf.pipeline.config.training import (
     RLOOSettings,
     SamplingSettings,
 )
-from truthful_rlhf.pipeline.models.device import Hardware
 
 _NOWHERE = "."
 """Nothing is written there: TRL's configs only note the folder."""

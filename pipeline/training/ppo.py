@@ -22,8 +22,8 @@ from operator import methodcaller
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from truthful_rlhf.labelers.judges.hardware import Hardware
 from truthful_rlhf.pipeline.config.training import PPOSettings, SamplingSettings
-from truthful_rlhf.pipeline.models.device import Hardware
 from truthful_rlhf.pipeline.models.load import BasePolicy
 from truthful_rlhf.pipeline.models.tokens import TrainingPrompts
 from truthful_rlhf.pipeline.models.vllm_engine import release

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from truthful_rlhf.aggregation.base import FloatArray
+from truthful_rlhf.labelers.judges.hardware import Hardware
 from truthful_rlhf.pipeline.config.training import RewardModelSettings
-from truthful_rlhf.pipeline.models.device import Hardware
 from truthful_rlhf.pipeline.models.load import BasePolicy
 from truthful_rlhf.pipeline.models.tokens import Encoder, joined, with_token_ids
 from truthful_rlhf.pipeline.models.vllm_engine import release

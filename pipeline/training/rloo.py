@@ -12,8 +12,8 @@ from math import lcm
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from truthful_rlhf.labelers.judges.hardware import Hardware
 from truthful_rlhf.pipeline.config.training import RLOOSettings, SamplingSettings
-from truthful_rlhf.pipeline.models.device import Hardware
 from truthful_rlhf.pipeline.models.load import BasePolicy
 from truthful_rlhf.pipeline.models.tokens import TrainingPrompts, joined
 from truthful_rlhf.pipeline.models.vllm_engine import release

@@ -7,9 +7,10 @@ from dataclasses import fields
 from typing import Any
 
 from truthful_rlhf.aggregation.names import nearest
+from truthful_rlhf.labelers.judges.hardware import Hardware
 from truthful_rlhf.pipeline.config.loading import ConfigError
 from truthful_rlhf.pipeline.config.training import DPOSettings, PPOSettings, RewardModelSettings, RLOOSettings
-from truthful_rlhf.pipeline.models.device import Hardware, training_arguments
+from truthful_rlhf.pipeline.models.device import training_arguments
 
 
 def make_config(config_class: Any, ours: Mapping[str, Any], own: Mapping[str, Any], key: str) -> Any:

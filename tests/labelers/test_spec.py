@@ -101,14 +101,29 @@ def test_every_kind_makes_its_class() -> None:
     assert (judge.model, judge.batch_size, judge.labeler_id) == ("folder", 2, "llm")
     assert "longer" in judge.told.prompt
     (scoring,) = labelers_of(name="llm", kind="judge", model="folder", persona="expert", ask="score", scale=2.0)
-    assert (scoring.ask is ASKS["score"], scoring.scale, scoring.told.words) == (True, 2.0, ("positive", "negative"))
+    assert (scoring.ask is ASKS["score"], scoring.scale, scoring.told.words[0][0]) == (True, 2.0, "happy")
     assert scoring.told.likes
+    assert "{text}" in scoring.told.question
     first, second = labelers_of(**REMOTE, count=2, votes=3, api_key_env="KEY", price_in=1.0, price_out=2.0)
     assert isinstance(first, RemoteJudge)
     assert (first.labeler_id, second.labeler_id) == ("api-1", "api-2")
     assert (first.connection.votes, first.connection.api_key_env, first.usage_.price_out) == (3, "KEY", 2.0)
     assert first.connection.seed != second.connection.seed
     assert first.persona == NEUTRAL_PROMPT
+
+
+def test_a_server_is_not_asked_for_the_probabilities_of_words() -> None:
+    for ask in ("score", "rate", "channel"):
+        with pytest.raises(ValueError, match=r"servers do not give; leave ask out .* or use kind: judge"):
+            LabelerSpec(**REMOTE, ask=ask)
+    assert LabelerSpec(**REMOTE, ask="compare").ask == "compare"
+
+
+def test_a_channel_needs_examples() -> None:
+    judge = {"name": "llm", "kind": "judge", "model": "folder", "ask": "channel"}
+    with pytest.raises(ValueError, match="needs a persona with likes and dislikes"):
+        LabelerSpec(**judge, persona="noisy")
+    assert LabelerSpec(**judge, persona="formal").persona is not None
 
 
 def test_recorded_people_sit_on_a_panel_under_their_own_names(tmp_path: Path) -> None:

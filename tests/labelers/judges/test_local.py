@@ -11,7 +11,9 @@ import pytest
 from tests.precision import EXACT
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.labelers import LabelerSpec, LocalJudge, Pairs, Panel, ReportContext
-from truthful_rlhf.labelers.judges.local import LetterChooser
+from truthful_rlhf.labelers.judges.ask import Told
+from truthful_rlhf.labelers.judges.hardware import Hardware
+from truthful_rlhf.labelers.judges.local import LetterChooser, load_chooser
 from truthful_rlhf.labelers.judges.prompt import both_orders, judge_messages
 
 PAIRS = Pairs(
@@ -20,6 +22,12 @@ PAIRS = Pairs(
     ["a wonderful surprise.", "happy.", "this phone last month and it has been terrible, slow and ugly."],
     ["awful.", "late again and the soup was awful.", "great food."],
 )
+
+
+@pytest.fixture(autouse=True)
+def _any_mass_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a random model, to which letters are tokens like others, answer."""
+    monkeypatch.setattr("truthful_rlhf.labelers.judges.local.LEAST_MASS", 1e-9)
 
 
 def swapped(pairs: Pairs) -> Pairs:
@@ -52,12 +60,16 @@ def one_by_one(chooser: LetterChooser, persona: str) -> FloatArray:
         text = chooser.tokenizer.apply_chat_template(
             judge_messages(persona, shown), tokenize=False, add_generation_prompt=True
         )
-        ids = {letter: chooser.tokenizer.encode(text + letter, add_special_tokens=False) for letter in "AB"}
-        assert ids["A"][:-1] == ids["B"][:-1]
+        ids = {
+            letter: [chooser.tokenizer.encode(text + form, add_special_tokens=False) for form in (letter, f" {letter}")]
+            for letter in "AB"
+        }
+        prompt = ids["A"][0][:-1]
+        assert ids["B"][0][:-1] == prompt
         with torch.no_grad():
-            logits = chooser.model(torch.tensor([ids["A"][:-1]])).logits[0, -1]
-        a, b = (float(logits[ids[letter][-1]]) for letter in "AB")
-        result.append(1.0 / (1.0 + np.exp(b - a)))
+            chances = chooser.model(torch.tensor([prompt])).logits[0, -1].softmax(-1)
+        a, b = (sum(float(chances[i[-1]]) for i in ids[letter] if i[:-1] == prompt) for letter in "AB")
+        result.append(a / (a + b))
     return np.array(result)
 
 
@@ -81,6 +93,20 @@ def test_a_single_order_would_not_survive_the_swap(chooser: LetterChooser) -> No
     """Negative control of the test above: without the second order the identity fails."""
     a_first, b_first = np.split(one_by_one(chooser, ""), 2)
     assert np.abs(b_first - (1.0 - a_first)).max() > 1e-3
+
+
+def test_little_mass_on_the_letters_is_no_answer(chooser: LetterChooser, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = LocalJudge((chooser.model, chooser.tokenizer)).answer(PAIRS)
+    assert ((answers.mass > 0.0) & (answers.mass < 1.0)).all()
+    assert answers.note == [""] * 3
+    bound = float(np.sort(answers.mass)[1])
+    monkeypatch.setattr("truthful_rlhf.labelers.judges.local.LEAST_MASS", bound)
+    bounded = LocalJudge((chooser.model, chooser.tokenizer)).answer(PAIRS)
+    assert np.isnan(bounded.belief).tolist() == (answers.mass < bound).tolist()
+    assert all(
+        ("have less than" in note) == missing
+        for note, missing in zip(bounded.note, np.isnan(bounded.belief), strict=True)
+    )
 
 
 def test_the_persona_reaches_the_model(chooser: LetterChooser) -> None:
@@ -116,7 +142,9 @@ def test_a_pair_at_the_contexts_limit_has_one_length_in_both_orders(
         prompts: list[tuple[int, ...]] = []
         small = LetterChooser(chooser.model, tokenizer)
         small._room = room
-        monkeypatch.setattr(small, "_forward", lambda batch, letters: prompts.extend(batch) or [0.5] * len(batch))
+        monkeypatch.setattr(
+            small, "_forward", lambda batch, letters: prompts.extend(batch) or [(0.5, 0.5)] * len(batch)
+        )
         small.first_preferred(both_orders(pair), "", 16, "t")
         return prompts
 
@@ -145,9 +173,46 @@ def test_answers_are_remembered(chooser: LetterChooser, monkeypatch: pytest.Monk
         raise AssertionError("asked again")
 
     monkeypatch.setattr(fresh, "_forward", refuse)
-    np.testing.assert_array_equal(fresh.first_preferred(both_orders(PAIRS), "", 4, "t"), before)
+    np.testing.assert_array_equal(fresh.first_preferred(both_orders(PAIRS), "", 4, "t")[0], before[0])
     with pytest.raises(AssertionError, match="asked again"):
         fresh.first_preferred(both_orders(PAIRS), "another persona", 4, "t")
+
+
+@pytest.mark.parametrize("ask", ["compare", "score", "rate", "channel"])
+def test_answers_are_on_disk_for_the_next_run(
+    ask: str, tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRUTHFUL_RLHF_CACHE", str(tmp_path))
+    told = Told("", ("good.",), ("bad.",))
+
+    def judged() -> FloatArray:
+        load_chooser.cache_clear()  # as in another process
+        return LocalJudge(str(tiny_model_folder), told, ask=ask).belief(PAIRS)
+
+    before = judged()
+
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise AssertionError("asked again")
+
+    monkeypatch.setattr(LetterChooser, "_logits", refuse)
+    np.testing.assert_array_equal(judged(), before)
+    monkeypatch.setattr("truthful_rlhf.labelers.judges.local.weights_name", lambda folder, dtype: "other weights")
+    with pytest.raises(AssertionError, match="asked again"):
+        judged()
+    load_chooser.cache_clear()
+
+
+def test_the_precision_is_that_of_the_one_place_that_decides(
+    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setenv("TRUTHFUL_RLHF_CACHE", str(tmp_path))
+    for dtype in ("float32", "bfloat16"):
+        load_chooser.cache_clear()
+        monkeypatch.setattr(Hardware, "choose", lambda dtype=dtype: Hardware("cpu", dtype))
+        assert load_chooser(str(tiny_model_folder)).model.dtype == getattr(torch, dtype)
+    load_chooser.cache_clear()
 
 
 def test_a_base_model_without_chat_template_works(tiny_model_folder: Path, chooser: LetterChooser) -> None:
@@ -164,7 +229,10 @@ def test_a_missing_model_is_named() -> None:
         LocalJudge("/nowhere/model").belief(PAIRS)
 
 
-def test_a_panel_seats_judges_beside_simulated_labelers(tiny_model_folder: Path, chooser: LetterChooser) -> None:
+def test_a_panel_seats_judges_beside_simulated_labelers(
+    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRUTHFUL_RLHF_CACHE", str(tmp_path))
     gold = Pairs(PAIRS.pair_id, PAIRS.prompt, PAIRS.response_a, PAIRS.response_b, np.array([1.0, 0, 0]), np.zeros(3))
     specs = [
         LabelerSpec(name="llm", kind="judge", model=str(tiny_model_folder), persona="verbose"),

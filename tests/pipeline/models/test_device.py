@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import torch
 
+from truthful_rlhf.labelers.judges.hardware import Hardware, HardwareError
 from truthful_rlhf.pipeline.config.experiment import ModelSection
 from truthful_rlhf.pipeline.config.loading import ConfigError
 from truthful_rlhf.pipeline.config.training import DPOSettings, PPOSettings, RewardModelSettings, RLOOSettings
 from truthful_rlhf.pipeline.models import load
-from truthful_rlhf.pipeline.models.device import Hardware, HardwareError, training_arguments
+from truthful_rlhf.pipeline.models.device import training_arguments
 from truthful_rlhf.pipeline.models.installed import check_hardware
 from truthful_rlhf.pipeline.models.load import BasePolicy
 

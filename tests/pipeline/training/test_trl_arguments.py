@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.ppo import marked
+from truthful_rlhf.labelers.judges.hardware import Hardware
 from truthful_rlhf.pipeline.cli import app
 from truthful_rlhf.pipeline.config.loading import ConfigError
 from truthful_rlhf.pipeline.config.training import (
@@ -19,7 +20,6 @@ from truthful_rlhf.pipeline.config.training import (
     RLOOSettings,
     SamplingSettings,
 )
-from truthful_rlhf.pipeline.models.device import Hardware
 from truthful_rlhf.pipeline.training import dpo, ppo, reward, rloo
 from truthful_rlhf.pipeline.training.check import check_own_arguments
 
