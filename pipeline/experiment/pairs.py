@@ -9,7 +9,7 @@ import pandas as pd
 
 from truthful_rlhf.labelers import Pairs
 from truthful_rlhf.labelers.recorded.errors import AnnotationError
-from truthful_rlhf.labelers.recorded.options import ReadOptions
+from truthful_rlhf.labelers.recorded.options import AUDIT_ROLES, ReadOptions
 from truthful_rlhf.labelers.recorded.table import read_annotations
 from truthful_rlhf.pipeline.experiment.prompts import Prompt
 from truthful_rlhf.pipeline.models.generate import Response
@@ -65,7 +65,10 @@ def pair_off(
 
 
 def recorded_pairs(path: Path, gold: GoldReward, read: ReadOptions | None = None) -> pd.DataFrame:
-    """Return the pairs of an annotation file, each once: ``PAIR_COLUMNS``, and ``recorded_outcome`` (NaN: not known).
+    """Return the pairs of an annotation file, each once.
+
+    Columns: ``PAIR_COLUMNS``; ``recorded_outcome`` (NaN: not known); ``weight``, what a known outcome counts for in an
+    estimate; and, where audits had known chances, those of `AUDIT_ROLES`.
 
     Args:
         path: of the annotation file.
@@ -83,7 +86,31 @@ def recorded_pairs(path: Path, gold: GoldReward, read: ReadOptions | None = None
     table = table.assign(pair_id=annotations.pair_ids, topic=topics, recorded_outcome=annotations.outcome)
     for side in "ab":
         table[f"gold_{side}"] = gold.score(table["prompt"].tolist(), table[f"response_{side}"].tolist())
-    return table[[*PAIR_COLUMNS, "recorded_outcome"]]
+    weights = annotations.outcome_weights
+    table["weight"] = 1.0 if weights is None else weights
+    design = {} if annotations.audit_design is None else annotations.audit_design.arguments()
+    table = table[[*PAIR_COLUMNS, "recorded_outcome", "weight"]]
+    return table.assign(**design)
+
+
+def draw_audits(pairs: pd.DataFrame, audit_rate: float, rng: np.random.Generator) -> pd.DataFrame:
+    """Draw which of the recorded outcomes are audited, where there is no gold reward: the others stay hidden.
+
+    Args:
+        pairs: as `recorded_pairs` returns them, n rows.
+        audit_rate: share of the known outcomes, in [0, 1]; those of a lower rate are among those of a higher one.
+        rng: draws them.
+
+    Returns:
+        As `draw_outcomes`, ``outcome`` and ``p_truth`` NaN where no outcome is known; chances of audits, if any.
+    """
+    outcome = pairs["recorded_outcome"].to_numpy(dtype=np.float64)
+    known = np.flatnonzero(~np.isnan(outcome))
+    audited = np.zeros(len(pairs), dtype=bool)
+    audited[rng.permutation(known)[: round(audit_rate * len(known))]] = True
+    design = {role: pairs[role] for role in AUDIT_ROLES if role in pairs}
+    columns = {"pair_id": pairs["pair_id"], "p_truth": outcome, "outcome": outcome, "audited": audited}
+    return pd.DataFrame(columns | design)
 
 
 def draw_outcomes(pairs: pd.DataFrame, kappa: float, audit_rate: float, rng: np.random.Generator) -> pd.DataFrame:
