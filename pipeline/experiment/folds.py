@@ -107,7 +107,7 @@ def _contained(texts: Sequence[str]) -> list[tuple[int, int]]:
                     found.append((inner, outer))
     for inner in short:
         for outer, text in enumerate(texts):
-            places = (match.start() for match in re.finditer(re.escape(texts[inner]), text))
+            places = (match.start() for match in re.finditer(f"(?={re.escape(texts[inner])})", text))
             if inner != outer and any(_stands_at(texts[inner], text, place) for place in places):
                 found.append((inner, outer))
     return found

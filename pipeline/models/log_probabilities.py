@@ -39,7 +39,9 @@ def log_probabilities(
 
     room = [max(0, max_length - len(prompt)) for prompt in prompts]
     cut = [list(response[:left]) for response, left in zip(responses, room, strict=True)]
-    order = sorted((k for k in range(len(cut)) if cut[k]), key=lambda k: len(prompts[k]) + len(cut[k]))
+    texts = [(*prompt, -1, *response) for prompt, response in zip(prompts, cut, strict=True)]
+    first = {text: k for k, text in reversed(list(enumerate(texts)))}  # what stands there twice is read once
+    order = sorted((k for k in first.values() if cut[k]), key=lambda k: (len(texts[k]), k))
     values = np.zeros(len(cut))
     starts = range(0, len(order), batch_size)
     for start in tqdm(starts, desc="Log-probabilities", disable=len(starts) < 3):
@@ -53,4 +55,4 @@ def log_probabilities(
         sums = torch.zeros(mask.shape, dtype=torch.float64)
         sums[mask] = scores.gather(1, chosen[:, None])[:, 0].double().cpu()
         values[rows] = sums.sum(dim=1).numpy()
-    return values
+    return values[[first[text] for text in texts]]

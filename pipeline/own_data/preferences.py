@@ -75,14 +75,11 @@ def build_likelihoods(experiment: Experiment) -> str:
     def build(scratch: Path) -> None:
         table = read_recorded(experiment)
         pairs = with_token_ids(table[table["recorded_outcome"].notna()].reset_index(drop=True), experiment.encoder)
-        columns: dict[str, object] = {"pair_id": pairs["pair_id"]}
-        for side in "ab":
-            ids = pairs[f"ids_{side}"].tolist()
-            model = experiment.base_model
-            columns[f"log_p_{side}"] = log_probabilities(
-                model, experiment.tokenizer, pairs["prompt_ids"].tolist(), ids, most
-            )
-            columns[f"n_tokens_{side}"] = [len(row) for row in ids]
+        prompts, responses = pairs["prompt_ids"].tolist(), [*pairs["ids_a"], *pairs["ids_b"]]
+        both = log_probabilities(experiment.base_model, experiment.tokenizer, [*prompts, *prompts], responses, most)
+        log_p_a, log_p_b = np.split(both, 2)
+        lengths = {f"n_tokens_{side}": pairs[f"ids_{side}"].map(len) for side in "ab"}
+        columns = {"pair_id": pairs["pair_id"], "log_p_a": log_p_a, "log_p_b": log_p_b, **lengths}
         write_table(scratch / LIKELIHOODS, pd.DataFrame(columns))
 
     return experiment.folder.stage("likelihoods", inputs, [LIKELIHOODS], build)
@@ -137,12 +134,11 @@ def policy_preference(
         return np.full(len(pairs), np.nan)
     known = (read_likelihoods(experiment) if base is None else base).set_index("pair_id").loc[pairs["pair_id"]]
     policy = experiment.base.load(experiment.path(experiment.layout.of_condition(condition, "policy")))
-    most, prompts = longest(experiment.config.policy), pairs["prompt_ids"].tolist()
-    ratios = []
-    for side in "ab":
-        own = log_probabilities(policy, experiment.tokenizer, prompts, pairs[f"ids_{side}"].tolist(), most)
-        ratios.append(own - known[f"log_p_{side}"].to_numpy(dtype=np.float64))
-    return sigmoid(beta * (ratios[0] - ratios[1]))
+    prompts, responses = pairs["prompt_ids"].tolist(), [*pairs["ids_a"], *pairs["ids_b"]]
+    most = longest(experiment.config.policy)
+    own = log_probabilities(policy, experiment.tokenizer, [*prompts, *prompts], responses, most)
+    ratio_a, ratio_b = np.split(own - np.concatenate([known["log_p_a"], known["log_p_b"]]), 2)
+    return sigmoid(beta * (ratio_a - ratio_b))
 
 
 def reward_preference(experiment: Experiment, condition: Condition, pairs: pd.DataFrame) -> FloatArray:
