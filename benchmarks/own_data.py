@@ -6,7 +6,7 @@
 A cell is a simulated panel, a rule and a seed: one DPO policy of SmolLM2-135M. The *estimate* is what somebody without
 a gold reward has: its accuracy on the held-out verdicts, one pair on each of 192 prompts. The truth is known here: the
 *gap*, mean gold reward of the policy that was trained on the true preferences minus its own (64 responses), and its
-accuracy on 2,000 fresh pairs of 100 other prompts. Verdicts and fresh pairs are decided by outcomes drawn from the true
+accuracy on 2,000 fresh pairs of 56 other prompts. Verdicts and fresh pairs are decided by outcomes drawn from the true
 preference.
 
 Two questions: does the estimate rank the cells as the gap does (Spearman)? And do the 95 % intervals of the paired
@@ -50,7 +50,7 @@ PANELS = ("honest", "biased_majority", "first_seen", "exaggerators", "topic_liar
 RULES = ("mean", "majority", "logistic", "online_weighted")
 SEEDS = (0, 1, 2)
 N_CELLS = len(PANELS) * len(RULES) * len(SEEDS)
-N_FRESH_PROMPTS, N_FRESH_RESPONSES, N_FRESH = 100, 7, 2000
+N_FRESH_PROMPTS, N_FRESH_RESPONSES, N_FRESH = 56, 9, 2000
 OUT = Path("runs/own_data")
 CELLS = "cells.csv"
 
