@@ -32,6 +32,7 @@ BENCHMARKS = (
         "adaptive_lies",
         "equilibria",
         "own_data",
+        "own_data_linear",
     ),
 )
 

@@ -2,7 +2,10 @@
 
 **Interval.** Pairs of one group of prompts are not independent, and neither are the trainings of one seed: groups and
 seeds are resampled, each with replacement and crossed (Owen, arXiv 0712.1111), the same ones for all conditions. With
-one seed the interval covers the choice of prompts and not the training.
+one seed the interval covers the choice of prompts and not the training. A bootstrap of ten hits in ten, or of two
+policies that agreed on every verdict, would have no width. So an interval for a bounded quantity takes pseudo-verdicts
+among the groups, as the best simple intervals for shares do: two at each end for a share (Agresti and Coull 1998), half
+of one at each end for a paired difference (Agresti and Min 2005). The estimate itself is without them.
 
 **Shown.** A percentile interval from few verdicts on which two policies differ is too narrow, and the best of several
 rules is often best by luck. So a difference counts as shown if the sign-flip test over groups of prompts finds it:
@@ -15,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -22,6 +26,10 @@ from truthful_rlhf.aggregation.base import FloatArray, IntArray
 from truthful_rlhf.aggregation.statistics import hits, percentile_interval
 from truthful_rlhf.aggregation.statistics.scores import SMALLEST_CHANCE
 
+Pseudo = Sequence[tuple[float, float]]
+SHARE: Pseudo = ((0.0, 1.0), (0.0, 1.0), (1.0, 1.0), (1.0, 1.0))
+DIFFERENCE: Pseudo = ((-1.0, 0.5), (1.0, 0.5))
+"""Pseudo-verdicts for values in [0, 1] and for paired differences of such: value and weight."""
 N_RESAMPLES = 2000
 N_FLIPS = 20_000
 LEVEL = 0.05
@@ -69,23 +77,33 @@ class Verdicts:
         """Return the weighted mean over verdicts, and over seeds; values of shape ``(seeds, n)``."""
         return float(np.average(values.mean(axis=0), weights=self.weight))
 
-    def resampled(self, values: FloatArray) -> FloatArray:
+    def resampled(self, values: FloatArray, pseudo: Pseudo = ()) -> FloatArray:
         """Return the mean of every resample of groups and seeds, shape ``(N_RESAMPLES,)``; the same ones every time.
 
         Args:
             values: shape ``(seeds, n)``.
+            pseudo: value and weight of further groups, in verdicts of average weight.
         """
-        rng = np.random.default_rng(0)
-        counts = rng.multinomial(self.n_groups, np.full(self.n_groups, 1.0 / self.n_groups), size=N_RESAMPLES)
-        seeds = rng.multinomial(len(values), np.full(len(values), 1.0 / len(values)), size=N_RESAMPLES) / len(values)
         sums = np.array([np.bincount(self.group, self.weight * row, self.n_groups) for row in values])
-        total = counts @ np.bincount(self.group, self.weight, self.n_groups)
-        result: FloatArray = ((counts @ sums.T) * seeds).sum(axis=1) / np.maximum(total, SMALLEST_CHANCE)
+        sizes = np.bincount(self.group, self.weight, self.n_groups)
+        if pseudo:
+            end, size = np.array(pseudo).T
+            size = size * self.weight.mean()
+            sums = np.hstack([sums, np.tile(end * size, (len(values), 1))])
+            sizes = np.append(sizes, size)
+        counts, seeds = _times(len(sizes), 0), _times(len(values), 1) / len(values)
+        total = np.maximum(counts @ sizes, SMALLEST_CHANCE)
+        result: FloatArray = ((counts @ sums.T) * seeds).sum(axis=1) / total
         return result
 
-    def interval(self, values: FloatArray) -> Interval:
-        """Return the mean of values of shape ``(seeds, n)`` with its interval."""
-        return Interval(self.mean(values), *percentile_interval(self.resampled(values)))
+    def interval(self, values: FloatArray, pseudo: Pseudo = ()) -> Interval:
+        """Return the mean of values of shape ``(seeds, n)`` with its interval, and `SHARE` or `DIFFERENCE` in it.
+
+        Args:
+            values: shape ``(seeds, n)``.
+            pseudo: as in `resampled`.
+        """
+        return Interval(self.mean(values), *percentile_interval(self.resampled(values, pseudo)))
 
     def p_value(self, differences: FloatArray) -> float:
         """Return the two-sided p-value of the sign-flip test over groups of prompts.
@@ -103,6 +121,13 @@ class Verdicts:
             seen += int((np.abs(flips @ by_group) >= abs(by_group.sum()) - 1e-9).sum())
             done += len(flips)
         return (seen + 1) / (N_FLIPS + 1)
+
+
+@lru_cache(maxsize=6)
+def _times(n: int, stream: int) -> IntArray:
+    """Return how often each of n units is drawn in every resample, shape ``(N_RESAMPLES, n)``: always the same."""
+    drawn: IntArray = np.random.default_rng(stream).multinomial(n, np.full(n, 1.0 / n), size=N_RESAMPLES)
+    return drawn
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

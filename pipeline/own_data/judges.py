@@ -32,7 +32,7 @@ from truthful_rlhf.pipeline.judge.journal import Journal, texts_of
 from truthful_rlhf.pipeline.judge.jury import Juror, JuryError, read_panel, read_rubric, seat
 from truthful_rlhf.pipeline.judge.summary import advice
 from truthful_rlhf.pipeline.own_data.cells import Grid, conditions, fold_experiments
-from truthful_rlhf.pipeline.own_data.estimates import Interval, Verdicts
+from truthful_rlhf.pipeline.own_data.estimates import SHARE, Interval, Verdicts
 from truthful_rlhf.pipeline.storage.artifacts import write_json
 from truthful_rlhf.pipeline.storage.inputs import ConfigSections, StageInputs
 from truthful_rlhf.pipeline.storage.tables import read_table, write_table
@@ -83,7 +83,7 @@ class Wins:
 def _rate(rows: pd.DataFrame) -> Interval:
     prompts = np.unique(rows["prompt"], return_inverse=True)[1]
     ones, wins = np.ones(len(rows)), rows["win"].to_numpy(dtype=np.float64)
-    return Verdicts(ones, ones, prompts).interval(wins[None, :])
+    return Verdicts(ones, ones, prompts).interval(wins[None, :], SHARE)
 
 
 def seated(config: Config) -> list[Juror]:

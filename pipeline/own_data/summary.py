@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from truthful_rlhf.pipeline.experiment.conditions import Condition
 from truthful_rlhf.pipeline.experiment.context import N_FOLDS, Experiment
 from truthful_rlhf.pipeline.experiment.folds import read_recorded
 from truthful_rlhf.pipeline.own_data.cells import Grid, fold_experiments
-from truthful_rlhf.pipeline.own_data.estimates import LEVEL, Interval, Verdicts, holm
+from truthful_rlhf.pipeline.own_data.estimates import DIFFERENCE, LEVEL, SHARE, Interval, Verdicts, holm
 from truthful_rlhf.pipeline.own_data.judges import Wins, read_wins
 from truthful_rlhf.pipeline.own_data.preferences import PREFERENCES, read_likelihoods
 from truthful_rlhf.pipeline.storage.tables import read_table
@@ -43,6 +43,7 @@ class Row:
     reward_log_loss: Interval | None = None
     label_accuracy: Interval | None = None
     """Of the rule's own labels of the held-out pairs, their outcomes not revealed."""
+    label_log_loss: Interval | None = None
     ahead: Interval | None = None
     """Accuracy (the policy's, or else the reward model's) minus that of the plain mean under the same method."""
     ahead_log_loss: Interval | None = None
@@ -140,7 +141,7 @@ def summarise(experiment: Experiment, grid: Grid) -> Table:
     wins = read_wins(experiment)
     base = _own_preferences(measured)
     rows = [
-        Row(title, None, True, accuracy=verdicts.interval(_each_seed(measured, verdicts.hits(said))))
+        Row(title, None, True, accuracy=verdicts.interval(_each_seed(measured, verdicts.hits(said)), SHARE))
         for title, said in base.items()
     ]
     for policy in experiment.config.policy:
@@ -210,21 +211,18 @@ def _right(verdicts: Verdicts, said: Mapping[str, FloatArray | None]) -> FloatAr
 
 
 def _accuracies(verdicts: Verdicts, said: Mapping[str, FloatArray | None]) -> dict[str, Any]:
-    columns: Sequence[tuple[str, str, Callable[[FloatArray], FloatArray]]] = (
-        ("accuracy", "policy", verdicts.hits),
-        ("log_loss", "policy", verdicts.log_losses),
-        ("reward_accuracy", "reward_model", verdicts.hits),
-        ("reward_log_loss", "reward_model", verdicts.log_losses),
-        ("label_accuracy", "label", verdicts.hits),
-    )
-    given = ((column, score, said[field]) for column, field, score in columns)
-    return {column: verdicts.interval(score(values)) for column, score, values in given if values is not None}
+    found = {}
+    for field, name in (("policy", ""), ("reward_model", "reward_"), ("label", "label_")):
+        if (values := said[field]) is not None:
+            found[f"{name}accuracy"] = verdicts.interval(verdicts.hits(values), SHARE)
+            found[f"{name}log_loss"] = verdicts.interval(verdicts.log_losses(values))
+    return found
 
 
 def _ahead(verdicts: Verdicts, own: FloatArray, mean: FloatArray) -> dict[str, Any]:
     difference = verdicts.hits(own) - verdicts.hits(mean)
     return {
-        "ahead": verdicts.interval(difference),
+        "ahead": verdicts.interval(difference, DIFFERENCE),
         "ahead_log_loss": verdicts.interval(verdicts.log_losses(mean) - verdicts.log_losses(own)),
         "differing": verdicts.mean(np.abs(difference)),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from truthful_rlhf.pipeline.own_data.estimates import Verdicts, holm
+from truthful_rlhf.pipeline.own_data.estimates import DIFFERENCE, SHARE, Verdicts, holm
 
 
 def verdicts(n: int, each: int = 1) -> Verdicts:
@@ -70,6 +70,34 @@ def test_ninety_five_per_cent_of_the_intervals_hold_the_mean() -> None:
         interval = found.interval((rng.random((1, 60)) < 0.7).astype(np.float64))
         inside += interval.low <= 0.7 <= interval.high
     assert inside >= 180
+
+
+def coverage(n: int, often: float, pseudo: object) -> float:
+    """Return how many of 300 intervals hold the difference of two policies that seldom differ, always to one side."""
+    rng, found, inside = np.random.default_rng(4), verdicts(n), 0
+    for _ in range(300):
+        interval = found.interval((rng.random((1, n)) < often).astype(np.float64), pseudo)  # type: ignore[arg-type]
+        inside += interval.low <= often <= interval.high
+    return inside / 300
+
+
+@pytest.mark.parametrize(("n", "often"), [(27, 0.02), (60, 0.02), (60, 0.1)])
+def test_policies_that_seldom_differ_have_an_interval_that_holds(n: int, often: float) -> None:
+    assert coverage(n, often, DIFFERENCE) >= 0.9
+
+
+def test_the_plain_bootstrap_fails_there() -> None:
+    """The control: where no verdict tells two policies apart, resampling gives an interval without width."""
+    assert coverage(27, 0.02, ()) < 0.6
+
+
+def test_all_right_is_not_certain() -> None:
+    """About Wilson's interval for ten of ten, [0.72, 1], which resampling alone takes for [1, 1]."""
+    found, ones = verdicts(10), np.ones((1, 10))
+    assert found.interval(ones).low == 1.0
+    interval = found.interval(ones, SHARE)
+    assert interval.mean == 1.0
+    assert 0.55 < interval.low < 0.8
 
 
 def test_holm_by_hand() -> None:
