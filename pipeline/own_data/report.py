@@ -101,7 +101,7 @@ def accuracy_forest(rows: Sequence[Row]) -> bytes:
 
 
 def write_report(experiment: Experiment, table: Table, found: Findings, reading: Reading, command: str) -> Path:
-    """Write ``report.html``, ``figures/accuracy.png``, ``results.csv``, ``results.md`` and ``evaluation.json``.
+    """Write ``report.html``, ``figures/accuracy.png``, ``results.csv|md``, ``differences.csv`` and ``evaluation.json``.
 
     Args:
         experiment: the whole.
@@ -124,6 +124,7 @@ def write_report(experiment: Experiment, table: Table, found: Findings, reading:
         columns=columns,
         n_text=n_text,
         table=[{"cells": row, "reference": r.is_reference} for row, r in zip(body, table.rows, strict=True)],
+        differences=_differences(table),
         n_folds=N_FOLDS,
         n_seeds=table.n_seeds,
         judges=None if wins is None else _judges(wins.judges),
@@ -138,6 +139,7 @@ def write_report(experiment: Experiment, table: Table, found: Findings, reading:
     for name, image in images.items():
         write_bytes_atomically(folder / "figures" / f"{name}.png", image)
     write_text_atomically(folder / "results.csv", results_csv(table.rows))
+    write_text_atomically(folder / "differences.csv", results_csv(table.differences))
     text = "\n".join([found.verdict, "", *found.sentences, "", markdown_table(columns, body, n_text)])
     write_text_atomically(folder / "results.md", text)
     write_json(folder / "evaluation.json", [row.record() for row in table.rows])
@@ -153,6 +155,17 @@ def _setting(experiment: Experiment, table: Table) -> str:
         f"Model {config.model.name_or_path}, {methods}; {table.n_verdicts} verdicts, each held out once per seed in one"
         f" of {N_FOLDS} folds of prompts; {config.audit_rate:.0%} of the other verdicts shown to the rules; {seeds}."
     )
+
+
+def _differences(table: Table) -> list[list[str]]:
+    return [
+        [
+            *(row.rule, row.other, row.method),
+            f"{points(row.accuracy.mean)} [{points(row.accuracy.low)}, {points(row.accuracy.high)}]",
+            f"{row.log_loss.mean:+.3f} [{row.log_loss.low:+.3f}, {row.log_loss.high:+.3f}]",
+        ]
+        for row in table.differences
+    ]
 
 
 def _judges(rows: Sequence[Any]) -> list[list[str]]:

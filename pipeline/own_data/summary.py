@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -69,15 +70,36 @@ class Row:
 
     def record(self) -> dict[str, Any]:
         """Return the row as ``results.csv`` and ``evaluation.json`` have it: flat, None where nothing is known."""
-        flat: dict[str, Any] = {}
-        for name, value in vars(self).items():
-            if isinstance(value, Interval):
-                flat |= {name: value.mean, f"{name}_low": value.low, f"{name}_high": value.high}
-            elif isinstance(value, tuple):
-                flat |= {f"{name}_low": value[0], f"{name}_high": value[1]}
-            else:
-                flat[name] = value
-        return flat
+        return flat(self)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two rules under one method on the same verdicts, the first minus the second."""
+
+    rule: str
+    other: str
+    method: str
+    accuracy: Interval
+    log_loss: Interval
+    """The other's log loss minus the rule's: above 0 the rule is better, as in accuracy."""
+
+    def record(self) -> dict[str, Any]:
+        """Return it flat, as ``differences.csv`` has it."""
+        return flat(self)
+
+
+def flat(row: Row | Difference) -> dict[str, Any]:
+    """Return the fields of a row, intervals as three columns; None where nothing is known."""
+    found: dict[str, Any] = {}
+    for name, value in vars(row).items():
+        if isinstance(value, Interval):
+            found |= {name: value.mean, f"{name}_low": value.low, f"{name}_high": value.high}
+        elif isinstance(value, tuple):
+            found |= {f"{name}_low": value[0], f"{name}_high": value[1]}
+        else:
+            found[name] = value
+    return found
 
 
 @dataclass(frozen=True)
@@ -91,6 +113,8 @@ class Table:
     n_groups: int
     n_seeds: int
     wins: Wins | None
+    differences: tuple[Difference, ...] = ()
+    """Of every two rules under every method."""
 
 
 class _Measured:
@@ -144,11 +168,21 @@ def summarise(experiment: Experiment, grid: Grid) -> Table:
         Row(title, None, True, accuracy=verdicts.interval(_each_seed(measured, verdicts.hits(said)), SHARE))
         for title, said in base.items()
     ]
+    differences: list[Difference] = []
     for policy in experiment.config.policy:
         rows += _of_method(measured, policy, verdicts.hits(base[LIKELIHOOD]), wins)
+        differences += _between_rules(measured, policy)
     one_group = np.zeros(len(verdicts.weight), dtype=np.int64)
     size = float(effective_size(verdicts.weight, one_group, 1)[0])
-    return Table(tuple(rows), len(verdicts.outcome), size, verdicts.n_groups, len(experiment.config.seeds), wins)
+    return Table(
+        tuple(rows),
+        len(verdicts.outcome),
+        size,
+        verdicts.n_groups,
+        len(experiment.config.seeds),
+        wins,
+        tuple(differences),
+    )
 
 
 def audited_share(experiment: Experiment) -> float:
@@ -197,6 +231,20 @@ def _of_method(measured: _Measured, policy: PolicySettings, base: FloatArray, wi
     for k, p in zip(tested, adjusted, strict=True):
         rows[k] = replace(rows[k], p_value=p)
     return rows
+
+
+def _between_rules(measured: _Measured, policy: PolicySettings) -> list[Difference]:
+    """Return every two rules of a method, paired."""
+    verdicts = measured.verdicts
+    said = {rule.title: _decides(measured.preferences(rule, policy)) for rule in measured.grid.rules}
+    return [
+        Difference(
+            *(rule, other, policy.title),
+            accuracy=verdicts.interval(verdicts.hits(said[rule]) - verdicts.hits(said[other]), DIFFERENCE),
+            log_loss=verdicts.interval(verdicts.log_losses(said[other]) - verdicts.log_losses(said[rule])),
+        )
+        for rule, other in combinations(said, 2)
+    ]
 
 
 def _decides(said: Mapping[str, FloatArray | None]) -> FloatArray:

@@ -85,6 +85,10 @@ def test_the_table_is_what_the_artefacts_say(finished: Path) -> None:
     ahead = rights["online_weighted"].mean() - rights["mean"].mean()
     assert table.loc["online_weighted", "ahead"] == pytest.approx(ahead)
     assert table.loc["online_weighted", "ahead_low"] <= ahead <= table.loc["online_weighted", "ahead_high"]
+    (pair,) = pd.read_csv(finished / "differences.csv").to_dict("records")
+    assert (pair["rule"], pair["other"]) == ("mean", "online_weighted")
+    assert pair["accuracy"] == pytest.approx(-ahead)
+    assert pair["log_loss"] == pytest.approx(table.loc["online_weighted", "log_loss"] - table.loc["mean", "log_loss"])
     assert table["p_value"].notna().tolist() == [False, False, False, False, True]
     assert table["gap"].isna().all()  # ten pairs have no outcome: there is no truth
 
