@@ -41,6 +41,8 @@ BENCHMARKS = (
         "label_prices",
         "adaptive_lies",
         "equilibria",
+        "own_data",
+        "own_data_linear",
     ),
 )
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 
 BETWEEN_TURNS = "\n\n"
+NO_GOLD = "none"
+"""The name of a gold reward that nobody knows."""
 
 
 class GoldReward(Protocol):
@@ -157,11 +159,20 @@ class FunctionGold:
         return scores
 
 
+class UnknownGold:
+    """No gold reward: people's verdicts on pairs are all that is known."""
+
+    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> FloatArray:
+        """Return NaN for every response, shape ``(n,)``."""
+        return np.full(len(responses), np.nan)
+
+
 def make_gold(name: str, label: str | None = None, chat: bool = False, device: str = "cpu") -> GoldReward:
     """Return the gold reward called ``vader``, a user's own, or the sequence classifier in a folder or on the Hub.
 
     Args:
-        name: ``vader``, an import path such as ``my_pkg.rewards:score``, a folder, or a Hub id.
+        name: ``vader``, ``none`` (nobody knows it: NaN), an import path such as ``my_pkg.rewards:score``, a folder, or
+            a Hub id.
         label: which label of a classifier is good; None: the last.
         chat: a response answers its prompt; otherwise it goes on where its prompt ends.
         device: where a classifier runs, as torch calls it.
@@ -170,6 +181,8 @@ def make_gold(name: str, label: str | None = None, chat: bool = False, device: s
         if label is not None:
             raise ValueError("gold.label belongs to a classifier; a function of your own has no labels")
         return FunctionGold(name)
+    if name == NO_GOLD:
+        return UnknownGold()
     if name == "vader":
         if label is not None:
             raise ValueError("gold.label belongs to a classifier; gold.name=vader has no labels")

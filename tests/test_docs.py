@@ -216,7 +216,9 @@ def parse(arguments: list[str]) -> None:
     group = typer.main.get_command(app)
     context = group.commands[arguments[0]].make_context(arguments[0], arguments[1:])  # type: ignore[attr-defined]
     if arguments[0] in ("compare", "run", "validate"):
-        load_config(context.params["config"], context.params["overrides"] or [])
+        file = context.params.get("annotations")
+        changes = [*(context.params["overrides"] or []), *([f"pairs.file={file}"] if file else [])]
+        load_config("own_annotations" if file else context.params["config"], changes)
 
 
 def run(arguments: list[str]) -> str:

@@ -38,9 +38,15 @@ def commands(block: str) -> list[str]:
 COMMANDS = [line for block in blocks("sh") for line in commands(block) if line.startswith(("truthful-rlhf", "make"))]
 
 
+OWN_SMALL = ("sampling.max_new_tokens=2", "prompts.n_held_out=2", "policy.epochs=0.3")
+"""Of comparisons on people's own annotations."""
+
+
 def small(arguments: list[str], model: Path | str) -> list[str]:
     """Return the arguments with sizes that take seconds."""
     name = arguments[0]
+    if any(argument in ("--annotations", "own_annotations") for argument in arguments):
+        return [*arguments, f"model.name_or_path={model}", *OWN_SMALL]
     if name in ("compare", "run", "validate"):
         fast = [argument.replace("configs/ppo", "configs/fast_ppo") for argument in arguments]
         return [*fast, f"model.name_or_path={model}", *(SMALL if fast == arguments else [])]

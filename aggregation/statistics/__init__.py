@@ -25,6 +25,7 @@ from truthful_rlhf.aggregation.statistics.intervals import (
     wilson_interval,
 )
 from truthful_rlhf.aggregation.statistics.payouts import payouts
+from truthful_rlhf.aggregation.statistics.power import difference_shown, verdicts_needed
 from truthful_rlhf.aggregation.statistics.reliability import (
     Reliability,
     calibration_error,
@@ -47,6 +48,7 @@ __all__ = [
     "brier",
     "calibration_error",
     "calibration_errors",
+    "difference_shown",
     "effective_size",
     "hits",
     "krippendorff_alpha",
@@ -59,5 +61,6 @@ __all__ = [
     "percentile_interval",
     "ratio_interval",
     "reliability",
+    "verdicts_needed",
     "wilson_interval",
 ]

@@ -42,6 +42,7 @@ def run(
 
         truthful-rlhf run quickstart --rule truth policy.learning_rate=1e-4
     """
+    from truthful_rlhf.pipeline.config.loading import ConfigError
     from truthful_rlhf.pipeline.experiment.conditions import SINGLE, choose_condition
     from truthful_rlhf.pipeline.experiment.evaluation import evaluate
     from truthful_rlhf.pipeline.experiment.session import opened
@@ -57,6 +58,8 @@ def run(
     with opened(
         config, overrides or [], out, seed, SINGLE, partial(choose_threads, threads), push_to_hub
     ) as experiment:
+        if not experiment.config.gold.is_known:
+            raise ConfigError(f"gold: none has no single run: truthful-rlhf compare {config}")
         condition = choose_condition(experiment.config, panel, rule, method)
         check_installed([condition.method], experiment.config.sampling)
         hardware = check_hardware(experiment.config.model)

@@ -40,6 +40,10 @@ def validate(config: ConfigArgument, overrides: OverridesArgument = None) -> Non
             resolve_model(checked.model.name_or_path)
             hardware = check_hardware(checked.model)
             check_own_arguments(checked.policy, checked.sampling, hardware)
+        if not checked.gold.is_known:
+            names = ", ".join(rule.title for rule in checked.rules)
+            console.print(f"{config} is valid: {len(checked.seeds)} seed(s) x 5 folds of {checked.pairs.file}: {names}")
+            return
         section = checked.prompts
         if not (note and section.source.startswith("hub:")):
             train, held_out = load_prompts(

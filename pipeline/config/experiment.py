@@ -15,10 +15,17 @@ from truthful_rlhf.labelers.checked import LocalPath
 from truthful_rlhf.labelers.panels import Panels
 from truthful_rlhf.labelers.recorded.options import ReadOptions
 from truthful_rlhf.pipeline.config.loading import Section, load_section
-from truthful_rlhf.pipeline.config.rule import RuleSection
+from truthful_rlhf.pipeline.config.rule import TRUTH, RuleSection
 from truthful_rlhf.pipeline.config.training import DPOSettings, PolicySettings, SamplingSettings
+from truthful_rlhf.reward_model.gold import NO_GOLD
 
 SHARED = "shared"
+OWN_PANEL = "people"
+"""The panel of a config without a gold reward: whoever reported in the file of pairs."""
+AUDITS = "audits"
+"""Training on the audited outcomes alone."""
+RESERVED = (TRUTH, AUDITS, "base")
+"""Reference points of a comparison without a gold reward; no rule may be called so."""
 
 
 class ModelSection(Section):
@@ -67,16 +74,39 @@ class PairsSection(Section):
     read: ReadOptions = Field(ReadOptions(), description="how to read the file, such as {votes: {1: A, 2: B}}")
 
 
+def _changed(section: Section, *used: str) -> list[str]:
+    """Return the keys of a section, but for those that are used, that have another value than their default."""
+    fields = type(section).model_fields
+    return [name for name, field in fields.items() if name not in used and getattr(section, name) != field.default]
+
+
 class GoldSection(Section):
     """The true utility, and how it becomes outcomes: y ~ Bernoulli(sigmoid(kappa (g_a - g_b)))."""
 
-    name: Annotated[str, LocalPath(names=("vader",))] = Field(
+    name: Annotated[str, LocalPath(names=("vader", NO_GOLD))] = Field(
         "vader",
-        description="'vader', your own function by its import path (my_pkg.rewards:score), or a sequence classifier:"
+        description="'vader', 'none' (people's verdicts are all that is known), your own function by its import path"
+        " (my_pkg.rewards:score), or a sequence classifier:"
         " a local folder or a Hub id",
     )
     label: str | None = Field(None, description="which label of a classifier is good (default: its last)")
     kappa: float = Field(5.0, gt=0, description="inverse temperature of the true preference")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there is a gold reward at all."""
+        return self.name != NO_GOLD
+
+    @model_validator(mode="after")
+    def _nothing_else_is_said_of_none(self) -> GoldSection:
+        if not self.is_known and (others := _changed(self, "name")):
+            raise ValueError(f"gold: none has no {others[0]}")
+        return self
 
 
 class EvaluationSection(Section):
@@ -84,6 +114,13 @@ class EvaluationSection(Section):
 
     responses_per_prompt: int = Field(1, ge=1)
     n_samples: int = Field(5, ge=0, description="texts shown in the report, before and after")
+
+
+class JudgesSection(Section):
+    """LLM judges who compare the policies' responses where no gold reward does; they earn their weights on audits."""
+
+    panel: Path = Field(description="a panel file, as for truthful-rlhf judge")
+    rubric: Path | None = Field(None, description="a text that the judges are told")
 
 
 class Config(Section):
@@ -98,7 +135,8 @@ class Config(Section):
     pairs: PairsSection = PairsSection()
     gold: GoldSection = GoldSection()
     audit_rate: float = Field(0.2, ge=0, le=1, description="fraction of the pairs whose outcome is revealed")
-    panels: Panels = Field(description="who judges: name -> entries, a panel that ships, or a YAML file")
+    panels: Panels = Field({}, description="who judges: name -> entries, a panel that ships, or a YAML file")
+    judges: JudgesSection | None = Field(None, description="with gold: none, who compares the policies' responses")
     rules: list[RuleSection] = Field(min_length=1)
     policy: list[PolicySettings] = Field(min_length=1, description="one method, or a list of them")
     evaluation: EvaluationSection = EvaluationSection()
@@ -107,6 +145,41 @@ class Config(Section):
     @classmethod
     def _one_method_alone(cls, value: Any) -> Any:
         return [value] if isinstance(value, dict) else value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _people_of_the_file(cls, value: Any) -> Any:
+        """Seat whoever reported in the file of pairs, where there is no gold reward."""
+        gold = value.get("gold") if isinstance(value, dict) else None
+        if (gold.get("name") if isinstance(gold, dict) else gold) != NO_GOLD:
+            return value
+        pairs = value.get("pairs")
+        if not isinstance(pairs, dict) or pairs.get("file") is None:
+            raise ValueError("gold: none needs annotations: pairs.file=mine.jsonl, or compare --annotations mine.jsonl")
+        entry = {"name": OWN_PANEL, "kind": "recorded", "file": pairs["file"], "read": pairs.get("read", {})}
+        own = {OWN_PANEL: [entry]}
+        if (given := value.get("panels")) and (not isinstance(given, dict) or list(given) != [OWN_PANEL]):
+            raise ValueError("panels: with gold: none the labelers are those of pairs.file")
+        return {**value, "panels": own}
+
+    @model_validator(mode="after")
+    def _fits_the_gold_reward(self) -> Config:
+        if self.gold.is_known:
+            if not self.panels:
+                raise ValueError("panels: who judges? name -> entries, a panel that ships, or a YAML file")
+            if self.judges is not None:
+                raise ValueError("judges: a gold reward compares the responses; they are for gold: none")
+            return self
+        if ignored := _changed(self.prompts, "n_held_out"):
+            raise ValueError(f"prompts.{ignored[0]}: with gold: none the prompts are those of pairs.file")
+        if any(entry.method == "online_dpo" for entry in self.policy):
+            raise ValueError("policy: online_dpo needs labelers who can judge new pairs; recorded people cannot")
+        for rule in self.rules:
+            if rule.name == TRUTH or rule.title in RESERVED:
+                raise ValueError(
+                    f"rules: with gold: none {rule.title!r} is added where outcomes allow it; leave it out"
+                )
+        return self
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Config:

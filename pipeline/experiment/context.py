@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,20 +18,38 @@ from truthful_rlhf.pipeline.storage.artifacts import RunFolder
 from truthful_rlhf.pipeline.storage.contents import contents
 from truthful_rlhf.pipeline.storage.inputs import ConfigSections
 from truthful_rlhf.pipeline.storage.random import part_rng
+from truthful_rlhf.pipeline.storage.tables import read_table
 from truthful_rlhf.reward_model.gold import GoldReward, make_gold
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+N_FOLDS = 5
+"""Of cross-fitting, where people's verdicts take the place of a gold reward."""
+FOLD_PROMPTS = "prompts.parquet"
+"""Of a fold: columns ``prompt``, and ``held_out``, whether policies are measured on it."""
+
 
 class Experiment:
-    """One config in one run folder."""
+    """One config in one run folder.
 
-    def __init__(self, config: Config, folder: RunFolder, layout: Layout) -> None:
+    Attributes:
+        fold: without a gold reward, the fold of verdicts that is held out here; None: the whole.
+    """
+
+    def __init__(self, config: Config, folder: RunFolder, layout: Layout, fold: int | None = None) -> None:
         """Keep the config and the folder; models are loaded when a stage needs them."""
         self.config = config
         self.folder = folder
         self.layout = layout
+        self.fold = fold
+
+    def in_fold(self, fold: int) -> Experiment:
+        """Return the experiment in which a fold of verdicts is held out; what was loaded is shared."""
+        own = copy.copy(self)
+        start = f"seed-{{seed}}/fold-{fold}/"
+        own.layout, own.fold = Layout(start, start + "{rule}/", start + "{rule}/{method}/"), fold
+        return own
 
     @cached_property
     def hardware(self) -> Hardware:
@@ -64,6 +83,11 @@ class Experiment:
         gold, chat = self.config.gold, self.config.model.chat
         return make_gold(gold.name, gold.label, chat=chat, device=self.hardware.device)
 
+    @property
+    def known_gold(self) -> GoldReward | None:
+        """The gold reward, or None where nobody knows it."""
+        return self.gold if self.config.gold.is_known else None
+
     def sections(self, *names: str) -> ConfigSections:
         """Return what a stage depends on that reads these sections: their values, and the content of what they name."""
         parts = {name: getattr(self.config, name) for name in names}
@@ -76,6 +100,11 @@ class Experiment:
 
     def prompts(self, seed: int) -> tuple[list[Prompt], list[Prompt]]:
         """Return the training and the held-out prompts of a seed."""
+        if self.fold is not None:
+            table = read_table(self.path(self.layout.of_seed(seed, FOLD_PROMPTS)), ["prompt", "held_out"])
+            held_out = table["held_out"].astype(bool)
+            train, rest = ([Prompt(text) for text in table["prompt"][rows]] for rows in (~held_out, held_out))
+            return train, rest
         section = self.config.prompts
         return load_prompts(
             section.source, section.column, section.n_train, section.n_held_out, part_rng(seed, "prompts")

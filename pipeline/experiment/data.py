@@ -19,15 +19,19 @@ import numpy as np
 import pandas as pd
 
 from truthful_rlhf.aggregation import LabeledCampaign
+from truthful_rlhf.aggregation.auditing.design import AuditDesign
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.labelers import LabelerSpec, Panel, ReportContext
+from truthful_rlhf.labelers.recorded.options import AUDIT_ROLES
 from truthful_rlhf.labelers.recorded.texts import MESSAGES
 from truthful_rlhf.pipeline.config.rule import TRUTH
 from truthful_rlhf.pipeline.experiment.conditions import Condition
 from truthful_rlhf.pipeline.experiment.context import Experiment
+from truthful_rlhf.pipeline.experiment.folds import build_training_pairs
 from truthful_rlhf.pipeline.experiment.pairs import (
     PAIR_COLUMNS,
     as_labelers_see_them,
+    draw_audits,
     draw_outcomes,
     pair_off,
     recorded_pairs,
@@ -102,6 +106,8 @@ class ReferenceInputs(StageInputs):
 
 def build_pairs(experiment: Experiment, seed: int) -> str:
     """Build ``pairs/pairs.parquet``: sampled responses, paired off, or recorded ones, with their gold rewards."""
+    if experiment.fold is not None:
+        return build_training_pairs(experiment, seed)
     output = experiment.layout.of_seed(seed, "pairs/pairs.parquet")
     recorded = experiment.config.pairs.file is not None
     sampled = () if recorded else ("model", "prompts", "sampling")
@@ -137,7 +143,7 @@ def build_outcomes(experiment: Experiment, seed: int) -> str:
     output = experiment.layout.of_seed(seed, "outcomes.parquet")
     inputs = OutcomeInputs(
         pairs=build_pairs(experiment, seed),
-        kappa=experiment.config.gold.kappa,
+        kappa=experiment.config.gold.kappa if experiment.config.gold.is_known else None,
         audit_rate=experiment.config.audit_rate,
     )
 
@@ -220,10 +226,15 @@ def aggregate(
     """
     assert condition.rule is not None
     if condition.rule.name == TRUTH:
-        return truth_labels(outcomes["p_truth"].to_numpy())
+        # without a gold reward the truth of a pair is its outcome, and is not known where that is not
+        return truth_labels(outcomes["p_truth"].to_numpy() if experiment.config.gold.is_known else revealed(outcomes))
     matrix = reports.to_numpy(dtype=np.float64)
     topics, ids = pairs["topic"].tolist(), pairs["pair_id"].tolist()
-    return condition.rule.label(matrix, revealed(outcomes), topics, pair_ids=ids, seed=condition.seed)
+    chances = {role: outcomes[role].to_numpy(dtype=np.float64) for role in AUDIT_ROLES if role in outcomes}
+    design = AuditDesign.make(len(pairs), *chances.values()) if chances else None
+    return condition.rule.label(
+        matrix, revealed(outcomes), topics, pair_ids=ids, audit_design=design, seed=condition.seed
+    )
 
 
 def write_labels(
@@ -273,6 +284,8 @@ def read_campaign(experiment: Experiment, condition: Condition) -> tuple[pd.Data
 
 
 def _draw_outcomes(experiment: Experiment, seed: int, pairs: pd.DataFrame, audit_rate: float) -> pd.DataFrame:
+    if not experiment.config.gold.is_known:
+        return draw_audits(pairs, audit_rate, part_rng(seed, "audits"))
     return draw_outcomes(pairs, experiment.config.gold.kappa, audit_rate, part_rng(seed, "outcomes"))
 
 

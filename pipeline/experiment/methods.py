@@ -21,6 +21,7 @@ from truthful_rlhf.pipeline.experiment.best_of_n import candidates, choose, chos
 from truthful_rlhf.pipeline.experiment.conditions import Condition
 from truthful_rlhf.pipeline.experiment.context import Experiment
 from truthful_rlhf.pipeline.experiment.data import ReferenceInputs, build_labels, build_pairs
+from truthful_rlhf.pipeline.experiment.folds import RECORDED, build_recorded
 from truthful_rlhf.pipeline.experiment.online import train_online
 from truthful_rlhf.pipeline.experiment.pairs import PAIR_COLUMNS
 from truthful_rlhf.pipeline.models.generate import Response, sample_responses
@@ -94,6 +95,12 @@ def _soft_labels(experiment: Experiment, condition: Condition) -> pd.DataFrame:
     return orient_tokens(labels, with_token_ids(pairs, experiment.encoder))
 
 
+def _reference_of(experiment: Experiment, seed: int) -> str:
+    """Return the path of the reference: recorded pairs have one for all folds and seeds."""
+    name = "reference.parquet"
+    return name if experiment.fold is not None else experiment.layout.of_seed(seed, name)
+
+
 def reference(experiment: Experiment, seed: int, settings: DPOSettings) -> str:
     """Build ``reference.parquet``: the base policy's log-probabilities of both responses of every pair.
 
@@ -104,18 +111,22 @@ def reference(experiment: Experiment, seed: int, settings: DPOSettings) -> str:
     """
     from truthful_rlhf.pipeline.training.dpo import reference_log_probabilities
 
-    output = experiment.layout.of_seed(seed, "reference.parquet")
-    pairs, model = build_pairs(experiment, seed), experiment.sections("model")
+    of_a_fold, model, output = (
+        experiment.fold is not None,
+        experiment.sections("model"),
+        _reference_of(experiment, seed),
+    )
+    file = RECORDED if of_a_fold else experiment.layout.of_seed(seed, "pairs/pairs.parquet")
+    pairs = build_recorded(experiment) if of_a_fold else build_pairs(experiment, seed)
     inputs = ReferenceInputs(pairs=pairs, config=model, max_length=settings.max_length)
 
     def build(scratch: Path) -> None:
-        pairs = read_table(experiment.path(experiment.layout.of_seed(seed, "pairs/pairs.parquet")), PAIR_COLUMNS)
+        pairs = read_table(experiment.path(file), PAIR_COLUMNS)
         table = reference_log_probabilities(experiment.base, with_token_ids(pairs, experiment.encoder), settings)
         if processes.is_first():
             write_table(scratch / output, table)
 
-    stage = experiment.layout.of_seed(seed, "reference")
-    return experiment.folder.stage(stage, inputs, [output], build, together=True)
+    return experiment.folder.stage(output.removesuffix(".parquet"), inputs, [output], build, together=True)
 
 
 def train_with_dpo(experiment: Experiment, condition: Condition) -> str:
@@ -132,7 +143,7 @@ def train_with_dpo(experiment: Experiment, condition: Condition) -> str:
     )
 
     def build(scratch: Path) -> None:
-        table = experiment.path(experiment.layout.of_seed(condition.seed, "reference.parquet"))
+        table = experiment.path(_reference_of(experiment, condition.seed))
         data = preference_dataset(_soft_labels(experiment, condition), read_table(table, ["pair_id"]))
         checkpoints = experiment.folder.checkpoints(output, inputs)
         train_dpo(experiment.base, data, settings, scratch / output, condition.seed, checkpoints=checkpoints)
@@ -174,7 +185,7 @@ def _train_on_reward_model(
             experiment.config.sampling,
             scratch / output,
             condition.seed,
-            experiment.gold,
+            experiment.known_gold,
             **checkpoints,
         )
 
@@ -231,7 +242,9 @@ def _calibrate(
     outcomes = experiment.path(experiment.layout.of_seed(condition.seed, "outcomes.parquet"))
     joined = held_out.merge(read_table(outcomes, ["pair_id", "p_truth"]), on="pair_id", validate="one_to_one")
     truth = np.where(joined["chosen_is_a"], joined["p_truth"], 1 - joined["p_truth"])
-    targets = {"soft labels": joined["soft_label"].to_numpy(dtype=np.float64), "truth": truth}
+    targets = {"soft labels": joined["soft_label"].to_numpy(dtype=np.float64)}
+    if experiment.config.gold.is_known:
+        targets["truth"] = truth
     names = {"chosen": "response_a", "rejected": "response_b", "chosen_ids": "ids_a", "rejected_ids": "ids_b"}
     pairs = joined.rename(columns=names)
     predicted, rows = evaluate_reward_model(model, pairs, targets, experiment.hardware.device)

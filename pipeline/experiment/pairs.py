@@ -9,7 +9,7 @@ import pandas as pd
 
 from truthful_rlhf.labelers import Pairs
 from truthful_rlhf.labelers.recorded.errors import AnnotationError
-from truthful_rlhf.labelers.recorded.options import ReadOptions
+from truthful_rlhf.labelers.recorded.options import AUDIT_ROLES, ReadOptions
 from truthful_rlhf.labelers.recorded.texts import MESSAGES
 from truthful_rlhf.labelers.unjudged import read_pairs
 from truthful_rlhf.pipeline.experiment.prompts import Prompt
@@ -66,9 +66,11 @@ def pair_off(
 
 
 def recorded_pairs(path: Path, gold: GoldReward, read: ReadOptions | None = None) -> pd.DataFrame:
-    """Return the pairs of a file, each once: ``PAIR_COLUMNS``, and ``recorded_outcome`` (NaN: not known).
+    """Return the pairs of a file, each once.
 
-    Where a prompt is a conversation there is a column ``messages`` as well, JSON, empty for a text.
+    Columns: ``PAIR_COLUMNS``; ``recorded_outcome`` (NaN: not known); ``weight``, what a known outcome counts for in an
+    estimate; where audits had known chances, those of `AUDIT_ROLES`; and where a prompt is a conversation,
+    ``messages``, JSON, empty for a text.
 
     Args:
         path: of an annotation file, or of pairs that nobody has judged, TRL's preference formats among them.
@@ -86,8 +88,32 @@ def recorded_pairs(path: Path, gold: GoldReward, read: ReadOptions | None = None
     table = table.assign(pair_id=annotations.pair_ids, topic=topics, recorded_outcome=annotations.outcome)
     for side in "ab":
         table[f"gold_{side}"] = gold.score(table["prompt"].tolist(), table[f"response_{side}"].tolist())
+    weights = annotations.outcome_weights
+    table["weight"] = 1.0 if weights is None else weights
+    design = {} if annotations.audit_design is None else annotations.audit_design.arguments()
     conversations = [MESSAGES] if (table[MESSAGES] != "").any() else []
-    return table[[*PAIR_COLUMNS, "recorded_outcome", *conversations]]
+    table = table[[*PAIR_COLUMNS, "recorded_outcome", "weight", *conversations]]
+    return table.assign(**design)
+
+
+def draw_audits(pairs: pd.DataFrame, audit_rate: float, rng: np.random.Generator) -> pd.DataFrame:
+    """Draw which of the recorded outcomes are audited, where there is no gold reward: the others stay hidden.
+
+    Args:
+        pairs: as `recorded_pairs` returns them, n rows.
+        audit_rate: share of the known outcomes, in [0, 1]; those of a lower rate are among those of a higher one.
+        rng: draws them.
+
+    Returns:
+        As `draw_outcomes`, ``outcome`` and ``p_truth`` NaN where no outcome is known; chances of audits, if any.
+    """
+    outcome = pairs["recorded_outcome"].to_numpy(dtype=np.float64)
+    known = np.flatnonzero(~np.isnan(outcome))
+    audited = np.zeros(len(pairs), dtype=bool)
+    audited[rng.permutation(known)[: round(audit_rate * len(known))]] = True
+    design = {role: pairs[role] for role in AUDIT_ROLES if role in pairs}
+    columns = {"pair_id": pairs["pair_id"], "p_truth": outcome, "outcome": outcome, "audited": audited}
+    return pd.DataFrame(columns | design)
 
 
 def draw_outcomes(pairs: pd.DataFrame, kappa: float, audit_rate: float, rng: np.random.Generator) -> pd.DataFrame:

@@ -13,6 +13,7 @@ import pandas as pd
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.pipeline.experiment.context import Experiment
 from truthful_rlhf.pipeline.experiment.estimates import Estimate, win_rate
+from truthful_rlhf.pipeline.experiment.folds import build_training_pairs
 from truthful_rlhf.pipeline.models.generate import Response, sample_responses
 from truthful_rlhf.pipeline.models.tokens import END_AS_SAMPLED
 from truthful_rlhf.pipeline.storage.artifacts import write_json
@@ -30,6 +31,8 @@ class BaseInputs(StageInputs):
 
     config: ConfigSections
     seed: int
+    pairs: str | None = None
+    """Fingerprint of a fold's pairs, where the held-out prompts are theirs."""
     tokens: str = END_AS_SAMPLED
 
 
@@ -51,7 +54,8 @@ def evaluate_base(experiment: Experiment, seed: int) -> str:
 
     stage = experiment.layout.of_condition(experiment.untrained(seed), "evaluation")
     config = experiment.sections("model", "prompts", "sampling", "gold", "evaluation")
-    inputs = BaseInputs(config=config, seed=seed)
+    pairs = None if experiment.fold is None else build_training_pairs(experiment, seed)
+    inputs = BaseInputs(config=config, seed=seed, pairs=pairs)
     return experiment.folder.stage(stage, inputs, here, build)
 
 
@@ -96,7 +100,9 @@ def write_samples(experiment: Experiment, samples: pd.DataFrame, paths: Sequence
 def summarise(samples: pd.DataFrame, responses_per_prompt: int) -> Mapping[str, Any]:
     """Return means with standard errors over prompts."""
     columns: dict[str, Any] = {"gold": samples["gold"], "n_tokens": samples["n_tokens"], "kl": samples["kl"]}
-    if "gold_base" in samples:
+    if samples["gold"].isna().all():  # nobody knows it
+        del columns["gold"]
+    elif "gold_base" in samples:
         columns["win_rate"] = win_rate(samples["gold"].to_numpy(), samples["gold_base"].to_numpy())
     return {
         name: vars(Estimate.over_prompts(np.asarray(values, dtype=np.float64), responses_per_prompt))

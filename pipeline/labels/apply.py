@@ -51,7 +51,7 @@ def label_quality(soft_labels: FloatArray, p_truth: FloatArray, audited: BoolArr
 
     Args:
         soft_labels: P(A better), shape ``(T,)``; NaN for a pair that nobody judged, which is left out.
-        p_truth: the true P(A better), shape ``(T,)``.
+        p_truth: the true P(A better), shape ``(T,)``; NaN where it is not known.
         audited: whether the pair's outcome was revealed, shape ``(T,)``.
 
     Returns:
@@ -60,14 +60,13 @@ def label_quality(soft_labels: FloatArray, p_truth: FloatArray, audited: BoolArr
     """
     judged = ~np.isnan(soft_labels)
     soft_labels, p_truth, audited = soft_labels[judged], p_truth[judged], audited[judged]
-    better = np.where(p_truth == 0.5, np.nan, p_truth > 0.5)
-    everywhere = accuracy(soft_labels, better)
-    unaudited = accuracy(soft_labels, np.where(audited, np.nan, better))
-    return {
-        "label_accuracy": None if np.isnan(everywhere) else everywhere,
-        "label_accuracy_unaudited": None if np.isnan(unaudited) else unaudited,
+    better = np.where((p_truth == 0.5) | np.isnan(p_truth), np.nan, p_truth > 0.5)
+    measures = {
+        "label_accuracy": accuracy(soft_labels, better),
+        "label_accuracy_unaudited": accuracy(soft_labels, np.where(audited, np.nan, better)),
         "brier": mean_squared_error(soft_labels, p_truth),
     }
+    return {name: None if np.isnan(value) else value for name, value in measures.items()}
 
 
 def mechanism_quality(labels: LabeledCampaign, reports: FloatArray, outcomes: FloatArray) -> dict[str, float | None]:
@@ -82,13 +81,15 @@ def mechanism_quality(labels: LabeledCampaign, reports: FloatArray, outcomes: Fl
     Args:
         labels: of the campaign.
         reports: shape ``(T, N)``, NaN where a labeler did not judge.
-        outcomes: shape ``(T,)``, 0 or 1.
+        outcomes: shape ``(T,)``, 0 or 1, NaN where not known.
     """
-    if reports.shape[1] == 0:
+    judged = ~np.isnan(reports) & ~np.isnan(outcomes)[:, None]
+    if not judged.any():
         return {"regret": None, "best_weight": None, "minority_loss": None}
     from truthful_rlhf.aggregation import regret
 
-    losses = np.nanmean((reports - outcomes[:, None]) ** 2, axis=0)
+    sums = np.where(judged, (reports - outcomes[:, None]) ** 2, 0.0).sum(axis=0)
+    losses = np.divide(sums, judged.sum(axis=0), out=np.full(len(sums), np.nan), where=judged.any(axis=0))
     sides = np.sign(np.where(np.isnan(reports), 0.0, reports - 0.5))
     outvoted = sides * np.sign(sides.sum(axis=1, keepdims=True)) < 0
     distances = (reports - labels.soft_labels[:, None]) ** 2
@@ -100,5 +101,6 @@ def mechanism_quality(labels: LabeledCampaign, reports: FloatArray, outcomes: Fl
 
 
 def truth_labels(p_truth: FloatArray) -> LabeledCampaign:
-    """Return the reference: the true preference probabilities, without any labeler."""
-    return LabeledCampaign(p_truth, p_truth, np.empty((len(p_truth) + 1, 0)), np.empty(0))
+    """Return the reference: the true preference probabilities, without any labeler; NaN where they are not known."""
+    stated = np.where(np.isnan(p_truth), 0.5, p_truth)
+    return LabeledCampaign(p_truth, stated, np.empty((len(p_truth) + 1, 0)), np.empty(0))

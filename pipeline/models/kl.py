@@ -52,7 +52,9 @@ def kl_to_base(
     starts = range(0, len(prompts), batch_size)
     for start in tqdm(starts, desc="KL to the base policy", disable=len(starts) < 3):
         rows = slice(start, start + batch_size)
-        input_ids, attention, mask, first = _batch(tokenizer, prompts[rows], responses[rows])
+        input_ids, attention, mask, first = response_batch(
+            tokenizer, prompts[rows], [response.token_ids for response in responses[rows]]
+        )
         arguments = {"input_ids": input_ids.to(policy.device), "attention_mask": attention.to(policy.device)}
         with torch.no_grad():  # the softmax over the vocabulary is what costs: at the positions of the response only
             logits = [model(**arguments).logits[mask] / sampling.temperature for model in (policy, base)]
@@ -67,13 +69,23 @@ def kl_to_base(
     return np.array(values, dtype=np.float64)
 
 
-def _batch(
-    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Sequence[int]], responses: Sequence[Response]
+def response_batch(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return token ids, attention, the positions that predict a response's tokens, and which predict its first one."""
+    """Return a padded batch of prompts with their responses.
+
+    Args:
+        tokenizer: whose padding is used.
+        prompts: n lists of token ids, none of them empty.
+        responses: n lists of token ids.
+
+    Returns:
+        Token ids, attention, the positions that predict a response's tokens, and which predict its first one, each of
+        shape ``(n, longest)``.
+    """
     import torch
 
-    sequences = [[*prompt, *response.token_ids] for prompt, response in zip(prompts, responses, strict=True)]
+    sequences = [[*prompt, *response] for prompt, response in zip(prompts, responses, strict=True)]
     shape = (len(sequences), max(len(sequence) for sequence in sequences))
     input_ids = torch.full(shape, tokenizer.pad_token_id)
     attention = torch.zeros(shape, dtype=torch.long)

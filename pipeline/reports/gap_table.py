@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,15 @@ from truthful_rlhf.pipeline.reports.rows import GapRow, Measures
 from truthful_rlhf.pipeline.storage.markdown import markdown_table
 
 
-def results_csv(rows: Sequence[GapRow]) -> str:
+class Recorded(Protocol):
+    """A row of a table of results."""
+
+    def record(self) -> dict[str, Any]:
+        """Return it flat, None where nothing is known."""
+        ...
+
+
+def results_csv(rows: Sequence[Recorded]) -> str:
     """Return the summary as CSV, with all measures at full precision."""
     return str(pd.DataFrame([row.record() for row in rows]).to_csv(index=False))
 
