@@ -87,6 +87,7 @@ ROOMS = {
     "aggregate": {"labels", *BELOW},
     "game": {"labels", *BELOW},
     "judge": {"models", *BELOW},
+    "live": {"aggregate", "labels", *BELOW},
 }
 """Which rooms of the pipeline a room may import; ``commands`` may import them all, and nothing imports it."""
 MOST_FILES = 16

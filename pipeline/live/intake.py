@@ -1,0 +1,87 @@
+"""Pairs and people as they come in: checked, then stored."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+
+from truthful_rlhf.aggregation.names import nearest
+from truthful_rlhf.labelers.pairs import Pairs
+from truthful_rlhf.pipeline.live.log import Writing
+from truthful_rlhf.pipeline.live.settings import CampaignError, CampaignSettings, Person
+from truthful_rlhf.pipeline.live.store import PairRow
+
+_PAIRS_PER_EVENT = 5_000
+
+
+def with_owner_and_expert(people: list[Person]) -> list[Person]:
+    """Return the people, and an owner and an expert where nobody has that role."""
+    roles = {person.role for person in people}
+    return people + [Person(role, role) for role in ("expert", "owner") if role not in roles]
+
+
+def pair_rows(
+    pairs: Pairs, first: int, there: set[str], known: Mapping[str, float], settings: CampaignSettings
+) -> list[PairRow]:
+    """Return pairs as they are stored.
+
+    Args:
+        pairs: that come.
+        first: position of the first of them.
+        there: ids of the pairs that are there.
+        known: pair id -> 1 (A better) or 0 (B better).
+        settings: of the campaign.
+
+    Raises:
+        CampaignError: with the row of a pair that is there already or cannot be stored.
+    """
+    if not len(pairs):
+        raise CampaignError("there are no pairs")
+    if settings.per_topic and pairs.topic is None:
+        raise CampaignError("weights per topic need a topic for every pair: --topic-column NAME")
+    seen: dict[str, int] = {}
+    rows = []
+    columns = zip(pairs.pair_id, pairs.prompt, pairs.response_a, pairs.response_b, strict=True)
+    for k, (name, prompt, response_a, response_b) in enumerate(columns):
+        if name in there or name in seen:
+            where = f"in row {seen[name]}" if name in seen else "in the campaign"
+            raise CampaignError(f"row {k + 1}: pair {name!r} stands {where} already; nothing was added")
+        topic = None if pairs.topic is None else pairs.topic[k]
+        for text in (name, topic or "", prompt, response_a, response_b):
+            if "\0" in text or not _is_unicode(text):
+                raise CampaignError(f"row {k + 1}: pair {name!r} has a text that is not valid Unicode, or a zero byte")
+        seen[name] = k + 1
+        rows.append(PairRow(first + k, name, prompt, response_a, response_b, topic, known.get(name)))
+    for name, outcome in known.items():
+        if name not in seen:
+            raise CampaignError(f"known outcomes: pair {name!r} is not among these{nearest(name, seen)}")
+        if outcome not in (0.0, 1.0):
+            raise CampaignError(
+                f"known outcomes: that of pair {name!r} is {outcome!r}, not 1 (A better) or 0 (B better)"
+            )
+    return rows
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def append_pairs(writing: Writing, rows: Sequence[PairRow]) -> None:
+    """Write pairs and say so in the log, a few thousand at a time."""
+    for first in range(0, len(rows), _PAIRS_PER_EVENT):
+        part = rows[first : first + _PAIRS_PER_EVENT]
+        writing.store.add_pairs(writing.connection, part)
+        writing.append("pairs_added", first=part[0].position, count=len(part), sha256=pairs_digest(part))
+
+
+def pairs_digest(rows: Sequence[PairRow]) -> str:
+    """Return the SHA-256 of pairs, with their texts and known outcomes."""
+    whole = hashlib.sha256()
+    for row in rows:
+        whole.update(json.dumps(row).encode() + b"\n")
+    return whole.hexdigest()
