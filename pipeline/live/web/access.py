@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import Depends, HTTPException, Request
 from fastapi.responses import PlainTextResponse
@@ -21,10 +21,9 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from truthful_rlhf.pipeline.live.campaign import Campaign, Person
+from truthful_rlhf.pipeline.live.campaign import Campaign
+from truthful_rlhf.pipeline.live.settings import Person, Role
 from truthful_rlhf.pipeline.live.web.metrics import Metrics
-
-Role = Literal["labeler", "expert", "owner"]
 
 COOKIE = "campaign"
 MOST_BYTES = 64 * 1024

@@ -8,7 +8,7 @@ _BYTES = 12
 
 
 class Aliases:
-    """Pair id to alias and back; the same in every process, and after a restart, since the campaign's key makes them."""
+    """Pair id to alias and back; the campaign's key makes them, so every process has the same."""
 
     def __init__(self, campaign: Campaign) -> None:
         self._campaign = campaign
@@ -20,9 +20,8 @@ class Aliases:
         self._pairs[alias] = pair_id
         return alias
 
-    def pair_id(self, alias: str) -> str:
-        """Return which pair it is; one that no pair has is returned as it is, and is nobody's to answer."""
-        if alias not in self._pairs:  # given out by another process
-            for pair_id in self._campaign.pair_ids():
-                self.of(pair_id)
+    def pair_id(self, alias: str, labeler: str) -> str:
+        """Return which pair a labeler means; what is no alias is returned as it is, and is nobody's to answer."""
+        if alias not in self._pairs and (task := self._campaign.next_task(labeler)) is not None:
+            self.of(task.pair_id)  # given out by another process, or before this one began
         return self._pairs.get(alias, alias)

@@ -19,6 +19,7 @@ class ApiTask(BaseModel):
     """A pair to judge, its responses in the order in which they are shown to this labeler."""
 
     pair_id: str
+    """A name of the pair for programs, not the owner's."""
     prompt: str
     left: str
     right: str
@@ -50,7 +51,9 @@ class ApiReceipt(BaseModel):
 def next_task(request: Request, visitor: Judge) -> ApiTask | None:
     """Return the pair to judge next, the same one until it is answered, or null if there is none just now."""
     task = request.app.state.campaign.next_task(visitor.person.id)
-    return None if task is None else ApiTask(**{name: getattr(task, name) for name in ApiTask.model_fields})
+    if task is None:
+        return None
+    return ApiTask.model_validate(task._asdict() | {"pair_id": request.app.state.aliases.of(task.pair_id)})
 
 
 @router.post("/report")
@@ -58,8 +61,9 @@ def report(request: Request, visitor: Judge, said: ApiReport) -> ApiReceipt:
     """Take a report; it is on the disk when the receipt comes."""
     campaign: Campaign = request.app.state.campaign
     name = visitor.person.id
+    pair_id = request.app.state.aliases.pair_id(said.pair_id, name)
     if said.left_is_better is None:
-        receipt = campaign.skip(name, said.pair_id, said.key)
+        receipt = campaign.skip(name, pair_id, said.key)
     else:
-        receipt = campaign.report(name, said.pair_id, said.left_is_better, said.seconds, said.key)
+        receipt = campaign.report(name, pair_id, said.left_is_better, said.seconds, said.key)
     return ApiReceipt(accepted=receipt.accepted, reason=receipt.reason)

@@ -17,6 +17,7 @@ from truthful_rlhf.pipeline.live.settings import CampaignError
 from truthful_rlhf.pipeline.live.store import StoreError
 from truthful_rlhf.pipeline.live.web import api, expert, labeler, owner
 from truthful_rlhf.pipeline.live.web.access import Limiter, Shield, check_rate, cookie_of, known_by_cookie
+from truthful_rlhf.pipeline.live.web.aliases import Aliases
 from truthful_rlhf.pipeline.live.web.dashboard import Dashboard
 from truthful_rlhf.pipeline.live.web.metrics import Metrics
 from truthful_rlhf.pipeline.live.web.pages import message, see
@@ -56,6 +57,7 @@ def create_app(campaign: Campaign, docs: bool = False) -> FastAPI:
         responses=_ERRORS,
     )
     app.state.campaign, app.state.limiter = campaign, Limiter()
+    app.state.aliases, app.state.why = Aliases(campaign), labeler.why_it_pays(campaign)
     app.state.dashboard, app.state.metrics = Dashboard(campaign), Metrics(campaign)
     for part in (router, labeler.router, expert.router, owner.router, api.router):
         app.include_router(part)
@@ -87,9 +89,7 @@ def join(request: Request, token: str) -> Response:
         raise HTTPException(401, "This link is not known. It may be cut off, or replaced by a newer one.")
     answer = see(_HOMES[person.role])
     secure = request.url.scheme == "https"
-    answer.set_cookie(
-        cookie_of(campaign), token, max_age=_COOKIE_SECONDS, httponly=True, secure=secure, samesite="lax"
-    )
+    answer.set_cookie(cookie_of(campaign), token, max_age=_COOKIE_SECONDS, httponly=True, secure=secure, samesite="lax")
     return answer
 
 

@@ -36,4 +36,4 @@ def answer(request: Request, visitor: Expert, form: Annotated[OutcomeForm, Form(
     visitor.check(form.csrf)
     left_is_better = _OUTCOMES[form.answer]
     receipt = request.app.state.campaign.outcome(visitor.person.id, form.pair, left_is_better, form.key)
-    return see("/expert", "saved" if receipt.accepted else "refused")
+    return see("/expert", receipt.reason or "saved")

@@ -11,7 +11,8 @@ from fastapi import APIRouter, Depends, Form, Request, Response
 from pydantic import Field
 
 from truthful_rlhf.aggregation.rules import learns_online
-from truthful_rlhf.pipeline.live.campaign import Campaign, Task
+from truthful_rlhf.pipeline.live.campaign import Campaign
+from truthful_rlhf.pipeline.live.messages import Task
 from truthful_rlhf.pipeline.live.web.access import Visitor, visits
 from truthful_rlhf.pipeline.live.web.pages import NOTES, JudgeForm, hidden_fields, page, see, span
 from truthful_rlhf.pipeline.live.web.text import as_html
@@ -43,11 +44,11 @@ def labeler_page(request: Request, visitor: Labeler, note: str = "") -> Response
         visitor,
         note=NOTES.get(note),
         task=shown_texts(request, task) if task else None,
-        form=hidden_fields(visitor, task.pair_id if task else "-"),
+        form=hidden_fields(visitor, request.app.state.aliases.of(task.pair_id) if task else "-"),
         progress=progress,
         can_undo=campaign.can_undo(name),
         spent=span(progress.seconds) if progress.seconds else None,
-        why=why_it_pays(campaign),
+        why=request.app.state.why,
     )
 
 
@@ -59,12 +60,13 @@ def answer(request: Request, visitor: Labeler, form: Annotated[ReportForm, Form(
     name = visitor.person.id
     if form.action == "undo":
         return see("/label", "undone" if campaign.undo(name) else "kept")
+    pair_id = request.app.state.aliases.pair_id(form.pair, name)
     if form.action == "skip":
-        receipt = campaign.skip(name, form.pair, form.key)
-        return see("/label", "skipped" if receipt.accepted else "refused")
+        receipt = campaign.skip(name, pair_id, form.key)
+        return see("/label", receipt.reason or "skipped")
     left_is_better = 1.0 - form.right / RIGHTMOST
-    receipt = campaign.report(name, form.pair, left_is_better, form.time_spent(), form.key)
-    return see("/label", "saved" if receipt.accepted else "refused")
+    receipt = campaign.report(name, pair_id, left_is_better, form.time_spent(), form.key)
+    return see("/label", receipt.reason or "saved")
 
 
 def shown_texts(request: Request, task: Task) -> dict[str, Any]:
@@ -76,12 +78,16 @@ def shown_texts(request: Request, task: Task) -> dict[str, Any]:
 def why_it_pays(campaign: Campaign) -> list[str]:
     """Return what may be said to labelers about this campaign's rule, and no more than is true of it."""
     settings = campaign.settings
-    ask = "Move the slider as far as you are sure. If you would be right 7 times in 10, leave it at 70 %; if you cannot tell, leave it in the middle."
-    if not learns_online(settings.rule):
-        return [ask, "Every answer counts the same. The result is as good as the answers: say what you believe."]
+    ask = (
+        "Move the slider as far as you are sure: to 70 % where you would be right 7 times in 10. "
+        "If you cannot tell, leave it in the middle."
+    )
+    is_checked = settings.audit_rate > 0.0 or campaign.state().counts.known > 0
+    if not learns_online(settings.rule) or not is_checked:
+        return [ask, "The result is as good as the answers: say what you believe."]
     influence = (
-        "Some pairs are checked by an expert. Your influence on the result grows with your accuracy on those pairs; "
-        "you cannot know which they are, and neither can anybody else who answers here."
+        "Some pairs are checked, by an expert or against an answer that is known. Your influence on the result grows "
+        "with your accuracy on those pairs; you cannot know which they are."
     )
     if settings.rule not in ("online_weighted", "examined") or settings.stop_at is not None:
         return [ask, influence]

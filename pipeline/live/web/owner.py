@@ -88,24 +88,19 @@ def describe(request: Request) -> Response:
     whole = request.app.openapi()
     schemas = whole["components"]["schemas"]
     routes = []
-    for path, methods in whole["paths"].items():
+    for path, methods in sorted(whole["paths"].items(), key=lambda item: not item[0].startswith("/api/")):
         for method, route in methods.items():
-            kind, body = next(iter(route.get("requestBody", {}).get("content", {}).items()), ("", {}))
-            answer = route["responses"].get("200", {}).get("content", {}).get("application/json", {})
-            routes.append(
-                {
-                    "method": method.upper(),
-                    "path": path,
-                    "about": route.get("description", ""),
-                    "body_type": kind,
-                    "body": _as_text(body.get("schema"), schemas),
-                    "answer": _as_text(answer.get("schema"), schemas),
-                }
-            )
+            body: dict[str, Any] = route.get("requestBody", {}).get("content", {})
+            answer: dict[str, Any] = route["responses"].get("200", {}).get("content", {})
+            parts = [("Body", body), ("Answer", {kind: of for kind, of in answer.items() if kind.endswith("json")})]
+            said = [
+                (title, kind, _as_text(of.get("schema"), schemas)) for title, all in parts for kind, of in all.items()
+            ]
+            routes.append({"name": f"{method.upper()} {path}", "about": route.get("description", ""), "said": said})
     return page(request, "docs.html", title="Routes", routes=routes)
 
 
-def _as_text(schema: Any, schemas: dict[str, Any]) -> str:
+def _as_text(schema: dict[str, Any] | None, schemas: dict[str, Any]) -> str:
     """Return a schema as JSON, with the one that it refers to in its place."""
     if not schema:
         return ""

@@ -6,6 +6,7 @@ import functools
 import secrets
 import time
 from typing import Annotated, Any, NamedTuple
+from urllib.parse import quote
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse
@@ -17,7 +18,7 @@ from truthful_rlhf.pipeline.live.web.access import Visitor
 MOST_SECONDS = 3600.0
 """Longer than this nobody looks at one pair: they went away."""
 
-Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{8,64}$", description="new for every answer, the same when it is sent again")]
+Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{8,64}$", description="a new one per answer, sent again with it")]
 PairId = Annotated[str, Field(min_length=1, max_length=2000)]
 
 
@@ -33,8 +34,10 @@ NOTES = {
     "skipped": Note("Skipped. Nobody is paid or blamed for a pair that was skipped."),
     "undone": Note("Taken back. Answer this pair again."),
     "kept": Note("Your last answer can no longer be changed: its pair is complete.", "bad"),
-    "refused": Note("That answer was not taken: this pair was no longer yours to answer. Your other answers stand.", "bad"),
-    "paused": Note("Your part of this campaign is paused.", "bad"),
+    "closed": Note("Others have completed that pair in the meantime: your answer was no longer needed.", "bad"),
+    "answered": Note("That pair had your answer already, perhaps from another window. The first one stands.", "bad"),
+    "not yours": Note("That answer was not taken: its pair is not on your list.", "bad"),
+    "paused": Note("That answer was not taken: the owner has paused your part of this campaign.", "bad"),
 }
 """By the code in the address, so that an address can show no other sentence."""
 
@@ -68,7 +71,9 @@ def _templates() -> Environment:
     )
 
 
-def page(request: Request, template: str, visitor: Visitor | None = None, status: int = 200, **content: Any) -> HTMLResponse:
+def page(
+    request: Request, template: str, visitor: Visitor | None = None, status: int = 200, **content: Any
+) -> HTMLResponse:
     """Return a page with every value escaped.
 
     Args:
@@ -109,7 +114,7 @@ def hidden_fields(visitor: Visitor, pair_id: str) -> dict[str, str]:
 
 def see(path: str, note: str | None = None) -> RedirectResponse:
     """Return the way to a page, so that loading it again sends nothing twice."""
-    return RedirectResponse(f"{path}?note={note}" if note else path, 303)
+    return RedirectResponse(f"{path}?note={quote(note)}" if note else path, 303)
 
 
 def span(seconds: float) -> str:

@@ -11,9 +11,10 @@ import nh3
 from markdown_it import MarkdownIt
 from markupsafe import Markup, escape
 
-_TAGS = frozenset(
-    "p br hr h1 h2 h3 h4 h5 h6 strong em s code pre blockquote ul ol li table thead tbody tr th td".split()
-)
+_TAGS = {
+    *("p", "br", "hr", "h1", "h2", "h3", "h4", "h5", "h6", "strong", "em", "s", "code", "pre", "blockquote"),
+    *("ul", "ol", "li", "table", "thead", "tbody", "tr", "th", "td"),
+}
 _OUTSIDE = ["link", "image", "autolink", "html_inline", "html_block", "reference"]
 
 
@@ -28,7 +29,7 @@ def as_html(text: str, markdown: bool) -> Markup:
     """
     if not markdown:
         return escape(text)
-    html = nh3.clean(_parser().render(text), tags=set(_TAGS), attributes={"ol": {"start"}}, link_rel=None)
+    html = nh3.clean(_parser().render(text), tags=_TAGS, attributes={"ol": {"start"}}, link_rel=None)
     for level in range(6, 0, -1):  # below the page's own headings, so that a screen reader can go from one to the next
         below = min(level + 2, 6)
         html = html.replace(f"<h{level}>", f"<h{below}>").replace(f"</h{level}>", f"</h{below}>")
@@ -37,4 +38,5 @@ def as_html(text: str, markdown: bool) -> Markup:
 
 @functools.cache
 def _parser() -> MarkdownIt:
-    return MarkdownIt("commonmark", {"html": False, "breaks": True}).enable(["table", "strikethrough"]).disable(_OUTSIDE)
+    parser = MarkdownIt("commonmark", {"html": False, "breaks": True})
+    return parser.enable(["table", "strikethrough"]).disable(_OUTSIDE)
