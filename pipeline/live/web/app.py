@@ -6,7 +6,7 @@ import logging
 from importlib import resources
 from typing import Annotated, Any
 
-from fastapi import APIRouter, FastAPI, Form, HTTPException, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Form, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as AnyHTTPException
@@ -16,7 +16,7 @@ from truthful_rlhf.pipeline.live.campaign import Campaign
 from truthful_rlhf.pipeline.live.settings import CampaignError
 from truthful_rlhf.pipeline.live.store import StoreError
 from truthful_rlhf.pipeline.live.web import api, expert, labeler, owner
-from truthful_rlhf.pipeline.live.web.access import Limiter, Shield, check_rate, cookie_of, known_by_cookie
+from truthful_rlhf.pipeline.live.web.access import Limiter, Shield, Visitor, check_rate, cookie_of, known_by_cookie
 from truthful_rlhf.pipeline.live.web.aliases import Aliases
 from truthful_rlhf.pipeline.live.web.dashboard import Dashboard
 from truthful_rlhf.pipeline.live.web.metrics import Metrics
@@ -40,6 +40,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"description": _TITLES[status]} for status in (401, 403, 413, 422, 429, 503)
 }
 router = APIRouter()
+Known = Annotated[Visitor, Depends(known_by_cookie)]
 
 
 def create_app(campaign: Campaign, docs: bool = False) -> FastAPI:
@@ -74,9 +75,9 @@ def create_app(campaign: Campaign, docs: bool = False) -> FastAPI:
 
 
 @router.get("/")
-def home(request: Request) -> Response:
+def home(visitor: Known) -> Response:
     """Lead to the page of the visitor's role."""
-    return see(_HOMES[known_by_cookie(request).person.role])
+    return see(_HOMES[visitor.person.role])
 
 
 @router.get("/join/{token}")
@@ -94,9 +95,9 @@ def join(request: Request, token: str) -> Response:
 
 
 @router.post("/leave")
-def leave(request: Request, csrf: Annotated[str, Form(max_length=100)]) -> Response:
+def leave(request: Request, visitor: Known, csrf: Annotated[str, Form(max_length=100)]) -> Response:
     """Forget the visitor's token."""
-    known_by_cookie(request).check(csrf)
+    visitor.check(csrf)
     answer = message(request, 200, "You are signed out", "Open your personal link to come back.")
     answer.delete_cookie(cookie_of(request.app.state.campaign), httponly=True, samesite="lax")
     return answer

@@ -72,7 +72,8 @@ def answer(request: Request, visitor: Labeler, form: Annotated[ReportForm, Form(
 def shown_texts(request: Request, task: Task) -> dict[str, Any]:
     """Return a task with its texts as safe HTML."""
     markdown = request.app.state.campaign.settings.markdown
-    return task._asdict() | {name: as_html(getattr(task, name), markdown) for name in ("prompt", "left", "right")}
+    texts = {name: as_html(getattr(task, name), markdown) for name in ("prompt", "left", "right")}
+    return task._asdict() | texts | {"markdown": markdown}
 
 
 def why_it_pays(campaign: Campaign) -> list[str]:

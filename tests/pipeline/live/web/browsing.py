@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from httpx import Response
 
@@ -55,13 +56,24 @@ def fields_of(html: str, form: str = "judge") -> dict[str, str]:
     return fields.found
 
 
+def every_route(app: FastAPI) -> set[tuple[str, str]]:
+    """Return method and path of all routes but the static files."""
+    found, waiting = set(), list(app.routes)
+    while waiting:
+        route: Any = waiting.pop()
+        included = getattr(route, "original_router", None)  # how FastAPI keeps the routers that it was given
+        waiting += included.routes if included is not None else []
+        found |= {(method, route.path) for method in getattr(route, "methods", ()) if method != "HEAD"}
+    return found
+
+
 class Visit:
     """Somebody's browser, without scripts."""
 
-    def __init__(self, campaign: Campaign, name: str | None, client: TestClient | None = None) -> None:
-        """Open the personal link of somebody, or come without one."""
+    def __init__(self, campaign: Campaign, name: str | None, docs: bool = False) -> None:
+        """Open the personal link of somebody, or come without one, on a server of their own."""
         self.campaign, self.name = campaign, name
-        self.client = client or TestClient(create_app(campaign), raise_server_exceptions=False)
+        self.client = TestClient(create_app(campaign, docs), raise_server_exceptions=False)
         self.token = next((link.token for link in campaign.links if link.person.id == name), "")
         if name is not None:
             assert self.client.get(f"/join/{self.token}").status_code == 200
