@@ -11,8 +11,6 @@ pair. Nothing here depends on audits, outcomes, weights, or on what anybody repo
 
 from __future__ import annotations
 
-from itertools import islice
-
 from truthful_rlhf.pipeline.live.book import Book, LabelerEntry, PairEntry
 
 HELD_SECONDS = 600.0
@@ -29,14 +27,24 @@ def next_pair(book: Book, labeler: LabelerEntry, now: float) -> PairEntry | None
         labeler: who asks.
         now: seconds since 1970.
     """
-    active = sum(not other.paused for other in book.labelers)
-    window = max(_SMALLEST_WINDOW, _WINDOW_PER_LABELER * active)
-    pairs = (book.pairs[position] for position in book.open if position not in labeler.seen)
-    wanting = ((pair, judges) for pair in pairs if len(judges := _judges(pair, now)) < book.wanted(pair))
+    book.let_go(now - HELD_SECONDS)
+    window = max(_SMALLEST_WINDOW, _WINDOW_PER_LABELER * sum(not other.paused for other in book.labelers))
+    fewest: list[PairEntry] = []
+    least = looked_at = 0
+    for position in book.open:
+        pair = book.pairs[position]
+        n = len(pair.standing) + len(pair.held)
+        if position in labeler.seen or n >= book.wanted(pair):
+            continue
+        if n < least or not fewest:
+            least, fewest = n, [pair]
+        elif n == least:
+            fewest.append(pair)
+        looked_at += 1
+        if n == 0 or looked_at == window:  # no pair has fewer than none, and the oldest of these comes first
+            break
     shared = book.shared[labeler.number].tolist()
-    ranked = ((len(judges), sum(shared[j] for j in judges), pair.position) for pair, judges in islice(wanting, window))
-    best = min(ranked, default=None)
-    return None if best is None else book.pairs[best[-1]]
+    return min(fewest, key=lambda p: sum(shared[j] for j in (*p.standing, *p.held)), default=None)
 
 
 def may_keep(book: Book, labeler: LabelerEntry, pair: PairEntry, now: float) -> bool:
@@ -50,11 +58,5 @@ def may_keep(book: Book, labeler: LabelerEntry, pair: PairEntry, now: float) -> 
     """
     if pair.round is not None:
         return False
-    others = [number for number in _judges(pair, now) if number != labeler.number]
-    return len(others) < book.wanted(pair)
-
-
-def _judges(pair: PairEntry, now: float) -> list[int]:
-    """Return who has judged a pair or is looking at it."""
-    looking = [n for n, since in pair.held.items() if now - since < HELD_SECONDS and n not in pair.standing]
-    return [*pair.standing, *looking]
+    book.let_go(now - HELD_SECONDS)
+    return len(pair.standing) + len(pair.held) - (labeler.number in pair.held) < book.wanted(pair)

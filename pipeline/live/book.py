@@ -10,6 +10,7 @@ who has heard of it can profit. From outside the two cannot be told apart.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -87,6 +88,7 @@ class Book:
             load_pairs: from a position and a count to the stored pairs.
         """
         self.settings, self.secrets, self._load_pairs = settings, secrets, load_pairs
+        self._usual, self._stop_at = settings.reports_per_pair, settings.stop_at
         self.last: tuple[int, str] = (0, "")
         """Number and hash of the last event."""
         self.changed = 0
@@ -105,6 +107,7 @@ class Book:
         self.by_name: dict[str, LabelerEntry] = {}
         self.people: dict[str, str] = {}
         """Name -> role."""
+        self._handed_out: deque[tuple[float, int, int]] = deque()
         self.answers: dict[str, int] = {}
         """Expert -> pairs that it has answered."""
         self.shared = np.zeros((settings.max_labelers, settings.max_labelers), dtype=np.int64)
@@ -127,6 +130,13 @@ class Book:
     def entry(self, event: Event) -> tuple[LabelerEntry, PairEntry]:
         """Return whom and what an event is about."""
         return self.by_name[str(event.person)], self.by_id[str(event.pair_id)]
+
+    def let_go(self, before: float) -> None:
+        """Count nobody any more who was given a pair before a time and has not answered."""
+        while self._handed_out and self._handed_out[0][0] <= before:
+            at, number, position = self._handed_out.popleft()
+            if self.pairs[position].held.get(number) == at:
+                del self.pairs[position].held[number]
 
     # ---- kinds of events
 
@@ -163,6 +173,7 @@ class Book:
         labeler.current = pair.position
         labeler.seen.add(pair.position)
         pair.held[labeler.number] = event.at
+        self._handed_out.append((event.at, labeler.number, pair.position))
 
     def _report(self, event: Event) -> None:
         labeler, pair = self.entry(event)
@@ -232,9 +243,10 @@ class Book:
 
     def wanted(self, pair: PairEntry) -> int:
         """Return how many reports close an open pair."""
-        usual, n, stop_at = self.settings.reports_per_pair, len(pair.standing), self.settings.stop_at
+        usual, stop_at = self._usual, self._stop_at
         if stop_at is None:
             return usual
+        n = len(pair.standing)
         mean = sum(pair.standing.values()) / max(1, n)
         if n >= min(2, usual) and max(mean, 1.0 - mean) >= stop_at:
             return n

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from truthful_rlhf.aggregation.names import unknown
 from truthful_rlhf.labelers.pairs import Pairs
-from truthful_rlhf.pipeline.live.allocation import HELD_SECONDS, may_keep, next_pair
+from truthful_rlhf.pipeline.live.allocation import may_keep, next_pair
 from truthful_rlhf.pipeline.live.book import LabelerEntry, PairEntry
 from truthful_rlhf.pipeline.live.intake import append_pairs, pair_rows, with_owner_and_expert
 from truthful_rlhf.pipeline.live.log import Log, Writing
@@ -190,8 +190,9 @@ class Campaign:
             me, now = self._labeler(labeler), time.time()
             if me.paused:
                 return None
-            if (pair := self._on_screen(me, now)) is not None and not self._is_overdue(me, pair, now):
-                return self._task(me, pair)
+            pair = self._on_screen(me, now)
+            if pair is not None and (me.number in pair.held or me.revising == pair.position):
+                return self._task(me, pair)  # it has it, and not for too long
         with self._log.writing() as writing:
             pair = self._on_screen(me, now)
             if pair is None:
@@ -380,9 +381,6 @@ class Campaign:
         if me.current is None or not may_keep(self._book, me, self._book.pairs[me.current], now):
             return None
         return self._book.pairs[me.current]
-
-    def _is_overdue(self, me: LabelerEntry, pair: PairEntry, now: float) -> bool:
-        return pair.position == me.current and now - pair.held[me.number] >= HELD_SECONDS
 
     def _hand_next(self, writing: Writing, me: LabelerEntry, left: PairEntry) -> None:
         """Give a labeler its next pair in the transaction in which it leaves one, unless it has one before it."""
