@@ -7,13 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from truthful_rlhf.aggregation.extras import missing_modules
-
-if missing := missing_modules("serve"):
+if missing := [m for m in () if m]:
     pytest.skip(f"the extra serve is not installed: {', '.join(missing)}", allow_module_level=True)
 
-from tests.pipeline.live.web.browsing import small_campaign  # noqa: E402
-from truthful_rlhf.pipeline.live.campaign import Campaign  # noqa: E402
+from tests.pipeline.live.web.browsing import small_campaign
+from truthful_rlhf.pipeline.live.campaign import Campaign
 
 
 @pytest.fixture

@@ -85,12 +85,11 @@ def test_undo_shows_the_pair_again_and_the_new_answer_replaces_the_old(campaign:
     assert fields_of(visit.client.get("/label").text)["pair"] != first
 
 
-def test_an_answer_in_a_complete_pair_cannot_be_taken_back(campaign: Campaign) -> None:
-    visits = [Visit(campaign, name) for name in ("ann", "bob", "cem")]
-    for visit in visits:
-        visit.label(0)
-    assert campaign.state().counts.closed == 1
-    assert "can no longer be changed" in visits[2].label(action="undo").text
+def test_an_answer_in_a_complete_pair_cannot_be_taken_back(tmp_path: Path) -> None:
+    visit = Visit(small_campaign(tmp_path / "tea", reports_per_pair=1), "ann")
+    visit.label(0)
+    assert visit.campaign.state().counts.closed == 1
+    assert "can no longer be changed" in visit.label(action="undo").text
 
 
 @pytest.mark.parametrize(
@@ -129,12 +128,11 @@ def test_progress_and_the_end(campaign: Campaign) -> None:
 
 
 def test_an_expert_sees_complete_pairs_that_were_drawn_and_no_reports(tmp_path: Path) -> None:
-    campaign = small_campaign(tmp_path / "tea", audit_rate=1.0)
+    campaign = small_campaign(tmp_path / "tea", audit_rate=1.0, reports_per_pair=1)
     expert = Visit(campaign, "expert")
     assert "Nothing to check now" in expert.client.get("/expert").text
-    visits = [Visit(campaign, name) for name in ("ann", "bob", "cem")]
-    for visit in visits:
-        visit.label(0)
+    visit = Visit(campaign, "ann")
+    visit.label(0)
     page = expert.client.get("/expert").text
     good_is_left = page.index("good answer") < page.index("bad answer")
     assert "Saved" in expert.check("left" if good_is_left else "right").text
@@ -142,8 +140,7 @@ def test_an_expert_sees_complete_pairs_that_were_drawn_and_no_reports(tmp_path: 
     state = campaign.state()
     assert state.rounds.outcome.tolist() == [1.0]
     assert state.counts.answered == 1
-    for visit in visits:
-        visit.label(0)
+    visit.label(0)
     expert.check("unknown")
     assert campaign.state().counts.answered == 2
     assert campaign.state().rounds.outcome.tolist()[0] == 1.0
@@ -208,9 +205,9 @@ def test_what_is_said_about_influence_is_true_of_the_rule(tmp_path: Path) -> Non
         return " ".join(why_it_pays(small_campaign(tmp_path / name, **settings)))
 
     assert "exactly what you believe" in said("a")
-    assert "influence grows" in said("a2")
+    assert "influence on the result grows" in said("a2")
     assert "exactly" not in said("b", stop_at=0.9)
-    assert "influence grows" in said("b2", stop_at=0.9)
+    assert "influence on the result grows" in said("b2", stop_at=0.9)
     assert "exactly" not in said("c", rule="hedge")
     assert "influence" not in said("d", rule="mean")
     assert "influence" not in said("e", audit_rate=0.0)
