@@ -92,7 +92,7 @@ class Book:
         self.last: tuple[int, str] = (0, "")
         """Number and hash of the last event."""
         self.changed = 0
-        """Number of the last event that was more than handing out a pair."""
+        """Number of the last event that a state takes into account."""
         self.fixed: dict[str, object] = {}
         """The settings that the log remembers."""
         self.pairs: list[PairEntry] = []
@@ -123,7 +123,7 @@ class Book:
         change = _CHANGES.get(event.kind)
         if change is not None:
             change(self, event)
-        if event.kind != "handed":
+        if event.kind not in _NO_CHANGE:
             self.changed = event.id
         self.last = (event.id, event.hash)
 
@@ -253,6 +253,7 @@ class Book:
         return max(usual, min(n + 1, 2 * usual))
 
 
+_NO_CHANGE = ("handed", "stated", "link_renewed")
 _CHANGES: dict[str, Callable[[Book, Event], None]] = {
     "created": Book._created,
     "pairs_added": Book._pairs_added,

@@ -18,7 +18,6 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from truthful_rlhf.aggregation.names import unknown
 from truthful_rlhf.labelers.pairs import Pairs
 from truthful_rlhf.pipeline.live.allocation import may_keep, next_pair
 from truthful_rlhf.pipeline.live.book import LabelerEntry, PairEntry
@@ -33,7 +32,7 @@ from truthful_rlhf.pipeline.live.messages import (
     checked_seconds,
     stored_key,
 )
-from truthful_rlhf.pipeline.live.rounds import State, state_of
+from truthful_rlhf.pipeline.live.rounds import State, digest, state_of
 from truthful_rlhf.pipeline.live.secrets import KEY, Secrets, new_token
 from truthful_rlhf.pipeline.live.settings import (
     DATABASE,
@@ -88,6 +87,7 @@ class Campaign:
         folder, settings = Path(folder), settings or CampaignSettings()
         persons = with_owner_and_expert([Person(p, "labeler") if isinstance(p, str) else p for p in people])
         check_people(persons)
+        _check_number(sum(person.role == "labeler" for person in persons), settings)
         if taken := [name for name in (SETTINGS, KEY, DATABASE) if (folder / name).exists()]:
             raise CampaignError(f"{folder} has a {taken[0]} already: choose another folder, or remove this one")
         rows = pair_rows(pairs, 0, set(), known_outcomes or {}, settings)
@@ -97,7 +97,8 @@ class Campaign:
         with campaign._log.writing() as writing:
             writing.append("created", settings=settings.fixed(), version=1)
             append_pairs(writing, rows)
-            campaign.links = campaign._append_people(writing, persons)
+            campaign._append_people(writing, persons)
+            campaign.links = [campaign._new_link(writing, person) for person in persons]
         settings.write(folder)
         return campaign
 
@@ -139,29 +140,30 @@ class Campaign:
         with self._log.reading() as book:
             return [Person(name, role) for name, role in book.people.items()]  # type: ignore[arg-type]
 
-    def add_labelers(self, names: Sequence[str]) -> list[Link]:
-        """Let labelers join, as absent until now; return their links, which cannot be read again.
+    def invite(self, people: Sequence[Person | str]) -> list[Link]:
+        """Let people join, and give those who are there a new link, which ends their old one; return the links.
+
+        Labelers who join count as absent until now, so that no earlier label changes. The links cannot be read again.
+
+        Args:
+            people: a name alone is a labeler, or somebody who is there.
 
         Raises:
-            CampaignError: a name that is taken, or more labelers than the step schedule was fixed for.
+            CampaignError: a name that is no name or that has another role, or more labelers than the step schedule was
+                fixed for.
         """
-        return self._add_people([Person(name, "labeler") for name in names])
-
-    def invite(self, names: Sequence[str]) -> list[Link]:
-        """Return new links of people who are there; their old ones end.
-
-        Raises:
-            CampaignError: nobody is called so.
-        """
-        links = []
         with self._log.writing() as writing:
-            for name in names:
-                if name not in self._book.people:
-                    raise CampaignError(unknown("person", name, self._book.people))
-                person = Person(name, self._book.people[name])  # type: ignore[arg-type]
-                links.append(self._new_link(writing, person))
-                writing.append("link_renewed", name)
-        return links
+            there = self._book.people
+            persons = [Person(p, there.get(p, "labeler")) if isinstance(p, str) else p for p in people]  # type: ignore[arg-type]
+            check_people(persons)
+            for person in persons:
+                if there.get(person.id, person.role) != person.role:
+                    raise CampaignError(f"{person.id!r} is there as {there[person.id]}: nobody has two roles")
+            self._append_people(writing, [person for person in persons if person.id not in there])
+            for person in persons:
+                if person.id in there:
+                    writing.append("link_renewed", person.id)
+            return [self._new_link(writing, person) for person in persons]
 
     def pause(self, labeler: str, key: str, paused: bool = True) -> Receipt:
         """Give a labeler no more pairs, or pairs again; what it has reported stays.
@@ -355,6 +357,14 @@ class Campaign:
                 self._state = state_of(book, self.secrets.label_secret())
             return self._state
 
+    def set_down(self) -> State:
+        """Write into the log what labels and weights are now, so that `verify` can compare; return the state."""
+        state = self.state()
+        found = digest(state.result)
+        with self._log.writing() as writing:
+            writing.append("stated", after=state.event, sha256=found)
+        return state
+
     # ---- parts of the above
 
     def _labeler(self, name: str) -> LabelerEntry:
@@ -405,23 +415,21 @@ class Campaign:
         share = math.ceil(len(self._book.pairs) * self.settings.reports_per_pair / max(1, active))
         return max(me.reports, min(share, len(self._book.pairs)))
 
-    def _add_people(self, people: Sequence[Person]) -> list[Link]:
-        with self._log.writing() as writing:
-            check_people(people, self._book.people)
-            return self._append_people(writing, people)
-
-    def _append_people(self, writing: Writing, people: Sequence[Person]) -> list[Link]:
+    def _append_people(self, writing: Writing, people: Sequence[Person]) -> None:
         coming = sum(person.role == "labeler" for person in people)
-        there, most = len(self._book.labelers), self.settings.max_labelers
-        if there + coming > most:
-            raise CampaignError(
-                f"{there + coming} labelers, but the campaign's steps are fixed for {most} (--max-labelers at init)"
-            )
+        _check_number(len(self._book.labelers) + coming, self.settings)
         for person in people:
             writing.append("person_added", person.id, role=person.role)
-        return [self._new_link(writing, person) for person in people]
 
     def _new_link(self, writing: Writing, person: Person) -> Link:
         token = new_token()
         self.store.set_token(writing.connection, person, self.secrets.token_hash(token))
         return Link(person, token)
+
+
+def _check_number(labelers: int, settings: CampaignSettings) -> None:
+    """Refuse more labelers than the step schedule was fixed for."""
+    if labelers > settings.max_labelers:
+        raise CampaignError(
+            f"{labelers} labelers, but the campaign's steps are fixed for {settings.max_labelers} (--max-labelers at init)"
+        )
