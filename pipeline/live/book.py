@@ -10,6 +10,7 @@ who has heard of it can profit. From outside the two cannot be told apart.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -137,6 +138,12 @@ class Book:
             at, number, position = self._handed_out.popleft()
             if self.pairs[position].held.get(number) == at:
                 del self.pairs[position].held[number]
+
+    def share_of(self, labeler: LabelerEntry) -> int:
+        """Return how many pairs a labeler will have judged if all work alike, at least what it has judged."""
+        active = sum(not other.paused for other in self.labelers)
+        share = math.ceil(len(self.pairs) * self.settings.reports_per_pair / max(1, active))
+        return max(labeler.reports, min(share, len(self.pairs)))
 
     # ---- kinds of events
 

@@ -12,7 +12,6 @@ receipt says is on the disk.
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ from pathlib import Path
 from truthful_rlhf.labelers.pairs import Pairs
 from truthful_rlhf.pipeline.live.allocation import may_keep, next_pair
 from truthful_rlhf.pipeline.live.book import LabelerEntry, PairEntry
-from truthful_rlhf.pipeline.live.intake import append_pairs, pair_rows, with_owner_and_expert
+from truthful_rlhf.pipeline.live.intake import append_pairs, checked_people, let_in, pair_rows, with_owner_and_expert
 from truthful_rlhf.pipeline.live.log import Log, Writing
 from truthful_rlhf.pipeline.live.messages import (
     Link,
@@ -33,14 +32,13 @@ from truthful_rlhf.pipeline.live.messages import (
     stored_key,
 )
 from truthful_rlhf.pipeline.live.rounds import State, digest, state_of
-from truthful_rlhf.pipeline.live.secrets import KEY, Secrets, new_token
+from truthful_rlhf.pipeline.live.secrets import KEY, Secrets
 from truthful_rlhf.pipeline.live.settings import (
     DATABASE,
     SETTINGS,
     CampaignError,
     CampaignSettings,
     Person,
-    check_people,
 )
 from truthful_rlhf.pipeline.live.store import Store
 
@@ -85,9 +83,7 @@ class Campaign:
             CampaignError: the folder or the database has a campaign already; a name or a pair that stands twice.
         """
         folder, settings = Path(folder), settings or CampaignSettings()
-        persons = with_owner_and_expert([Person(p, "labeler") if isinstance(p, str) else p for p in people])
-        check_people(persons)
-        _check_number(sum(person.role == "labeler" for person in persons), settings)
+        persons = with_owner_and_expert(checked_people(people, {}, settings))
         if taken := [name for name in (SETTINGS, KEY, DATABASE) if (folder / name).exists()]:
             raise CampaignError(f"{folder} has a {taken[0]} already: choose another folder, or remove this one")
         rows = pair_rows(pairs, 0, set(), known_outcomes or {}, settings)
@@ -97,8 +93,7 @@ class Campaign:
         with campaign._log.writing() as writing:
             writing.append("created", settings=settings.fixed(), version=1)
             append_pairs(writing, rows)
-            campaign._append_people(writing, persons)
-            campaign.links = [campaign._new_link(writing, person) for person in persons]
+            campaign.links = let_in(writing, persons, {}, settings, campaign.secrets)
         settings.write(folder)
         return campaign
 
@@ -153,17 +148,7 @@ class Campaign:
                 fixed for.
         """
         with self._log.writing() as writing:
-            there = self._book.people
-            persons = [Person(p, there.get(p, "labeler")) if isinstance(p, str) else p for p in people]  # type: ignore[arg-type]
-            check_people(persons)
-            for person in persons:
-                if there.get(person.id, person.role) != person.role:
-                    raise CampaignError(f"{person.id!r} is there as {there[person.id]}: nobody has two roles")
-            self._append_people(writing, [person for person in persons if person.id not in there])
-            for person in persons:
-                if person.id in there:
-                    writing.append("link_renewed", person.id)
-            return [self._new_link(writing, person) for person in persons]
+            return let_in(writing, people, self._book.people, self.settings, self.secrets)
 
     def pause(self, labeler: str, key: str, paused: bool = True) -> Receipt:
         """Give a labeler no more pairs, or pairs again; what it has reported stays.
@@ -287,7 +272,7 @@ class Campaign:
         """Return how far a labeler is."""
         with self._log.reading():
             me = self._labeler(labeler)
-            return Progress(me.reports, self._share_of(me), me.seconds)
+            return Progress(me.reports, self._book.share_of(me), me.seconds)
 
     # ---- experts
 
@@ -400,7 +385,7 @@ class Campaign:
                 writing.append("handed", me.id, pair.id)
 
     def _task(self, me: LabelerEntry, pair: PairEntry) -> Task:
-        return self._shown(me.id, pair, me.reports, self._share_of(me))
+        return self._shown(me.id, pair, me.reports, self._book.share_of(me))
 
     def _shown(self, person: str, pair: PairEntry, done: int, total: int) -> Task:
         with self.store.reading() as connection:
@@ -408,28 +393,3 @@ class Campaign:
         sides = (row.response_a, row.response_b)
         left, right = sides if self.secrets.a_is_left(person, pair.id) else sides[::-1]
         return Task(pair.id, row.prompt, left, right, row.topic, done, total)
-
-    def _share_of(self, me: LabelerEntry) -> int:
-        """Return how many pairs a labeler will have judged if all work alike, at least what it has judged."""
-        active = sum(not other.paused for other in self._book.labelers)
-        share = math.ceil(len(self._book.pairs) * self.settings.reports_per_pair / max(1, active))
-        return max(me.reports, min(share, len(self._book.pairs)))
-
-    def _append_people(self, writing: Writing, people: Sequence[Person]) -> None:
-        coming = sum(person.role == "labeler" for person in people)
-        _check_number(len(self._book.labelers) + coming, self.settings)
-        for person in people:
-            writing.append("person_added", person.id, role=person.role)
-
-    def _new_link(self, writing: Writing, person: Person) -> Link:
-        token = new_token()
-        self.store.set_token(writing.connection, person, self.secrets.token_hash(token))
-        return Link(person, token)
-
-
-def _check_number(labelers: int, settings: CampaignSettings) -> None:
-    """Refuse more labelers than the step schedule was fixed for."""
-    if labelers > settings.max_labelers:
-        raise CampaignError(
-            f"{labelers} labelers, but the campaign's steps are fixed for {settings.max_labelers} (--max-labelers at init)"
-        )
