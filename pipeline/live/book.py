@@ -10,6 +10,7 @@ who has heard of it can profit. From outside the two cannot be told apart.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -92,7 +93,7 @@ class Book:
         self.last: tuple[int, str] = (0, "")
         """Number and hash of the last event."""
         self.changed = 0
-        """Number of the last event that was more than handing out a pair."""
+        """Number of the last event that a state takes into account."""
         self.fixed: dict[str, object] = {}
         """The settings that the log remembers."""
         self.pairs: list[PairEntry] = []
@@ -123,7 +124,7 @@ class Book:
         change = _CHANGES.get(event.kind)
         if change is not None:
             change(self, event)
-        if event.kind != "handed":
+        if event.kind not in _NO_CHANGE:
             self.changed = event.id
         self.last = (event.id, event.hash)
 
@@ -137,6 +138,12 @@ class Book:
             at, number, position = self._handed_out.popleft()
             if self.pairs[position].held.get(number) == at:
                 del self.pairs[position].held[number]
+
+    def share_of(self, labeler: LabelerEntry) -> int:
+        """Return how many pairs a labeler will have judged if all work alike, at least what it has judged."""
+        active = sum(not other.paused for other in self.labelers)
+        share = math.ceil(len(self.pairs) * self.settings.reports_per_pair / max(1, active))
+        return max(labeler.reports, min(share, len(self.pairs)))
 
     # ---- kinds of events
 
@@ -253,6 +260,7 @@ class Book:
         return max(usual, min(n + 1, 2 * usual))
 
 
+_NO_CHANGE = ("handed", "stated", "link_renewed")
 _CHANGES: dict[str, Callable[[Book, Event], None]] = {
     "created": Book._created,
     "pairs_added": Book._pairs_added,

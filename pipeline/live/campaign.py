@@ -12,17 +12,15 @@ receipt says is on the disk.
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from truthful_rlhf.aggregation.names import unknown
 from truthful_rlhf.labelers.pairs import Pairs
 from truthful_rlhf.pipeline.live.allocation import may_keep, next_pair
 from truthful_rlhf.pipeline.live.book import LabelerEntry, PairEntry
-from truthful_rlhf.pipeline.live.intake import append_pairs, pair_rows, with_owner_and_expert
+from truthful_rlhf.pipeline.live.intake import append_pairs, checked_people, let_in, pair_rows, with_owner_and_expert
 from truthful_rlhf.pipeline.live.log import Log, Writing
 from truthful_rlhf.pipeline.live.messages import (
     Link,
@@ -33,15 +31,14 @@ from truthful_rlhf.pipeline.live.messages import (
     checked_seconds,
     stored_key,
 )
-from truthful_rlhf.pipeline.live.rounds import State, state_of
-from truthful_rlhf.pipeline.live.secrets import KEY, Secrets, new_token
+from truthful_rlhf.pipeline.live.rounds import State, digest, state_of
+from truthful_rlhf.pipeline.live.secrets import KEY, Secrets
 from truthful_rlhf.pipeline.live.settings import (
     DATABASE,
     SETTINGS,
     CampaignError,
     CampaignSettings,
     Person,
-    check_people,
 )
 from truthful_rlhf.pipeline.live.store import Store
 
@@ -86,8 +83,7 @@ class Campaign:
             CampaignError: the folder or the database has a campaign already; a name or a pair that stands twice.
         """
         folder, settings = Path(folder), settings or CampaignSettings()
-        persons = with_owner_and_expert([Person(p, "labeler") if isinstance(p, str) else p for p in people])
-        check_people(persons)
+        persons = with_owner_and_expert(checked_people(people, {}, settings))
         if taken := [name for name in (SETTINGS, KEY, DATABASE) if (folder / name).exists()]:
             raise CampaignError(f"{folder} has a {taken[0]} already: choose another folder, or remove this one")
         rows = pair_rows(pairs, 0, set(), known_outcomes or {}, settings)
@@ -97,7 +93,7 @@ class Campaign:
         with campaign._log.writing() as writing:
             writing.append("created", settings=settings.fixed(), version=1)
             append_pairs(writing, rows)
-            campaign.links = campaign._append_people(writing, persons)
+            campaign.links = let_in(writing, persons, {}, settings, campaign.secrets)
         settings.write(folder)
         return campaign
 
@@ -139,29 +135,20 @@ class Campaign:
         with self._log.reading() as book:
             return [Person(name, role) for name, role in book.people.items()]  # type: ignore[arg-type]
 
-    def add_labelers(self, names: Sequence[str]) -> list[Link]:
-        """Let labelers join, as absent until now; return their links, which cannot be read again.
+    def invite(self, people: Sequence[Person | str]) -> list[Link]:
+        """Let people join, and give those who are there a new link, which ends their old one; return the links.
+
+        Labelers who join count as absent until now, so that no earlier label changes. The links cannot be read again.
+
+        Args:
+            people: a name alone is a labeler, or somebody who is there.
 
         Raises:
-            CampaignError: a name that is taken, or more labelers than the step schedule was fixed for.
+            CampaignError: a name that is no name or that has another role, or more labelers than the step schedule was
+                fixed for.
         """
-        return self._add_people([Person(name, "labeler") for name in names])
-
-    def invite(self, names: Sequence[str]) -> list[Link]:
-        """Return new links of people who are there; their old ones end.
-
-        Raises:
-            CampaignError: nobody is called so.
-        """
-        links = []
         with self._log.writing() as writing:
-            for name in names:
-                if name not in self._book.people:
-                    raise CampaignError(unknown("person", name, self._book.people))
-                person = Person(name, self._book.people[name])  # type: ignore[arg-type]
-                links.append(self._new_link(writing, person))
-                writing.append("link_renewed", name)
-        return links
+            return let_in(writing, people, self._book.people, self.settings, self.secrets)
 
     def pause(self, labeler: str, key: str, paused: bool = True) -> Receipt:
         """Give a labeler no more pairs, or pairs again; what it has reported stays.
@@ -285,7 +272,7 @@ class Campaign:
         """Return how far a labeler is."""
         with self._log.reading():
             me = self._labeler(labeler)
-            return Progress(me.reports, self._share_of(me), me.seconds)
+            return Progress(me.reports, self._book.share_of(me), me.seconds)
 
     # ---- experts
 
@@ -355,6 +342,14 @@ class Campaign:
                 self._state = state_of(book, self.secrets.label_secret())
             return self._state
 
+    def set_down(self) -> State:
+        """Write into the log what labels and weights are now, so that `verify` can compare; return the state."""
+        state = self.state()
+        found = digest(state.result)
+        with self._log.writing() as writing:
+            writing.append("stated", after=state.event, sha256=found)
+        return state
+
     # ---- parts of the above
 
     def _labeler(self, name: str) -> LabelerEntry:
@@ -390,7 +385,7 @@ class Campaign:
                 writing.append("handed", me.id, pair.id)
 
     def _task(self, me: LabelerEntry, pair: PairEntry) -> Task:
-        return self._shown(me.id, pair, me.reports, self._share_of(me))
+        return self._shown(me.id, pair, me.reports, self._book.share_of(me))
 
     def _shown(self, person: str, pair: PairEntry, done: int, total: int) -> Task:
         with self.store.reading() as connection:
@@ -398,30 +393,3 @@ class Campaign:
         sides = (row.response_a, row.response_b)
         left, right = sides if self.secrets.a_is_left(person, pair.id) else sides[::-1]
         return Task(pair.id, row.prompt, left, right, row.topic, done, total)
-
-    def _share_of(self, me: LabelerEntry) -> int:
-        """Return how many pairs a labeler will have judged if all work alike, at least what it has judged."""
-        active = sum(not other.paused for other in self._book.labelers)
-        share = math.ceil(len(self._book.pairs) * self.settings.reports_per_pair / max(1, active))
-        return max(me.reports, min(share, len(self._book.pairs)))
-
-    def _add_people(self, people: Sequence[Person]) -> list[Link]:
-        with self._log.writing() as writing:
-            check_people(people, self._book.people)
-            return self._append_people(writing, people)
-
-    def _append_people(self, writing: Writing, people: Sequence[Person]) -> list[Link]:
-        coming = sum(person.role == "labeler" for person in people)
-        there, most = len(self._book.labelers), self.settings.max_labelers
-        if there + coming > most:
-            raise CampaignError(
-                f"{there + coming} labelers, but the campaign's steps are fixed for {most} (--max-labelers at init)"
-            )
-        for person in people:
-            writing.append("person_added", person.id, role=person.role)
-        return [self._new_link(writing, person) for person in people]
-
-    def _new_link(self, writing: Writing, person: Person) -> Link:
-        token = new_token()
-        self.store.set_token(writing.connection, person, self.secrets.token_hash(token))
-        return Link(person, token)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from truthful_rlhf.aggregation.names import nearest
 from truthful_rlhf.labelers.pairs import Pairs
 from truthful_rlhf.pipeline.live.log import Writing
-from truthful_rlhf.pipeline.live.settings import CampaignError, CampaignSettings, Person
+from truthful_rlhf.pipeline.live.messages import Link
+from truthful_rlhf.pipeline.live.secrets import Secrets, new_token
+from truthful_rlhf.pipeline.live.settings import CampaignError, CampaignSettings, Person, check_people
 from truthful_rlhf.pipeline.live.store import PairRow
 
 _PAIRS_PER_EVENT = 5_000
@@ -19,6 +22,55 @@ def with_owner_and_expert(people: list[Person]) -> list[Person]:
     """Return the people, and an owner and an expert where nobody has that role."""
     roles = {person.role for person in people}
     return people + [Person(role, role) for role in ("expert", "owner") if role not in roles]
+
+
+def checked_people(
+    people: Sequence[Person | str], there: Mapping[str, str], settings: CampaignSettings
+) -> list[Person]:
+    """Return who comes, a name alone being a labeler or somebody who is there.
+
+    Args:
+        people: who comes, or wants a new link.
+        there: name -> role of those who are there.
+        settings: of the campaign.
+
+    Raises:
+        CampaignError: a name that is no name, one with another role, or more labelers than the steps are fixed for.
+    """
+    roles: dict[str, Any] = dict(there)
+    persons = [Person(p, roles.get(p, "labeler")) if isinstance(p, str) else p for p in people]
+    check_people(persons)
+    for person in persons:
+        if roles.setdefault(person.id, person.role) != person.role:
+            raise CampaignError(f"{person.id!r} is there as {roles[person.id]}: nobody has two roles")
+    n, most = sum(role == "labeler" for role in roles.values()), settings.max_labelers
+    if n > most:
+        raise CampaignError(f"{n} labelers, but the campaign's steps are fixed for {most} (--max-labelers at init)")
+    return persons
+
+
+def let_in(
+    writing: Writing,
+    people: Sequence[Person | str],
+    there: Mapping[str, str],
+    settings: CampaignSettings,
+    secrets: Secrets,
+) -> list[Link]:
+    """Write people down, or that they have a new link; return the links, of which the store keeps hashes.
+
+    Args:
+        writing: the transaction.
+        people: who comes, or wants a new link.
+        there: name -> role of those who are there.
+        settings: of the campaign.
+        secrets: of the campaign.
+    """
+    links = []
+    for person in checked_people(people, there, settings):
+        links.append(Link(person, new_token()))
+        writing.append("link_renewed" if person.id in there else "person_added", person.id, role=person.role)
+        writing.store.set_token(writing.connection, person, secrets.token_hash(links[-1].token))
+    return links
 
 
 def pair_rows(

@@ -12,7 +12,7 @@ from truthful_rlhf.pipeline.live.book import Book
 from truthful_rlhf.pipeline.live.messages import Receipt, stored_key
 from truthful_rlhf.pipeline.live.secrets import Secrets
 from truthful_rlhf.pipeline.live.settings import CampaignSettings
-from truthful_rlhf.pipeline.live.store import Event, PairHead, Store
+from truthful_rlhf.pipeline.live.store import Event, Store
 
 
 class Writing:
@@ -56,7 +56,7 @@ class Log:
             secrets: of the campaign.
         """
         self.store = store
-        self.book = Book(settings, secrets, self._heads)
+        self.book = Book(settings, secrets, store.heads)
         self.lock = threading.RLock()
         """Held while the book is looked at or changed."""
 
@@ -82,7 +82,3 @@ class Log:
     def _catch_up(self, connection: Any) -> None:
         for event in self.store.events_after(connection, self.book.last[0]):
             self.book.apply(event)
-
-    def _heads(self, first: int, count: int) -> list[PairHead]:
-        with self.store.reading() as connection:
-            return self.store.heads(connection, first, count)

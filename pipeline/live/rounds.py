@@ -12,7 +12,7 @@ there on. An outcome that was known from the start arrives with its round.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -25,7 +25,11 @@ from truthful_rlhf.labelers.recorded.texts import PairTexts
 from truthful_rlhf.pipeline.aggregate.campaign import AggregationSettings, CampaignResult, LiveRounds, run_campaign
 from truthful_rlhf.pipeline.live.book import Book, PairEntry
 from truthful_rlhf.pipeline.live.settings import CampaignSettings
-from truthful_rlhf.pipeline.live.store import PairRow
+
+_STOP_AT_NOTE = (
+    "stop_at {}: pairs closed when their reports looked certain, so that a report could decide whether others were"
+    " asked for: what is said of the expected next weight does not hold for this campaign"
+)
 
 
 @dataclass(frozen=True)
@@ -80,11 +84,13 @@ class State:
     @cached_property
     def result(self) -> CampaignResult | None:
         """Labels, weights and their history by round, as ``aggregate`` knows them; None before the first report."""
-        if not len(self.rounds.report):
-            return None
+        return run_campaign(self.rounds, self.aggregation, self.live) if len(self.rounds.report) else None
+
+    @property
+    def aggregation(self) -> AggregationSettings:
+        """How the rounds are aggregated."""
         s = self.settings
-        aggregation = AggregationSettings(s.rule, s.labels, 1.0, s.options, s.per_topic)
-        return run_campaign(self.rounds, aggregation, self.live)
+        return AggregationSettings(s.rule, s.labels, 1.0, s.options, s.per_topic)
 
     @property
     def weights(self) -> dict[str, float]:
@@ -95,22 +101,18 @@ class State:
         return dict(zip(names, self.result.weights.tolist(), strict=True))
 
 
-def state_of(book: Book, secret: bytes, load: Callable[[Sequence[int]], Sequence[PairRow]] | None = None) -> State:
-    """Return a book as rounds; nothing is aggregated before it is asked for.
+def state_of(book: Book, secret: bytes) -> State:
+    """Return a book as rounds, without texts; nothing is aggregated before it is asked for.
 
     Args:
         book: of the campaign.
         secret: of rules that draw their labels.
-        load: from positions to pairs with their texts; None leaves the texts out.
     """
     entries = _rows(book)
     start = np.cumsum([0, *(len(pair.counted) for pair in entries)])
     positions = np.array([pair.position for pair in entries], dtype=np.int64)
-    texts, rows = PairTexts(), load(positions.tolist()) if load is not None else None
-    if rows is None:
-        texts.blank(len(entries))
-    for row in rows or ():
-        texts.append(row.prompt, row.response_a, row.response_b)
+    texts = PairTexts()
+    texts.blank(len(entries))
     topics = [pair.topic for pair in entries]
     flat = [(number, report) for pair in entries for number, report in sorted(pair.counted.items())]
     outcome = np.array([_outcome(pair) for pair in entries], dtype=np.float64)
@@ -127,7 +129,7 @@ def state_of(book: Book, secret: bytes, load: Callable[[Sequence[int]], Sequence
         audit_design=None,  # every pair was drawn with the same chance
         topic=None if any(topic is None for topic in topics) else [str(topic) for topic in topics],
         texts=texts.close(),
-        has_texts=rows is not None,
+        has_texts=False,
         text_row=np.arange(len(entries)),
         reading=_reading(book, len(entries), len(flat), int((~np.isnan(outcome)).sum())),
     )
@@ -191,7 +193,7 @@ def _reading(book: Book, pairs: int, reports: int, outcomes: int) -> Reading:
         left_out=0,
         outcomes=outcomes,
         values=(),
-        notes=(),
+        notes=() if book.settings.stop_at is None else (_STOP_AT_NOTE.format(book.settings.stop_at),),
         example="",
         ignored_columns=(),
     )

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self, get_args
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from truthful_rlhf.aggregation.labeling import SoftLabelKind
+from truthful_rlhf.aggregation.names import unknown
 from truthful_rlhf.aggregation.rules import check_options
 from truthful_rlhf.pipeline.config.loading import Section, load_section
 from truthful_rlhf.pipeline.config.rule import LabelingRule
@@ -62,6 +63,15 @@ class CampaignSettings(Section):
         check_options(self.rule, self.max_labelers, self.options)
         return self
 
+    @classmethod
+    def make(cls, **given: Any) -> CampaignSettings:
+        """Return settings, or raise `CampaignError` with everything that is wrong with them in one line."""
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            problems = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False))
+            raise CampaignError("; ".join(problems).replace("Value error, ", "").removeprefix(": ")) from None
+
     def labeling_rule(self) -> LabelingRule:
         """Return the rule as every other command knows it."""
         given = {"name": self.rule, "options": self.options, "per_topic": self.per_topic, "labels": self.labels}
@@ -110,28 +120,29 @@ def read_people(path: Path) -> list[Person]:
     header = [cell.strip().lower() for cell in rows[0]]
     name = next((header.index(word) for word in ("name", "labeler_id", "labeler") if word in header), None)
     role = header.index("role") if "role" in header and name is not None else None
-    people = []
+    people: list[Person] = []
+    taken: set[str] = set()
     for number, row in enumerate(rows[0 if name is None else 1 :], start=1 if name is None else 2):
         cells = [cell.strip() for cell in row]
         found = cells[role].lower() if role is not None and role < len(cells) and cells[role] else "labeler"
-        if found not in get_args(Role):
-            raise CampaignError(f"{path}: row {number}: role {found!r}; valid: {', '.join(get_args(Role))}")
-        people.append(Person(cells[name or 0], found))  # type: ignore[arg-type]
-    try:
-        check_people(people)
-    except CampaignError as error:
-        raise CampaignError(f"{path}: {error}") from None
+        try:
+            people.append(Person(cells[name or 0], checked_role(found)))
+            check_people(people[-1:], taken)
+        except CampaignError as error:
+            raise CampaignError(f"{path}: row {number}: {error}") from None
     return people
 
 
-def check_people(people: Iterable[Person], known: Iterable[str] = ()) -> None:
-    """Raise `CampaignError` for a name that is empty, given twice, or of somebody who is there already.
+def checked_role(text: str) -> Role:
+    """Return a role by its name, or raise `CampaignError`."""
+    if text not in get_args(Role):
+        raise CampaignError(unknown("role", text, get_args(Role)))
+    return text  # type: ignore[return-value]
 
-    Args:
-        people: who comes.
-        known: names of those who are there.
-    """
-    taken = set(known)
+
+def check_people(people: Iterable[Person], taken: set[str] | None = None) -> None:
+    """Raise `CampaignError` for a name that is empty, not printable, or given twice; add the names to ``taken``."""
+    taken = set() if taken is None else taken
     for person in people:
         name = person.id
         if not name or len(name) > 200 or not name.isprintable():

@@ -196,17 +196,17 @@ class Store:
         wanted = sa.select(PAIRS).where(PAIRS.c.position >= first, PAIRS.c.position < first + count)
         return [PairRow(*row) for row in connection.execute(wanted.order_by(PAIRS.c.position))]
 
-    def heads(self, connection: sa.Connection, first: int, count: int) -> list[PairHead]:
-        """Return the same without texts.
+    def heads(self, first: int, count: int) -> list[PairHead]:
+        """Return the same without texts, read by itself.
 
         Args:
-            connection: of a transaction.
             first: position, from 0.
             count: how many.
         """
         columns = sa.select(PAIRS.c.position, PAIRS.c.pair_id, PAIRS.c.topic, PAIRS.c.known)
         wanted = columns.where(PAIRS.c.position >= first, PAIRS.c.position < first + count)
-        return [PairHead(*row) for row in connection.execute(wanted.order_by(PAIRS.c.position))]
+        with self.reading() as connection:
+            return [PairHead(*row) for row in connection.execute(wanted.order_by(PAIRS.c.position))]
 
     def pair(self, connection: sa.Connection, position: int) -> PairRow:
         """Return one pair."""
