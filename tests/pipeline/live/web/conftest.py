@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-if missing := [m for m in () if m]:
+if missing := missing_modules("serve"):
     pytest.skip(f"the extra serve is not installed: {', '.join(missing)}", allow_module_level=True)
 
 from tests.pipeline.live.web.browsing import small_campaign
