@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Form, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.staticfiles import StaticFiles
 
@@ -31,15 +31,16 @@ _TITLES = {
     403: "Not for you",
     404: "No such page",
     405: "No such page",
+    409: "Not possible in this campaign",
     413: "Too long",
     422: "That was not understood",
     429: "A little slower, please",
     503: "Not saved: the server cannot write just now",
 }
 _ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"description": _TITLES[status]} for status in (401, 403, 413, 422, 429, 503)
+    status: {"description": _TITLES[status]} for status in (401, 403, 404, 409, 413, 422, 429, 503)
 }
-router = APIRouter()
+router = APIRouter(default_response_class=HTMLResponse)
 Known = Annotated[Visitor, Depends(known_by_cookie)]
 
 
@@ -74,13 +75,13 @@ def create_app(campaign: Campaign, docs: bool = False) -> FastAPI:
     return app
 
 
-@router.get("/")
+@router.get("/", status_code=303, response_class=RedirectResponse)
 def home(visitor: Known) -> Response:
     """Lead to the page of the visitor's role."""
     return see(_HOMES[visitor.person.role])
 
 
-@router.get("/join/{token}")
+@router.get("/join/{token}", status_code=303, response_class=RedirectResponse)
 def join(request: Request, token: str) -> Response:
     """Open a personal link: remember its token in a cookie, and lead on to an address without it."""
     campaign: Campaign = request.app.state.campaign
@@ -95,7 +96,7 @@ def join(request: Request, token: str) -> Response:
 
 
 @router.post("/leave")
-def leave(request: Request, visitor: Known, csrf: Annotated[str, Form(max_length=100)]) -> Response:
+def leave(request: Request, visitor: Known, csrf: Annotated[str, Form(min_length=1, max_length=100)]) -> Response:
     """Forget the visitor's token."""
     visitor.check(csrf)
     answer = message(request, 200, "You are signed out", "Open your personal link to come back.")
@@ -132,7 +133,7 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
 
 
 async def _on_campaign_error(request: Request, error: Exception) -> Response:
-    return _refusal(request, 422, str(error))
+    return _refusal(request, 409, str(error))
 
 
 async def _on_lost_store(request: Request, error: Exception) -> Response:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Form, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
 
 from truthful_rlhf.pipeline.live.web.access import Visitor, visits
 from truthful_rlhf.pipeline.live.web.labeler import shown_texts
 from truthful_rlhf.pipeline.live.web.pages import NOTES, JudgeForm, hidden_fields, page, see
 
-router = APIRouter()
+router = APIRouter(default_response_class=HTMLResponse)
 Expert = Annotated[Visitor, Depends(visits("expert"))]
 _OUTCOMES = {"left": True, "right": False, "unknown": None}
 
@@ -30,7 +31,7 @@ def expert_page(request: Request, visitor: Expert, note: str = "") -> Response:
     return page(request, "expert.html", visitor, note=NOTES.get(note), task=shown, form=form)
 
 
-@router.post("/expert")
+@router.post("/expert", status_code=303, response_class=RedirectResponse)
 def answer(request: Request, visitor: Expert, form: Annotated[OutcomeForm, Form()]) -> Response:
     """Take an expert's outcome."""
     visitor.check(form.csrf)

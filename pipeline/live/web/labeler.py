@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Form, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic import Field
 
 from truthful_rlhf.aggregation.rules import learns_online
@@ -17,7 +18,7 @@ from truthful_rlhf.pipeline.live.web.access import Visitor, visits
 from truthful_rlhf.pipeline.live.web.pages import NOTES, JudgeForm, hidden_fields, page, see, span
 from truthful_rlhf.pipeline.live.web.text import as_html
 
-router = APIRouter()
+router = APIRouter(default_response_class=HTMLResponse)
 Labeler = Annotated[Visitor, Depends(visits("labeler"))]
 
 RIGHTMOST = 80
@@ -52,7 +53,7 @@ def labeler_page(request: Request, visitor: Labeler, note: str = "") -> Response
     )
 
 
-@router.post("/label")
+@router.post("/label", status_code=303, response_class=RedirectResponse)
 def answer(request: Request, visitor: Labeler, form: Annotated[ReportForm, Form()]) -> Response:
     """Take a report, a skip, or the last answer back."""
     visitor.check(form.csrf)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from zipfile import ZIP_STORED, ZipFile
 
 from fastapi import APIRouter, Depends, Form, HTTPException, Query, Request, Response
-from fastapi.responses import FileResponse, PlainTextResponse
+from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, RedirectResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.background import BackgroundTask
 
@@ -19,7 +19,7 @@ from truthful_rlhf.pipeline.live.web.access import Visitor, visits
 from truthful_rlhf.pipeline.live.web.dashboard import Dashboard
 from truthful_rlhf.pipeline.live.web.pages import NOTES, Key, page, see
 
-router = APIRouter()
+router = APIRouter(default_response_class=HTMLResponse)
 docs_router = APIRouter()
 Owner = Annotated[Visitor, Depends(visits("owner"))]
 OwnersProgram = Annotated[Visitor, Depends(visits("owner", program=True))]
@@ -52,12 +52,12 @@ def metrics(request: Request, visitor: OwnersProgram) -> Response:
     return Response(request.app.state.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
-@router.post("/owner/pause")
+@router.post("/owner/pause", status_code=303, response_class=RedirectResponse)
 def pause(
     request: Request,
     visitor: Owner,
-    csrf: Annotated[str, Form(max_length=100)],
-    labeler: Annotated[str, Form(max_length=200)],
+    csrf: Annotated[str, Form(min_length=1, max_length=100)],
+    labeler: Annotated[str, Form(min_length=1, max_length=200)],
     key: Annotated[Key, Form()],
     resume: Annotated[bool, Form()] = False,
 ) -> Response:

@@ -47,7 +47,7 @@ class JudgeForm(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    csrf: Annotated[str, Field(max_length=100)]
+    csrf: Annotated[str, Field(min_length=1, max_length=100)]
     key: Key
     pair: PairId
     shown: Annotated[float, Field(ge=0, allow_inf_nan=False)]

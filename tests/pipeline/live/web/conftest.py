@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from truthful_rlhf.aggregation.extras import missing_modules
+
 if missing := missing_modules("serve"):
     pytest.skip(f"the extra serve is not installed: {', '.join(missing)}", allow_module_level=True)
 

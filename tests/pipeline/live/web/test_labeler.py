@@ -106,7 +106,7 @@ def test_a_form_that_no_page_sends_is_refused(campaign: Campaign, change: dict[s
     ("seconds", "spent"), [("12.5", 12.5), ("-3", 0.0), ("nan", 0.0), ("inf", 3600.0), ("1e9", 3600)]
 )
 def test_time_is_what_the_browser_saw(seconds: str, spent: float) -> None:
-    form = JudgeForm(csrf="", key="k" * 16, pair="p", shown=0.0, seconds=seconds)
+    form = JudgeForm(csrf="c", key="k" * 16, pair="p", shown=0.0, seconds=seconds)
     assert form.time_spent() == spent
 
 
