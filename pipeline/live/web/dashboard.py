@@ -6,16 +6,17 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.aggregation.leak_alarm import LeakAlarm, leak_alarm
-from truthful_rlhf.pipeline.aggregate.measures import Analysis, analyse
-from truthful_rlhf.pipeline.aggregate.report import figures_of
 from truthful_rlhf.pipeline.live.campaign import Campaign
 from truthful_rlhf.pipeline.live.rounds import Counts, LabelerRow, State
+
+if TYPE_CHECKING:
+    from truthful_rlhf.pipeline.aggregate.measures import Analysis
 
 _REST_SECONDS = 10.0
 _REDRAWS, _SIMULATED = 199, 20
@@ -82,6 +83,10 @@ class Dashboard:
 
 
 def _board(campaign: Campaign, state: State) -> Board:
+    # scipy and matplotlib: a server that is started again should soon be there
+    from truthful_rlhf.pipeline.aggregate.measures import analyse
+    from truthful_rlhf.pipeline.aggregate.report import figures_of
+
     result = state.result
     analysis = None if result is None else analyse(result, with_gains=False)
     judged = np.array([]) if result is None else result.soft_labels[~np.isnan(result.soft_labels)]

@@ -14,7 +14,6 @@ from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Red
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.background import BackgroundTask
 
-from truthful_rlhf.pipeline.live.export import export_campaign
 from truthful_rlhf.pipeline.live.web.access import Visitor, visits
 from truthful_rlhf.pipeline.live.web.dashboard import Dashboard
 from truthful_rlhf.pipeline.live.web.pages import NOTES, Key, page, see
@@ -70,6 +69,8 @@ def pause(
 @router.get("/owner/export.zip", response_class=FileResponse)
 def download(request: Request, visitor: Owner) -> Response:
     """Return the files of ``campaign export``."""
+    from truthful_rlhf.pipeline.live.export import export_campaign
+
     folder = tempfile.TemporaryDirectory()
     out = Path(folder.name) / "export"
     export_campaign(request.app.state.campaign, out)
