@@ -2,8 +2,8 @@
 
 Among the oldest pairs that still want reports: those with the fewest first, and among these the one whose labelers have
 shared the fewest pairs with this one, so that every two labelers come to share some. Only a window of pairs is looked
-at, in the order in which pairs came: otherwise every pair would get its first report before any could close, and no
-weight could learn until late.
+at, in the order in which pairs came, unless the labeler has seen them all: otherwise every pair would get its first
+report before any could close, and no weight could learn until late.
 
 A pair that somebody is looking at counts as if it had that report, for a while, so that a crowd does not get the same
 pair. Nothing here depends on audits, outcomes, weights, or on what anybody reported.
@@ -34,14 +34,17 @@ def next_pair(book: Book, labeler: LabelerEntry, now: float) -> PairEntry | None
     for position in book.open:
         pair = book.pairs[position]
         n = len(pair.standing) + len(pair.held)
-        if position in labeler.seen or n >= book.wanted(pair):
+        if n >= book.wanted(pair):
             continue
-        if n < least or not fewest:
-            least, fewest = n, [pair]
-        elif n == least:
-            fewest.append(pair)
         looked_at += 1
-        if n == 0 or looked_at == window:  # no pair has fewer than none, and the oldest of these comes first
+        if position not in labeler.seen:
+            if n < least or not fewest:
+                least, fewest = n, [pair]
+            elif n == least:
+                fewest.append(pair)
+            if n == 0:  # no pair has fewer, and the oldest of these comes first
+                break
+        if looked_at >= window and fewest:
             break
     shared = book.shared[labeler.number].tolist()
     return min(fewest, key=lambda p: sum(shared[j] for j in (*p.standing, *p.held)), default=None)

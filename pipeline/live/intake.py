@@ -109,9 +109,7 @@ def pair_rows(
         if name not in seen:
             raise CampaignError(f"known outcomes: pair {name!r} is not among these{nearest(name, seen)}")
         if outcome not in (0.0, 1.0):
-            raise CampaignError(
-                f"known outcomes: that of pair {name!r} is {outcome!r}, not 1 (A better) or 0 (B better)"
-            )
+            raise CampaignError(f"known outcomes: pair {name!r}: {outcome!r} is neither 1 (A better) nor 0 (B better)")
     return rows
 
 

@@ -25,7 +25,15 @@ class Writing:
     def append(
         self, kind: str, person: str | None = None, pair: str | None = None, key: str | None = None, **data: Any
     ) -> None:
-        """Write an event behind the last one."""
+        """Write an event behind the last one.
+
+        Args:
+            kind: of the event.
+            person: whom it is about.
+            pair: id of the pair that it is about.
+            key: of the request, as it is stored.
+            **data: the rest, JSON-able.
+        """
         event = Event(0, time.time(), kind, person, pair, key, data, "")
         event = self.store.append(self.connection, self.last, event)
         self.last = (event.id, event.hash)

@@ -215,7 +215,13 @@ class Store:
     # ---- people
 
     def set_token(self, connection: sa.Connection, person: Person, token_hash: str) -> None:
-        """Write somebody down, with a new token in place of an older one."""
+        """Write somebody down, with a new token in place of an older one.
+
+        Args:
+            connection: of ``writing``.
+            person: who.
+            token_hash: of the token, from `Secrets.token_hash`.
+        """
         connection.execute(sa.delete(PEOPLE).where(PEOPLE.c.id == person.id))
         connection.execute(sa.insert(PEOPLE), {"id": person.id, "role": person.role, "token_hash": token_hash})
 
