@@ -81,7 +81,7 @@ def why_it_pays(campaign: Campaign) -> list[str]:
     """Return what may be said to labelers about this campaign's rule, and no more than is true of it."""
     settings = campaign.settings
     ask = (
-        "Move the slider as far as you are sure: to 70 % where you would be right 7 times in 10. "
+        "Move the slider as far as you are sure: to 70\N{NO-BREAK SPACE}% where you would be right 7 times in 10. "
         "If you cannot tell, leave it in the middle."
     )
     is_checked = settings.audit_rate > 0.0 or campaign.state().counts.known > 0
