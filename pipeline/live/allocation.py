@@ -15,7 +15,7 @@ from truthful_rlhf.pipeline.live.book import Book, LabelerEntry, PairEntry
 
 HELD_SECONDS = 600.0
 """For how long a pair that was handed out counts as being judged."""
-_SMALLEST_WINDOW = 16
+_SMALLEST_WINDOW = 4
 _WINDOW_PER_LABELER = 2
 
 
