@@ -31,6 +31,7 @@ BENCHMARKS = (
         "label_prices",
         "adaptive_lies",
         "equilibria",
+        "live_campaign",
     ),
 )
 

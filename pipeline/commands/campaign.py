@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -44,6 +43,9 @@ def init(
     option: RuleOptionsOption = None,
     labels: LabelsOption = "final",
     per_topic: Annotated[bool, typer.Option("--per-topic", help="Keep one set of weights per topic.")] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Show texts as Markdown, not as they were typed.")
+    ] = False,
     max_labelers: Annotated[
         int, typer.Option(help="Most labelers that will ever take part: the steps are fixed for so many.")
     ] = 50,
@@ -95,6 +97,7 @@ def init(
             max_labelers=max_labelers,
             stop_at=stop_at,
             database=database,
+            markdown=markdown,
         )
         people = read_people(labelers)
         found = _read_pairs(pairs, column_mapping(column, topic=topic_column))
@@ -127,11 +130,11 @@ def serve(
         import uvicorn
 
         from truthful_rlhf.pipeline.live.campaign import Campaign
+        from truthful_rlhf.pipeline.live.web.app import create_app
 
-        web = importlib.import_module("truthful_rlhf.pipeline.live.web.app")
         campaign = Campaign.open(folder)
         console.print(shown(f"Serving {folder} at http://{host}:{port}. Ctrl-C ends it; nothing is lost."))
-        uvicorn.run(web.create_app(campaign, docs=docs), host=host, port=port, log_level="warning", access_log=False)
+        uvicorn.run(create_app(campaign, docs=docs), host=host, port=port, log_level="warning", access_log=False)
 
 
 @app.command()

@@ -52,6 +52,7 @@ class CampaignSettings(Section):
         description="close a pair with two reports whose mean is as certain as this, and ask up to twice as many"
         " about the others; the proof for the next weight then does not hold",
     )
+    markdown: bool = Field(False, description="show prompts and responses as Markdown, not as they were typed")
     database: str | None = Field(None, description="URL of SQLAlchemy; by default SQLite in the campaign's folder")
 
     @model_validator(mode="after")
@@ -77,8 +78,8 @@ class CampaignSettings(Section):
         return LabelingRule.model_validate(given)
 
     def fixed(self) -> dict[str, Any]:
-        """Return what the log remembers: everything but where it lies."""
-        return self.model_dump(mode="json", exclude={"database"})
+        """Return what the log remembers: everything but where it lies and how it looks."""
+        return self.model_dump(mode="json", exclude={"database", "markdown"})
 
     def database_url(self, folder: Path) -> str:
         """Return the URL of the database, by default of a file in the campaign's folder."""
@@ -87,7 +88,7 @@ class CampaignSettings(Section):
     def write(self, folder: Path) -> None:
         """Write ``campaign.yaml``, readable by its owner alone: the database's URL may have a password."""
         path = folder / SETTINGS
-        head = "# Fixed when the campaign began. Only `database` may be changed: where the same log lies.\n"
+        head = "# Fixed when the campaign began, but for `database` (where the same log lies) and `markdown`.\n"
         write_text_atomically(path, head + yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
         path.chmod(0o600)
 
