@@ -98,7 +98,7 @@ def judge(
     """
     from truthful_rlhf.labelers.judges.server import JudgeError
     from truthful_rlhf.labelers.recorded.errors import AnnotationError
-    from truthful_rlhf.pipeline.judge.job import Files, judge_all, write_reports
+    from truthful_rlhf.pipeline.judge.job import Files
     from truthful_rlhf.pipeline.judge.journal import Journal, JournalError
     from truthful_rlhf.pipeline.judge.jury import JuryError, read_panel, read_rubric, seat
     from truthful_rlhf.pipeline.judge.pairs import read_pair_file
@@ -125,12 +125,19 @@ def judge(
         if dry_run:
             _print_estimates(jurors, found, journal)
             return
-        with journal.locked():
-            waiting = sum(len(journal.waiting(juror, found.pairs)) for juror in jurors)
-            with _progress(waiting, len(jurors) * len(found.pairs)) as tick:
-                stopped = judge_all(jurors, found.pairs, journal, tick)
-            written = write_reports(files, jurors, found, journal)
-        _print_summary(jurors, found, journal, files)
+        _judge_file(jurors, found, journal, files)
+
+
+def _judge_file(jurors: Sequence[Juror], found: PairFile, journal: Journal, files: Files) -> None:
+    """Have a jury judge the pairs of a file, write what it said, and say what each judge did."""
+    from truthful_rlhf.pipeline.judge.job import judge_all, write_reports
+
+    with journal.locked():
+        waiting = sum(len(journal.waiting(juror, found.pairs)) for juror in jurors)
+        with _progress(waiting, len(jurors) * len(found.pairs)) as tick:
+            stopped = judge_all(jurors, found.pairs, journal, tick)
+        written = write_reports(files, jurors, found, journal)
+    _print_summary(jurors, found, journal, files)
     _print_stopped(stopped)
     if written:
         _print_next(files, jurors, found)
