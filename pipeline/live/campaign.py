@@ -20,7 +20,14 @@ from pathlib import Path
 from truthful_rlhf.labelers.pairs import Pairs
 from truthful_rlhf.pipeline.live.allocation import may_keep, next_pair
 from truthful_rlhf.pipeline.live.book import LabelerEntry, PairEntry
-from truthful_rlhf.pipeline.live.intake import append_pairs, checked_people, let_in, pair_rows, with_owner_and_expert
+from truthful_rlhf.pipeline.live.intake import (
+    append_pairs,
+    checked_people,
+    let_in,
+    pair_rows,
+    undone_if_it_fails,
+    with_owner_and_expert,
+)
 from truthful_rlhf.pipeline.live.log import Log, Writing
 from truthful_rlhf.pipeline.live.messages import (
     Link,
@@ -32,9 +39,8 @@ from truthful_rlhf.pipeline.live.messages import (
     stored_key,
 )
 from truthful_rlhf.pipeline.live.rounds import State, digest, state_of
-from truthful_rlhf.pipeline.live.secrets import KEY, Secrets
+from truthful_rlhf.pipeline.live.secrets import Secrets
 from truthful_rlhf.pipeline.live.settings import (
-    DATABASE,
     SETTINGS,
     CampaignError,
     CampaignSettings,
@@ -84,17 +90,15 @@ class Campaign:
         """
         folder, settings = Path(folder), settings or CampaignSettings()
         persons = with_owner_and_expert(checked_people(people, {}, settings))
-        if taken := [name for name in (SETTINGS, KEY, DATABASE) if (folder / name).exists()]:
-            raise CampaignError(f"{folder} has a {taken[0]} already: choose another folder, or remove this one")
         rows = pair_rows(pairs, 0, set(), known_outcomes or {}, settings)
-        folder.mkdir(parents=True, exist_ok=True)
-        campaign = cls(folder, settings, Secrets.create(folder))
-        campaign.store.create()
-        with campaign._log.writing() as writing:
-            writing.append("created", settings=settings.fixed(), version=1)
-            append_pairs(writing, rows)
-            campaign.links = let_in(writing, persons, {}, settings, campaign.secrets)
-        settings.write(folder)
+        with undone_if_it_fails(folder):
+            campaign = cls(folder, settings, Secrets.create(folder))
+            with campaign.store.creating():
+                with campaign._log.writing() as writing:
+                    writing.append("created", settings=settings.fixed(), version=1)
+                    append_pairs(writing, rows)
+                    campaign.links = let_in(writing, persons, {}, settings, campaign.secrets)
+                settings.write(folder)
         return campaign
 
     @classmethod

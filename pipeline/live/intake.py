@@ -4,18 +4,51 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from truthful_rlhf.aggregation.names import nearest
 from truthful_rlhf.labelers.pairs import Pairs
 from truthful_rlhf.pipeline.live.log import Writing
 from truthful_rlhf.pipeline.live.messages import Link
-from truthful_rlhf.pipeline.live.secrets import Secrets, new_token
-from truthful_rlhf.pipeline.live.settings import CampaignError, CampaignSettings, Person, check_people
+from truthful_rlhf.pipeline.live.secrets import KEY, Secrets, new_token
+from truthful_rlhf.pipeline.live.settings import (
+    DATABASE,
+    SETTINGS,
+    CampaignError,
+    CampaignSettings,
+    Person,
+    check_people,
+)
 from truthful_rlhf.pipeline.live.store import PairRow
 
 _PAIRS_PER_EVENT = 5_000
+
+
+@contextmanager
+def undone_if_it_fails(folder: Path) -> Iterator[None]:
+    """Make the folder of a new campaign; if the block fails, remove what it has put there.
+
+    Raises:
+        CampaignError: there is a campaign, or what is left of one.
+    """
+    files = [SETTINGS, KEY, *(f"{DATABASE}{end}" for end in ("", "-wal", "-shm"))]
+    if taken := [name for name in files if (folder / name).exists()]:
+        raise CampaignError(f"{folder} has a {taken[0]} already: choose another folder, or remove this one")
+    is_new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except FileExistsError as error:  # another init was faster: what is there is its own
+        raise CampaignError(f"{error.filename} is there already: choose another folder") from None
+    except BaseException:
+        for name in files:
+            (folder / name).unlink(missing_ok=True)
+        if is_new:
+            folder.rmdir()
+        raise
 
 
 def with_owner_and_expert(people: list[Person]) -> list[Person]:

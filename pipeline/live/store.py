@@ -129,14 +129,25 @@ class Store:
         elif writing:
             connection.exec_driver_sql("LOCK TABLE events IN EXCLUSIVE MODE")
 
-    def create(self) -> None:
-        """Make the tables, or raise `CampaignError` where the database has a campaign already."""
+    @contextmanager
+    def creating(self) -> Iterator[None]:
+        """Make the tables, and take them away again if the block fails.
+
+        Raises:
+            CampaignError: the database has a campaign already.
+        """
         with _explained(), self.engine.connect() as connection:
             if sa.inspect(connection).has_table("events"):
                 shown = self.engine.url.render_as_string(hide_password=True)
                 raise CampaignError(f"{shown} has a campaign already; give every campaign a database of its own")
             _METADATA.create_all(connection)
             connection.commit()
+        try:
+            yield
+        except BaseException:
+            with self.engine.begin() as connection:
+                _METADATA.drop_all(connection)
+            raise
 
     def close(self) -> None:
         """Let go of all connections."""

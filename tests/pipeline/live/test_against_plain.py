@@ -46,17 +46,13 @@ class AgainstPlain(RuleBasedStateMachine):
     def begin(self, known: bool, wanted: int, label: str) -> None:
         gold = {"p1": 1.0, "p4": 0.0} if known else {}
         self.path = Path(self.folder.name) / "c"
-        self.campaign = new_campaign(
-            self.path,
-            6,
-            PEOPLE[:3],
-            gold,
-            reports_per_pair=wanted,
-            audit_rate=0.7,
-            options={"label": label, "eta": 0.4},
-        )
+        given = {"reports_per_pair": wanted, "audit_rate": 0.7, "options": {"label": label, "eta": 0.4}}
+        self.campaign = new_campaign(self.path, 6, PEOPLE[:3], gold, database=self.database(), **given)
         self.plain = PlainCampaign(wanted, 6, gold, list(PEOPLE[:3]))
         self.plain.add(*(f"p{k}" for k in range(6)))
+
+    def database(self) -> str | None:
+        return None
 
     def key(self) -> str:
         self.keys += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from truthful_rlhf.aggregation import label_campaign
 from truthful_rlhf.pipeline.live.campaign import Campaign
 from truthful_rlhf.pipeline.live.rounds import digest
 
-SETTINGS = [
+SETTINGS: list[Any] = [
     {},
     {"options": {"label": "median", "eta": 0.3}, "labels": "online"},
     {"options": {"label": "drawn"}},
@@ -24,7 +25,7 @@ SETTINGS = [
     {"rule": "logistic"},
     {"rule": "gold_vote"},
     {"rule": "majority"},
-    {"rule": "dawid_skene"},
+    pytest.param({"rule": "dawid_skene"}, marks=pytest.mark.slow),
 ]
 
 
