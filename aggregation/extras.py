@@ -18,6 +18,8 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "judges": ("openai",),
     "hub": ("huggingface_hub", "datasets"),
     "ray": ("ray",),
+    "serve": ("fastapi", "uvicorn", "sqlalchemy", "python_multipart", "nh3", "markdown_it", "prometheus_client"),
+    "postgres": ("psycopg",),
 }
 """Extra of the distribution -> the modules that it brings. PPO's (``ppo``) brings an older TRL, not another module."""
 

@@ -43,6 +43,7 @@ BENCHMARKS = (
         "equilibria",
         "own_data",
         "own_data_linear",
+        "live_campaign",
     ),
 )
 

@@ -15,10 +15,14 @@ app = typer.Typer(
 )
 
 COMMANDS = ("compare", "run", "validate", "judge", "aggregate", "audit_plan", "simulate", "audit")
+GROUPS = ("campaign",)
+"""Commands that have commands of their own."""
 
 for _name in COMMANDS:
     _module = importlib.import_module(f"truthful_rlhf.pipeline.commands.{_name}")
     app.command(_name.replace("_", "-"))(getattr(_module, _name))
+for _name in GROUPS:
+    app.add_typer(importlib.import_module(f"truthful_rlhf.pipeline.commands.{_name}").app, name=_name)
 
 
 def main() -> None:

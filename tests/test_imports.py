@@ -88,6 +88,7 @@ ROOMS = {
     "game": {"labels", *BELOW},
     "judge": {"models", *BELOW},
     "own_data": {"reports", "judge", "experiment", "training", "labels", "models", *BELOW},
+    "live": {"aggregate", "labels", *BELOW},
 }
 """Which rooms of the pipeline a room may import; ``commands`` may import them all, and nothing imports it."""
 MOST_FILES = 16

@@ -53,6 +53,21 @@ class AggregationSettings:
 
 
 @dataclass(frozen=True)
+class LiveRounds:
+    """What a live campaign knows of its rounds beside the annotations.
+
+    Attributes:
+        outcome_after: how many rounds had been stated when the outcome of each round arrived, shape ``(T,)``.
+        columns: labelers for which the step schedule was fixed, at least N; those beyond N are absent so far.
+        secret: of rules that draw their labels.
+    """
+
+    outcome_after: IntArray
+    columns: int
+    secret: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
 class CampaignResult:
     """What came out, in round order."""
 
@@ -77,8 +92,15 @@ class CampaignResult:
     With unequal chances each round counts the part of a full update that it made."""
 
 
-def run_campaign(annotations: Annotations, settings: AggregationSettings) -> CampaignResult:
+def run_campaign(
+    annotations: Annotations, settings: AggregationSettings, live: LiveRounds | None = None
+) -> CampaignResult:
     """Aggregate a campaign with one rule.
+
+    Args:
+        annotations: the table, in round order.
+        settings: how to aggregate.
+        live: of a live campaign; its weights are shares among the labelers who have joined, its pay-outs as they are.
 
     Raises:
         AnnotationError: an unknown rule or option, an audit rate that reveals nothing, or too much for a batch rule.
@@ -88,7 +110,7 @@ def run_campaign(annotations: Annotations, settings: AggregationSettings) -> Cam
     history = _History(annotations.n_pairs, annotations.n_labelers, _step_fractions(annotations, revealed))
     try:
         labeled = rule.label(
-            annotations,
+            annotations if live is None else _Wider(annotations, live.columns),
             revealed,
             _topics(annotations) if rule.per_topic else None,
             pair_ids=annotations.pair_ids,
@@ -96,10 +118,14 @@ def run_campaign(annotations: Annotations, settings: AggregationSettings) -> Cam
             seed=settings.seed,
             keep_weights=False,
             watch=history.add,
+            outcome_after=None if live is None else live.outcome_after,
+            secret=None if live is None else live.secret,
         )
     except ValueError as error:
         raise AnnotationError(str(error)) from None
-    history.weights[-1] = labeled.last_weights
+    history.weights[-1] = labeled.last_weights[: annotations.n_labelers]
+    if live is not None:
+        history.weights /= history.weights.sum(axis=1, keepdims=True)
     return CampaignResult(
         annotations,
         settings,
@@ -107,7 +133,7 @@ def run_campaign(annotations: Annotations, settings: AggregationSettings) -> Cam
         revealed,
         labeled.stated,
         labeled.soft_labels,
-        labeled.last_weights,
+        history.weights[-1].copy(),
         history.rounds,
         history.weights,
         history.paid,
@@ -182,8 +208,27 @@ class _History:
 
     def add(self, piece: Piece) -> None:
         """Keep a piece's weights of the recorded rounds, and add up its pay-outs."""
-        stakes = piece.weights * self.step_fractions[piece.rounds, None]  # as the weights: the belief pays best
-        self.paid += payouts(piece.reports, piece.outcomes, stakes).sum(axis=0)
+        n = self.weights.shape[1]  # a live campaign has columns that nobody has taken
+        weights = piece.weights[:, :n]
+        stakes = weights * self.step_fractions[piece.rounds, None]  # as the weights: the belief pays best
+        self.paid += payouts(piece.reports[:, :n], piece.outcomes, stakes).sum(axis=0)
         here = np.searchsorted(self.rounds, piece.rounds)
         recorded = self.rounds[here] == piece.rounds
-        self.weights[here[recorded]] = piece.weights[recorded]
+        self.weights[here[recorded]] = weights[recorded]
+
+
+@dataclass(frozen=True)
+class _Wider:
+    """Annotations with columns for labelers who have not joined."""
+
+    annotations: Annotations
+    n_labelers: int
+
+    @property
+    def n_pairs(self) -> int:
+        return self.annotations.n_pairs
+
+    def matrix(self, rounds: IntArray) -> FloatArray:
+        wide = np.full((len(rounds), self.n_labelers), np.nan)
+        wide[:, : self.annotations.n_labelers] = self.annotations.matrix(rounds)
+        return wide

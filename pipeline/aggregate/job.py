@@ -10,7 +10,7 @@ from typing import Any
 
 from truthful_rlhf.labelers.recorded.files.source import is_file
 from truthful_rlhf.labelers.recorded.table import Annotations
-from truthful_rlhf.pipeline.aggregate.campaign import AggregationSettings, CampaignResult, run_campaign
+from truthful_rlhf.pipeline.aggregate.campaign import AggregationSettings, CampaignResult, LiveRounds, run_campaign
 from truthful_rlhf.pipeline.aggregate.exports import write_labels, write_weights
 from truthful_rlhf.pipeline.aggregate.measures import Analysis, analyse
 from truthful_rlhf.pipeline.aggregate.report import write_html, write_labelers_json
@@ -24,6 +24,7 @@ def aggregate_into(
     columns: Mapping[str, str],
     on_step: Callable[[str], None] = lambda step: None,
     copies: int = 0,
+    live: LiveRounds | None = None,
 ) -> tuple[CampaignResult, Analysis]:
     """Aggregate and write everything below ``out``.
 
@@ -35,9 +36,10 @@ def aggregate_into(
         columns: the column mapping it was read with.
         on_step: told what comes next.
         copies: per pair in the data sets for trainers without soft labels; 0 writes none of them.
+        live: of a live campaign.
     """
     on_step("aggregating")
-    result = run_campaign(annotations, settings)
+    result = run_campaign(annotations, settings, live)
     on_step("writing labels")
     write_labels(result, out, copies)
     write_weights(result, out)

@@ -39,8 +39,16 @@ class Analysis:
     gains_text: str | None
 
 
-def analyse(result: CampaignResult, on_labeler: Callable[[int], None] = lambda labeler: None) -> Analysis:
-    """Measure a campaign; ``on_labeler`` is told of every labeler whose incentives have been audited."""
+def analyse(
+    result: CampaignResult, on_labeler: Callable[[int], None] = lambda labeler: None, with_gains: bool = True
+) -> Analysis:
+    """Measure a campaign.
+
+    Args:
+        result: of the campaign.
+        on_labeler: told of every labeler whose incentives have been audited.
+        with_gains: whether to search for what lying would have brought, which takes the longest.
+    """
     annotations = result.annotations
     rng = np.random.default_rng([result.settings.seed, 1])
     names = annotations.labeler_ids
@@ -51,7 +59,7 @@ def analyse(result: CampaignResult, on_labeler: Callable[[int], None] = lambda l
     accuracy = accuracy_table(result)
     audited = bool((~np.isnan(result.revealed)).any())
     alpha = krippendorff_alpha(annotations.report, annotations.round_of_report, annotations.n_pairs, rng)
-    gains = _gains(result, rng, on_labeler)
+    gains = _gains(result, rng, on_labeler) if with_gains else {}
     paid = result.payouts if learns_online(result.rule.name) and audited else None
     return Analysis(
         accuracy=accuracy,

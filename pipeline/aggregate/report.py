@@ -71,7 +71,7 @@ def write_html(result: CampaignResult, analysis: Analysis, provenance: Provenanc
         out: folder of the file.
     """
     annotations = result.annotations
-    images = _images(result)
+    images = figures_of(result)
     shown = [_without_nan(row) for row in analysis.labelers[:_TABLE_ROWS]]
     heaviest = max(row["weight"] for row in analysis.labelers)
     page = render(
@@ -122,7 +122,8 @@ def facts(result: CampaignResult) -> dict[str, int]:
     }
 
 
-def _images(result: CampaignResult) -> dict[str, bytes]:
+def figures_of(result: CampaignResult) -> dict[str, bytes]:
+    """Return the figures of a campaign that has reports, name -> PNG bytes; what cannot be drawn yet is left out."""
     annotations = result.annotations
     labels = result.soft_labels[~np.isnan(result.soft_labels)]
     images = {"soft_labels": figures.soft_label_histogram(np.maximum(labels, 1.0 - labels))}

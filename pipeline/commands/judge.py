@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -40,8 +40,19 @@ _EVERY = 10.0
 
 
 def judge(
-    file: Annotated[str, typer.Argument(help="Pairs: any file that aggregate reads, or pairs that nobody has judged.")],
     panel: Annotated[Path, typer.Option(help="The jury: a YAML file with entries of kind judge and remote_judge.")],
+    file: Annotated[
+        str | None,
+        typer.Argument(help="Pairs: any file that aggregate reads, or that nobody has judged; not with --campaign."),
+    ] = None,
+    campaign: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LINK|FILE",
+            help="Take part in a live campaign instead: the link of the panel's one judge, or a file with the lines"
+            " that campaign init and invite print, where each judge finds its own.",
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="The reports, a .jsonl file; answers and summary go beside it.")] = Path(
         "runs/reports.jsonl"
     ),
@@ -70,6 +81,9 @@ def judge(
     (.answers.jsonl) and the judges in figures (.summary.json). A run that was killed goes on where it was: the same
     command asks for nothing twice. A judge that cannot answer a pair abstains there, and is reported.
 
+    With --campaign each judge is a labeler of a live campaign: it is given its pairs one by one, and its reports go to
+    the campaign's server. Nothing is written here.
+
     Examples:
 
       truthful-rlhf judge pairs.jsonl --panel jury.yaml --dry-run
@@ -79,17 +93,24 @@ def judge(
       truthful-rlhf judge pairs.csv --panel jury.yaml --rubric rubric.txt --gold-column expert
 
       truthful-rlhf judge pairs.jsonl --panel jury.yaml --rubric aspects.yaml --out runs/aspects.jsonl
+
+      truthful-rlhf judge --panel jury.yaml --campaign links.txt
     """
     from truthful_rlhf.labelers.judges.server import JudgeError
     from truthful_rlhf.labelers.recorded.errors import AnnotationError
-    from truthful_rlhf.pipeline.judge.job import Files, judge_all, write_reports
+    from truthful_rlhf.pipeline.judge.job import Files
     from truthful_rlhf.pipeline.judge.journal import Journal, JournalError
     from truthful_rlhf.pipeline.judge.jury import JuryError, read_panel, read_rubric, seat
     from truthful_rlhf.pipeline.judge.pairs import read_pair_file
 
+    if (file is None) == (campaign is None):
+        raise typer.BadParameter("give either a file of pairs, or --campaign")
     with clear_errors(AnnotationError, JuryError, JournalError, JudgeError, OSError):
+        if campaign is not None:
+            _take_part(seat(read_panel(panel), read_rubric(rubric)), campaign)
+            return
         found = read_pair_file(
-            file,
+            str(file),
             format=format,
             columns=column_mapping(column, outcome=gold_column, topic=topic_column),
             scale=scale,
@@ -104,18 +125,46 @@ def judge(
         if dry_run:
             _print_estimates(jurors, found, journal)
             return
-        with journal.locked():
-            waiting = sum(len(journal.waiting(juror, found.pairs)) for juror in jurors)
-            with _progress(waiting, len(jurors) * len(found.pairs)) as tick:
-                stopped = judge_all(jurors, found.pairs, journal, tick)
-            written = write_reports(files, jurors, found, journal)
-        _print_summary(jurors, found, journal, files)
-    for labeler_id, reason in stopped.items():
-        error_console.print(f"[bold red]{labeler_id} stopped:[/bold red] {_escaped(reason)}", soft_wrap=True)
+        _judge_file(jurors, found, journal, files)
+
+
+def _judge_file(jurors: Sequence[Juror], found: PairFile, journal: Journal, files: Files) -> None:
+    """Have a jury judge the pairs of a file, write what it said, and say what each judge did."""
+    from truthful_rlhf.pipeline.judge.job import judge_all, write_reports
+
+    with journal.locked():
+        waiting = sum(len(journal.waiting(juror, found.pairs)) for juror in jurors)
+        with _progress(waiting, len(jurors) * len(found.pairs)) as tick:
+            stopped = judge_all(jurors, found.pairs, journal, tick)
+        written = write_reports(files, jurors, found, journal)
+    _print_summary(jurors, found, journal, files)
+    _print_stopped(stopped)
     if written:
         _print_next(files, jurors, found)
     if stopped or not written:
         raise typer.Exit(1)
+
+
+def _take_part(jurors: Sequence[Juror], campaign: str) -> None:
+    """Have a jury judge in a live campaign, and say what each judge did."""
+    from truthful_rlhf.pipeline.judge.live import judge_campaign, seats_of
+
+    seats = seats_of(campaign, jurors)
+    with console.status("judging") as busy:
+        parts, stopped = judge_campaign(
+            jurors, seats, lambda juror, part: busy.update(f"{juror.labeler_id}: {part.answered:,} answers")
+        )
+    rows = [(part.labeler_id, f"{part.answered:,}", f"{part.abstained:,}", f"{part.refused:,}") for part in parts]
+    print_table("Judged", ("judge", "answered", "abstained", "too late"), rows, n_text=1)
+    console.print("The campaign has no pair for them just now; the same command goes on when it has.")
+    _print_stopped(stopped)
+    if stopped:
+        raise typer.Exit(1)
+
+
+def _print_stopped(stopped: Mapping[str, str]) -> None:
+    for labeler_id, reason in stopped.items():
+        error_console.print(f"[bold red]{labeler_id} stopped:[/bold red] {_escaped(reason)}", soft_wrap=True)
 
 
 def _escaped(text: str) -> str:

@@ -9,9 +9,9 @@ from pydantic import Field, model_validator
 
 from truthful_rlhf.aggregation import AGGREGATORS, LabeledCampaign, label_campaign
 from truthful_rlhf.aggregation.auditing.design import AuditDesign
-from truthful_rlhf.aggregation.base import Aggregator, BoolArray, FloatArray, Key
+from truthful_rlhf.aggregation.base import Aggregator, BoolArray, FloatArray, IntArray, Key
 from truthful_rlhf.aggregation.labeling import Piece, ReportTable, SoftLabelKind
-from truthful_rlhf.aggregation.rules import check_options, moves_by_steps, simulated_rule
+from truthful_rlhf.aggregation.rules import check_options, draws_from_a_secret, moves_by_steps, simulated_rule
 from truthful_rlhf.pipeline.config.loading import Section
 from truthful_rlhf.pipeline.config.training import NAME, SoftLabelLoss
 
@@ -105,6 +105,8 @@ class LabelingRule(Rule):
         seed: int = 0,
         keep_weights: bool = True,
         watch: Callable[[Piece], None] | None = None,
+        outcome_after: IntArray | None = None,
+        secret: bytes | None = None,
     ) -> LabeledCampaign:
         """Aggregate a campaign by this rule; arguments as in ``aggregation.label_campaign``.
 
@@ -117,7 +119,10 @@ class LabelingRule(Rule):
             seed: of the rule's own lottery.
             keep_weights: False leaves the weights of the rounds out.
             watch: is shown every piece of the campaign.
+            outcome_after: how many rounds had been stated when each outcome arrived, shape ``(T,)``.
+            secret: of the campaign, for a rule that draws its labels.
         """
+        drawn = secret is not None and draws_from_a_secret(self.name, self.options)
         return label_campaign(
             reports,
             outcomes,
@@ -129,7 +134,9 @@ class LabelingRule(Rule):
             seed=seed,
             keep_weights=keep_weights,
             watch=watch,
+            outcome_after=outcome_after,
             **self.options,
+            **({"secret": secret} if drawn else {}),
         )
 
 

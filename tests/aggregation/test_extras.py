@@ -20,7 +20,13 @@ from truthful_rlhf.aggregation.extras import (
 )
 
 DECLARED = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))["project"]
-DISTRIBUTIONS = {"crowdkit": "crowd-kit"}
+DISTRIBUTIONS = {
+    "crowdkit": "crowd-kit",
+    "python_multipart": "python-multipart",
+    "markdown_it": "markdown-it-py",
+    "prometheus_client": "prometheus-client",
+    "psycopg": "psycopg[binary]",
+}
 """Module -> distribution, where they are called differently."""
 
 
