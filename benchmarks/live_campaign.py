@@ -4,7 +4,8 @@ Two hundred simulated labelers judge ten thousand pairs through the real pages: 
 page, reads (a pause, so that all of them together would send ``PACE`` reports a second), and so on; then the same
 without pauses, and through the JSON API. A report's time is that of the form until the server has acknowledged it, on
 the disk; the page's time is that of the next page. The labelers share the machine with the server, and whatever else
-runs on it slows both: the row ``load before`` says what did.
+runs on it slows both: the row ``load before`` says what did. The server's processor time per report depends on that
+little; a core that is the server's alone carries a thousand divided by it.
 
 Then the server is killed ``KILLS`` times with SIGKILL while the labelers work, and started again; a labeler whose
 answer was not acknowledged sends it again with its key. Counted in the log: acknowledged reports that are missing or
@@ -33,6 +34,7 @@ from urllib.parse import urlencode
 
 import numpy as np
 import pandas as pd
+import psutil
 
 from truthful_rlhf.labelers.pairs import Pairs
 from truthful_rlhf.pipeline.live.campaign import Campaign
@@ -112,6 +114,11 @@ class Server:
             if self.process.poll() is not None:
                 raise RuntimeError(f"the server ended by itself with status {self.process.returncode}")
             await asyncio.sleep(0.05)
+
+    def cpu_seconds(self) -> float:
+        """Return the processor time that it has used."""
+        used = psutil.Process(self.process.pid).cpu_times() if self.process else (0.0, 0.0)
+        return float(used[0] + used[1])
 
     def kill(self) -> None:
         """End it at once, without a chance to tidy up."""
@@ -274,17 +281,20 @@ async def loaded(campaign: Campaign, by_json: bool, pace: float | None, seconds:
         if pause:
             await asyncio.sleep(random.expovariate(1.0 / pause))
 
-    async with at_work(campaign, by_json, rest) as (_, people):
+    async with at_work(campaign, by_json, rest) as (server, people):
         await asyncio.sleep(0.1 * seconds)
+        before = server.cpu_seconds()
         for me in people:
             me.report_seconds.clear()
             me.page_seconds.clear()
         start = time.perf_counter()
         await asyncio.sleep(seconds)
         took = time.perf_counter() - start
+        worked = server.cpu_seconds() - before
         reports = np.concatenate([me.report_seconds for me in people])
         pages = np.concatenate([me.page_seconds for me in people])
     figures = [("reports a second", len(reports) / took)]
+    figures.append(("processor time of the server, ms a report", 1000 * worked / max(1, len(reports))))
     for name, times in (("report", reports), ("next page", pages)):
         if len(times):
             figures += [(f"{name} p{p}, ms", 1000 * float(np.percentile(times, p))) for p in (50, 95, 99)]

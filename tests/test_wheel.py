@@ -78,6 +78,14 @@ def test_every_config_of_the_checkout_travels_and_is_valid(installed: Path, tmp_
     command(installed, tmp_path, "validate", "quickstart")
 
 
+def test_the_pages_of_a_campaign_travel_with_their_files(installed: Path) -> None:
+    here = ROOT / "pipeline/templates"
+    files = [path.relative_to(here) for path in here.rglob("*") if path.is_file()]
+    assert {"live.css", "live.js", "labeler.html"} <= {path.name for path in files}
+    for path in files:
+        assert (installed / "truthful_rlhf/pipeline/templates" / path).read_bytes() == (here / path).read_bytes()
+
+
 @pytest.mark.slow
 def test_the_main_job_runs_from_the_wheel(installed: Path, tmp_path: Path, tiny_model_folder: Path) -> None:
     model = f"model.name_or_path={tiny_model_folder}"

@@ -48,7 +48,7 @@ class ApiReceipt(BaseModel):
 
 
 @router.post("/next")
-def next_task(request: Request, visitor: Judge) -> ApiTask | None:
+def _next_task(request: Request, visitor: Judge) -> ApiTask | None:
     """Return the pair to judge next, the same one until it is answered, or null if there is none just now."""
     task = request.app.state.campaign.next_task(visitor.person.id)
     if task is None:
@@ -57,7 +57,7 @@ def next_task(request: Request, visitor: Judge) -> ApiTask | None:
 
 
 @router.post("/report")
-def report(request: Request, visitor: Judge, said: ApiReport) -> ApiReceipt:
+def _report(request: Request, visitor: Judge, said: ApiReport) -> ApiReceipt:
     """Take a report; it is on the disk when the receipt comes."""
     campaign: Campaign = request.app.state.campaign
     name = visitor.person.id

@@ -76,13 +76,13 @@ def create_app(campaign: Campaign, docs: bool = False) -> FastAPI:
 
 
 @router.get("/", status_code=303, response_class=RedirectResponse)
-def home(visitor: Known) -> Response:
+def _home(visitor: Known) -> Response:
     """Lead to the page of the visitor's role."""
     return see(_HOMES[visitor.person.role])
 
 
 @router.get("/join/{token}", status_code=303, response_class=RedirectResponse)
-def join(request: Request, token: str) -> Response:
+def _join(request: Request, token: str) -> Response:
     """Open a personal link: remember its token in a cookie, and lead on to an address without it."""
     campaign: Campaign = request.app.state.campaign
     check_rate(request, None)
@@ -96,7 +96,7 @@ def join(request: Request, token: str) -> Response:
 
 
 @router.post("/leave")
-def leave(request: Request, visitor: Known, csrf: Annotated[str, Form(min_length=1, max_length=100)]) -> Response:
+def _leave(request: Request, visitor: Known, csrf: Annotated[str, Form(min_length=1, max_length=100)]) -> Response:
     """Forget the visitor's token."""
     visitor.check(csrf)
     answer = message(request, 200, "You are signed out", "Open your personal link to come back.")

@@ -23,7 +23,7 @@ class OutcomeForm(JudgeForm):
 
 
 @router.get("/expert")
-def expert_page(request: Request, visitor: Expert, note: str = "") -> Response:
+def _expert_page(request: Request, visitor: Expert, note: str = "") -> Response:
     """Show the next pair to check."""
     task = request.app.state.campaign.next_audit(visitor.person.id)
     form = hidden_fields(visitor, task.pair_id) if task else None
@@ -32,7 +32,7 @@ def expert_page(request: Request, visitor: Expert, note: str = "") -> Response:
 
 
 @router.post("/expert", status_code=303, response_class=RedirectResponse)
-def answer(request: Request, visitor: Expert, form: Annotated[OutcomeForm, Form()]) -> Response:
+def _answer(request: Request, visitor: Expert, form: Annotated[OutcomeForm, Form()]) -> Response:
     """Take an expert's outcome."""
     visitor.check(form.csrf)
     left_is_better = _OUTCOMES[form.answer]

@@ -33,7 +33,7 @@ class ReportForm(JudgeForm):
 
 
 @router.get("/label")
-def labeler_page(request: Request, visitor: Labeler, note: str = "") -> Response:
+def _labeler_page(request: Request, visitor: Labeler, note: str = "") -> Response:
     """Show the labeler's pair, the same one until it is answered or skipped."""
     campaign: Campaign = request.app.state.campaign
     name = visitor.person.id
@@ -54,7 +54,7 @@ def labeler_page(request: Request, visitor: Labeler, note: str = "") -> Response
 
 
 @router.post("/label", status_code=303, response_class=RedirectResponse)
-def answer(request: Request, visitor: Labeler, form: Annotated[ReportForm, Form()]) -> Response:
+def _answer(request: Request, visitor: Labeler, form: Annotated[ReportForm, Form()]) -> Response:
     """Take a report, a skip, or the last answer back."""
     visitor.check(form.csrf)
     campaign: Campaign = request.app.state.campaign

@@ -26,7 +26,7 @@ Wage = Annotated[float, Query(ge=0, le=1e6, allow_inf_nan=False)]
 
 
 @router.get("/owner")
-def dashboard(request: Request, visitor: Owner, hourly: Wage = 0.0, note: str = "") -> Response:
+def _dashboard(request: Request, visitor: Owner, hourly: Wage = 0.0, note: str = "") -> Response:
     """Show how the campaign stands; ``hourly`` is what an hour of work costs."""
     board: Dashboard = request.app.state.dashboard
     key = secrets.token_urlsafe(16)
@@ -36,7 +36,7 @@ def dashboard(request: Request, visitor: Owner, hourly: Wage = 0.0, note: str = 
 
 
 @router.get("/owner/figures/{name}.png", response_class=Response)
-def figure(request: Request, visitor: Owner, name: str) -> Response:
+def _figure(request: Request, visitor: Owner, name: str) -> Response:
     """Return a figure of the owner's page."""
     board: Dashboard = request.app.state.dashboard
     drawn = board.now().images.get(name)
@@ -46,13 +46,13 @@ def figure(request: Request, visitor: Owner, name: str) -> Response:
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
-def metrics(request: Request, visitor: OwnersProgram) -> Response:
+def _metrics(request: Request, visitor: OwnersProgram) -> Response:
     """Return the figures of server and campaign for Prometheus; the owner's token comes as a bearer token."""
     return Response(request.app.state.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.post("/owner/pause", status_code=303, response_class=RedirectResponse)
-def pause(
+def _pause(
     request: Request,
     visitor: Owner,
     csrf: Annotated[str, Form(min_length=1, max_length=100)],
@@ -67,7 +67,7 @@ def pause(
 
 
 @router.get("/owner/export.zip", response_class=FileResponse)
-def download(request: Request, visitor: Owner) -> Response:
+def _download(request: Request, visitor: Owner) -> Response:
     """Return the files of ``campaign export``."""
     from truthful_rlhf.pipeline.live.export import export_campaign
 
@@ -84,7 +84,7 @@ def download(request: Request, visitor: Owner) -> Response:
 
 
 @docs_router.get("/docs", include_in_schema=False)
-def describe(request: Request) -> Response:
+def _describe(request: Request) -> Response:
     """Show the OpenAPI description; nothing is loaded from elsewhere."""
     whole = request.app.openapi()
     schemas = whole["components"]["schemas"]
