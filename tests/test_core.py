@@ -19,7 +19,19 @@ from tests.test_wheel import installed
 
 ROOT = Path(__file__).resolve().parents[1]
 __all__ = ["installed"]
-EXTRA_MODULES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "openai", "crowdkit", "ray", "gguf")
+EXTRA_MODULES = (
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "accelerate",
+    "datasets",
+    "openai",
+    "crowdkit",
+    "ray",
+    "gguf",
+    "sqlalchemy",
+)
 FILE = [str(ROOT / "examples/annotations.csv"), "--column", "labeler_id=annotator", "--gold-column", "expert_says"]
 COMMANDS = {
     "aggregate": ["aggregate", *FILE, "--out", "labels"],
@@ -106,6 +118,11 @@ MISSING = {
         "pip install 'crowd-kit>=1.4'",
     ),
     "an audit of one": (["audit", "rules=[glad]", "--out", "out"], "rule glad needs crowdkit", "'crowd-kit>=1.4'"),
+    "a live campaign": (
+        ["campaign", "init", "out", "--pairs", "pairs.jsonl", "--labelers", "people.csv"],
+        "campaign needs fastapi, uvicorn, sqlalchemy",
+        "'sqlalchemy<3,>=2.1'",
+    ),
     "the Hub": (["aggregate", "hf://owner/name", "--out", "out"], "hf://owner/name needs", "'huggingface_hub<3,>=1.0'"),
 }
 

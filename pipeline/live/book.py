@@ -37,6 +37,8 @@ class PairEntry:
     """Number of a labeler -> its accepted report, the probability that A is better."""
     counted: dict[int, float] = field(default_factory=dict)
     """The reports that the rule sees."""
+    swapped: set[int] = field(default_factory=set)
+    """Numbers of the labelers who saw B on the left."""
     held: dict[int, float] = field(default_factory=dict)
     """Number of a labeler -> since when it has been looking at the pair."""
     round: int | None = None
@@ -190,6 +192,8 @@ class Book:
             self.reports += 1
             labeler.reports += 1
         pair.standing[labeler.number] = report
+        if not event.data["a_left"]:
+            pair.swapped.add(labeler.number)
         if pair.outcome is None:
             pair.counted[labeler.number] = report
         labeler.seconds += event.data["seconds"]

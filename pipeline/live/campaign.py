@@ -265,18 +265,13 @@ class Campaign:
                 writing.append("undo", labeler, pair.id)
         return self._task(me, pair)
 
-    def can_undo(self, labeler: str) -> bool:
-        """Whether a labeler has a report that it may take back."""
-        with self._log.reading():
-            me = self._labeler(labeler)
-            last = None if me.last is None else self._book.pairs[me.last]
-            return not me.paused and me.revising is None and last is not None and last.round is None
-
     def progress(self, labeler: str) -> Progress:
         """Return how far a labeler is."""
         with self._log.reading():
             me = self._labeler(labeler)
-            return Progress(me.reports, self._book.share_of(me), me.seconds)
+            last = None if me.last is None else self._book.pairs[me.last]
+            can_undo = not me.paused and me.revising is None and last is not None and last.round is None
+            return Progress(me.reports, self._book.share_of(me), me.seconds, can_undo)
 
     # ---- experts
 

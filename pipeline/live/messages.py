@@ -52,6 +52,8 @@ class Progress(NamedTuple):
     total: int
     seconds: float
     """What its reports took, together."""
+    can_undo: bool
+    """Whether it has a report that it may take back."""
 
 
 def stored_key(person: str, key: str) -> str:

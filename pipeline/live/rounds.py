@@ -114,7 +114,7 @@ def state_of(book: Book, secret: bytes) -> State:
     texts = PairTexts()
     texts.blank(len(entries))
     topics = [pair.topic for pair in entries]
-    flat = [(number, report) for pair in entries for number, report in sorted(pair.counted.items())]
+    flat = [(number, report, number in pair.swapped) for pair in entries for number, report in pair.counted.items()]
     outcome = np.array([_outcome(pair) for pair in entries], dtype=np.float64)
     rounds = Annotations(
         source="campaign",
@@ -122,9 +122,9 @@ def state_of(book: Book, secret: bytes) -> State:
         pair_ids=[pair.id for pair in entries],
         labeler_ids=[labeler.id for labeler in book.labelers],
         start=start,
-        labeler=np.array([number for number, _ in flat], dtype=np.int64),
-        report=np.array([report for _, report in flat], dtype=np.float64),
-        swapped=_swapped(book, entries),
+        labeler=np.array([number for number, _, _ in flat], dtype=np.int64),
+        report=np.array([report for _, report, _ in flat], dtype=np.float64),
+        swapped=np.array([swapped for _, _, swapped in flat], dtype=bool),
         outcome=outcome,
         audit_design=None,  # every pair was drawn with the same chance
         topic=None if any(topic is None for topic in topics) else [str(topic) for topic in topics],
@@ -151,12 +151,6 @@ def _outcome(pair: PairEntry) -> float:
 def _arrivals(entries: Sequence[PairEntry]) -> IntArray:
     """Return after how many rounds each outcome arrived, at least its own, shape ``(T,)``."""
     return np.array([max(t + 1, pair.outcome_after) for t, pair in enumerate(entries)], dtype=np.int64)
-
-
-def _swapped(book: Book, entries: Sequence[PairEntry]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    names = [labeler.id for labeler in book.labelers]
-    sides = [not book.secrets.a_is_left(names[i], pair.id) for pair in entries for i in sorted(pair.counted)]
-    return np.array(sides, dtype=bool)
 
 
 def _labelers(book: Book) -> tuple[LabelerRow, ...]:

@@ -26,6 +26,7 @@ DISTRIBUTIONS = {
     "markdown_it": "markdown-it-py",
     "prometheus_client": "prometheus-client",
     "psycopg": "psycopg[binary]",
+    "uvicorn": "uvicorn[standard]",
 }
 """Module -> distribution, where they are called differently."""
 

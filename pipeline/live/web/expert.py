@@ -9,7 +9,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from truthful_rlhf.pipeline.live.web.access import Visitor, visits
 from truthful_rlhf.pipeline.live.web.labeler import shown_texts
-from truthful_rlhf.pipeline.live.web.pages import NOTES, JudgeForm, hidden_fields, page, see
+from truthful_rlhf.pipeline.live.web.pages import AT_ONCE, NOTES, JudgeForm, hidden_fields, page, see, wants_page
 
 router = APIRouter(default_response_class=HTMLResponse)
 Expert = Annotated[Visitor, Depends(visits("expert"))]
@@ -31,10 +31,11 @@ def _expert_page(request: Request, visitor: Expert, note: str = "") -> Response:
     return page(request, "expert.html", visitor, note=NOTES.get(note), task=shown, form=form)
 
 
-@router.post("/expert", status_code=303, response_class=RedirectResponse)
+@router.post("/expert", status_code=303, response_class=RedirectResponse, responses=AT_ONCE)
 def _answer(request: Request, visitor: Expert, form: Annotated[OutcomeForm, Form()]) -> Response:
     """Take an expert's outcome."""
     visitor.check(form.csrf)
     left_is_better = _OUTCOMES[form.answer]
     receipt = request.app.state.campaign.outcome(visitor.person.id, form.pair, left_is_better, form.key)
-    return see("/expert", receipt.reason or "saved")
+    note = receipt.reason or "saved"
+    return _expert_page(request, visitor, note) if wants_page(request) else see("/expert", note)

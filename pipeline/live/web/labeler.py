@@ -15,7 +15,7 @@ from truthful_rlhf.aggregation.rules import learns_online
 from truthful_rlhf.pipeline.live.campaign import Campaign
 from truthful_rlhf.pipeline.live.messages import Task
 from truthful_rlhf.pipeline.live.web.access import Visitor, visits
-from truthful_rlhf.pipeline.live.web.pages import NOTES, JudgeForm, hidden_fields, page, see, span
+from truthful_rlhf.pipeline.live.web.pages import AT_ONCE, NOTES, JudgeForm, hidden_fields, page, see, span, wants_page
 from truthful_rlhf.pipeline.live.web.text import as_html
 
 router = APIRouter(default_response_class=HTMLResponse)
@@ -47,27 +47,29 @@ def _labeler_page(request: Request, visitor: Labeler, note: str = "") -> Respons
         task=shown_texts(request, task) if task else None,
         form=hidden_fields(visitor, request.app.state.aliases.of(task.pair_id) if task else "-"),
         progress=progress,
-        can_undo=campaign.can_undo(name),
         spent=span(progress.seconds) if progress.seconds else None,
         why=request.app.state.why,
     )
 
 
-@router.post("/label", status_code=303, response_class=RedirectResponse)
+@router.post("/label", status_code=303, response_class=RedirectResponse, responses=AT_ONCE)
 def _answer(request: Request, visitor: Labeler, form: Annotated[ReportForm, Form()]) -> Response:
     """Take a report, a skip, or the last answer back."""
     visitor.check(form.csrf)
+    note = _taken(request, visitor.person.id, form)
+    return _labeler_page(request, visitor, note) if wants_page(request) else see("/label", note)
+
+
+def _taken(request: Request, name: str, form: ReportForm) -> str:
+    """Write what a form says; return the code of what became of it."""
     campaign: Campaign = request.app.state.campaign
-    name = visitor.person.id
     if form.action == "undo":
-        return see("/label", "undone" if campaign.undo(name) else "kept")
+        return "undone" if campaign.undo(name) else "kept"
     pair_id = request.app.state.aliases.pair_id(form.pair, name)
     if form.action == "skip":
-        receipt = campaign.skip(name, pair_id, form.key)
-        return see("/label", receipt.reason or "skipped")
+        return campaign.skip(name, pair_id, form.key).reason or "skipped"
     left_is_better = 1.0 - form.right / RIGHTMOST
-    receipt = campaign.report(name, pair_id, left_is_better, form.time_spent(), form.key)
-    return see("/label", receipt.reason or "saved")
+    return campaign.report(name, pair_id, left_is_better, form.time_spent(), form.key).reason or "saved"
 
 
 def shown_texts(request: Request, task: Task) -> dict[str, Any]:

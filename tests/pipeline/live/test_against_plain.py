@@ -110,7 +110,7 @@ class AgainstPlain(RuleBasedStateMachine):
     @rule(name=who)
     def takes_back(self, name: str) -> None:
         if self.is_here(name):
-            before = self.campaign.can_undo(name)
+            before = self.campaign.progress(name).can_undo
             task = self.campaign.undo(name)
             assert task is not None or not before
             assert task is None or (name in self.plain.standing[task.pair_id] and task.pair_id not in self.plain.closed)

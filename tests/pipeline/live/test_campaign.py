@@ -114,7 +114,7 @@ class TestUndo:
         assert campaign.skip("ann", pair, "2").accepted
         assert campaign.state().counts.reports == 0
         assert campaign.state().result is None
-        assert not campaign.can_undo("ann")
+        assert not campaign.progress("ann").can_undo
 
     @pytest.mark.parametrize("go_on", ["report", "skip"])
     def test_who_has_gone_on_cannot_take_back(self, tmp_path: Path, go_on: str) -> None:
@@ -122,7 +122,7 @@ class TestUndo:
         first = report(campaign, "ann", 0.9, "1")
         task = campaign.next_task("ann")
         assert task is not None
-        assert campaign.can_undo("ann")
+        assert campaign.progress("ann").can_undo
         if go_on == "skip":
             assert campaign.skip("ann", task.pair_id, "2").accepted
             assert campaign.undo("ann") is None
@@ -136,7 +136,7 @@ class TestUndo:
         campaign = new_campaign(tmp_path / "c", 1)
         for name in ("ann", "bob", "cem"):
             report(campaign, name, 0.9, "1")
-        assert not campaign.can_undo("cem")
+        assert not campaign.progress("cem").can_undo
         assert campaign.undo("cem") is None
         assert [event.kind for event in events_of(campaign)].count("revision_refused") == 1
 

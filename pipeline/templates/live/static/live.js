@@ -67,7 +67,7 @@
     controls.forEach((one) => { one.disabled = true; });
     try {
       for (let wait = 1000; ; wait = Math.min(2 * wait, 15000)) {
-        const answer = await fetch(form.getAttribute("action"), { method: "POST", body: fields, signal: AbortSignal.timeout(30000) }).catch(() => null);
+        const answer = await fetch(form.getAttribute("action"), { method: "POST", body: fields, headers: { "X-Page": "1" }, signal: AbortSignal.timeout(30000) }).catch(() => null);
         if (answer && answer.status !== 503 && answer.status !== 429) {
           const html = await answer.text().catch(() => null);
           if (html !== null) { show(html, answer.url); return; }

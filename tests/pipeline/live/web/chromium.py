@@ -66,7 +66,7 @@ def opened(running: Any, base: str, campaign: Campaign, name: str, **options: An
         **options: of the window.
     """
     page = running.new_context(**options).new_page()
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(90_000)  # a busy machine
     page.faults = []
     page.on("pageerror", lambda error: page.faults.append(str(error)))
     page.on("console", lambda message: page.faults.append(message.text) if message.type == "error" else None)

@@ -49,6 +49,19 @@ def test_a_double_click_counts_once(campaign: Campaign) -> None:
     assert campaign.state().counts.reports == 1
 
 
+def test_the_pages_script_gets_the_next_page_for_an_answer(campaign: Campaign) -> None:
+    visit = Visit(campaign, "ann")
+    fields = fields_of(visit.client.get("/label").text) | {"right": "0", "action": "report"}
+    for _ in range(2):  # the second arrives after the first one's answer was lost
+        answer = visit.client.post("/label", data=fields, headers={"X-Page": "1"}, follow_redirects=False)
+        assert answer.status_code == 200
+        assert "Saved" in answer.text
+        assert fields_of(answer.text)["pair"] != fields["pair"]
+    assert campaign.state().counts.reports == 1
+    plain = visit.client.post("/label", data=fields, follow_redirects=False)
+    assert (plain.status_code, plain.headers["location"]) == (303, "/label?note=saved")
+
+
 def test_two_windows_show_one_pair_and_the_first_answer_stands(campaign: Campaign) -> None:
     visit = Visit(campaign, "ann")
     windows = [visit.client.get("/label").text for _ in range(2)]

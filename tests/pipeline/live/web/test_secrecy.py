@@ -59,16 +59,15 @@ def exchanges(campaign: Campaign) -> list[Exchange]:
         audited = campaign.secrets.is_audited(visit.client.app.state.aliases.pair_id(fields["pair"], "ann"), 0.5)
         start = time.perf_counter()
         shown = visit.client.get("/label")
-        answer = visit.client.post(
-            "/label", data=fields | {"right": str(k % 81), "action": "report"}, follow_redirects=False
-        )
+        said = fields | {"right": str(k % 81), "action": "report"}
+        answer = visit.client.post("/label", data=said, headers={"X-Page": "1"})
         seconds = time.perf_counter() - start
         page = visit.client.get("/label")
         got = [f"{one.status_code} {one.headers.multi_items()} {one.text}" for one in (shown, answer)]
         lengths = re.sub(r"'content-length', '\d+'", "", " ".join(got))  # of texts that differ by themselves
         found.append((audited, without_the_pair(lengths), seconds))
     assert campaign.state().labelers[0].reports == N
-    return found
+    return found[:-1]  # behind the last pair comes the page that says so
 
 
 @pytest.fixture
