@@ -110,9 +110,11 @@ def _power(table: Table, ruled: Sequence[Row], shown: Sequence[Row], n_pairs: in
     differing = max((row.differing for row in ruled if row.differing), default=DIFFERING)
     n = table.n_effective
     least = f"{100 * min(differing, difference_shown(n, differing)):.0f}"
+    differed = any(row.differing for row in ruled)
+    differ = f"that differ on up to {differing:.0%} of them" if differed else f"that would differ on {differing:.0%}"
     text = (
-        f"{table.n_verdicts} verdicts on {table.n_groups} groups of prompts, policies that differ on up to"
-        f" {differing:.0%} of them: differences from about {least} points on are found four times in five."
+        f"{table.n_verdicts} verdicts on {table.n_groups} groups of prompts, policies {differ}: differences from about"
+        f" {least} points on are found four times in five."
     )
     if shown:
         return text
