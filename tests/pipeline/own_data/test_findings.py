@@ -41,6 +41,7 @@ def test_a_difference_that_was_not_shown_says_how_many_more_audits_would_show_it
     """8 * 0.2 / 0.12^2 = 111.1: 112 verdicts, 22 more than 90."""
     verdict, rest = said(MEAN, replace(BETTER, p_value=0.06))
     assert verdict.startswith("Nothing was shown")
+    assert verdict.endswith("The highest was logistic, +12 points [+4, +20].")
     assert "12 points, takes 112 verdicts: audit 22 more pairs." in rest
     assert "there are now" in said(MEAN, replace(BETTER, p_value=0.06), n_pairs=100)[1]
 
