@@ -72,11 +72,8 @@ def _verdict(ruled: Sequence[Row], shown: Sequence[Row], mean: str) -> str:
         best = max(better, key=lambda row: _ahead(row).mean)
         by = f" ({best.method})" if len({row.method for row in ruled}) > 1 else ""
         rest = [row for row in better if row is not best]
-        also = (
-            f" {', '.join(row.rule for row in rest)} also beat the plain mean; whether less is not shown."
-            if rest
-            else ""
-        )
+        others = ", ".join(row.rule for row in rest)
+        also = f" {others} beat it as well; which of these is best was not tested." if rest else ""
         return (
             f"Use {best.rule}: its policy{by} was right on {_right(best):.0%} of the held-out verdicts, "
             f"{spread(_ahead(best))} against the plain mean.{also}"
@@ -84,10 +81,11 @@ def _verdict(ruled: Sequence[Row], shown: Sequence[Row], mean: str) -> str:
     if shown:
         worse = ", ".join(f"{row.rule} ({points(_ahead(row).mean)} points)" for row in shown)
         return f"Keep the plain mean: {worse} did worse, and no rule did better by more than chance."
-    if len(ruled) < 2:
+    compared = [row for row in ruled if row.ahead is not None]
+    if not compared:
         return f"Nothing was compared: {mean} stands alone."
     nothing = "Nothing was shown: no rule's policy differs from that of the plain mean by more than chance."
-    best = max((row for row in ruled if row.ahead is not None), key=lambda row: _ahead(row).mean)
+    best = max(compared, key=lambda row: _ahead(row).mean)
     if _ahead(best).mean <= 0:
         return nothing
     return f"{nothing} The highest was {best.rule}, {spread(_ahead(best))}."

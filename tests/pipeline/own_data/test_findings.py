@@ -54,7 +54,11 @@ def test_rules_that_do_worse_leave_the_mean() -> None:
 def test_two_better_rules_are_not_ranked() -> None:
     verdict, _ = said(MEAN, BETTER, replace(BETTER, rule="gold_vote", ahead=Interval(0.1, 0.02, 0.18)))
     assert verdict.startswith("Use logistic")
-    assert "gold_vote also beat the plain mean; whether less is not shown" in verdict
+    assert "gold_vote beat it as well; which of these is best was not tested." in verdict
+
+
+def test_the_mean_alone_is_no_comparison() -> None:
+    assert said(MEAN, replace(MEAN, method="best_of_n"))[0] == "Nothing was compared: mean stands alone."
 
 
 def test_no_training_that_beats_length_is_said() -> None:
