@@ -26,7 +26,7 @@ from truthful_rlhf.pipeline.config.rule import TRUTH, RuleSection
 from truthful_rlhf.pipeline.own_data.estimates import Verdicts
 from truthful_rlhf.reward_model.gold import true_preference
 
-ABOUT = "the same with log-linear policies: 400 cells, by the number of verdicts (about 3 minutes)"
+ABOUT = "the same with log-linear policies: 400 cells, by the number of verdicts (a few minutes)"
 
 DIMENSIONS, KAPPA, BETA, PENALTY = 16, 5.0, 0.1, 0.5
 N_TRAIN, N_VERDICTS, N_FRESH, N_PROMPTS, N_CANDIDATES = 128, (27, 60, 192, 1000), 2000, 500, 16
