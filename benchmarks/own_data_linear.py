@@ -1,4 +1,4 @@
-"""The estimate of ``compare --annotations`` beside the true gap, with log-linear policies: all cells in a minute.
+"""The estimate of ``compare --annotations`` beside the true gap, with log-linear policies: all cells in minutes.
 
 `benchmarks.own_data` asks its two questions of a language model, minutes a cell. Here responses are points x in 16
 dimensions, the gold reward is a bent function of them in [-1, 1], and a policy chooses among sixteen candidates of a
@@ -26,7 +26,7 @@ from truthful_rlhf.pipeline.config.rule import TRUTH, RuleSection
 from truthful_rlhf.pipeline.own_data.estimates import Verdicts
 from truthful_rlhf.reward_model.gold import true_preference
 
-ABOUT = "the same with log-linear policies: 200 cells, by the number of verdicts (about a minute)"
+ABOUT = "the same with log-linear policies: 400 cells, by the number of verdicts (a few minutes)"
 
 DIMENSIONS, KAPPA, BETA, PENALTY = 16, 5.0, 0.1, 0.5
 N_TRAIN, N_VERDICTS, N_FRESH, N_PROMPTS, N_CANDIDATES = 128, (27, 60, 192, 1000), 2000, 500, 16
@@ -35,11 +35,18 @@ SEEDS = range(10)
 
 
 class World:
-    """A gold reward and its responses, drawn from a seed."""
+    """A gold reward, and responses that are drawn from a seed.
 
-    def __init__(self, seed: int) -> None:
+    Args:
+        seed: of the responses.
+        gold_seed: of the gold reward.
+    """
+
+    def __init__(self, seed: int, gold_seed: int) -> None:
         self.rng = np.random.default_rng([seed, 20])
-        self.linear, self.bend = self.rng.normal(size=(2, DIMENSIONS)) / np.sqrt(DIMENSIONS)
+        self.linear, self.bend = np.random.default_rng([gold_seed, 22]).normal(size=(2, DIMENSIONS)) / np.sqrt(
+            DIMENSIONS
+        )
 
     def gold(self, x: FloatArray) -> FloatArray:
         """Return the gold reward of responses of shape ``(..., 16)``."""
@@ -64,9 +71,9 @@ def fitted(differences: FloatArray, labels: FloatArray) -> FloatArray:
     return result
 
 
-def seed_rows(seed: int) -> list[dict[str, Any]]:
+def seed_rows(seed: int, gold_seed: int) -> list[dict[str, Any]]:
     """Return the cells of a seed, the truth first, as `benchmarks.own_data.measured` does, with the most verdicts."""
-    world = World(seed)
+    world = World(seed, gold_seed)
     a, b, p_truth = world.pairs(N_TRAIN)
     outcomes = (world.rng.random(N_TRAIN) < p_truth).astype(np.float64)
     audited = world.rng.permutation(N_TRAIN) < round(AUDIT_RATE * N_TRAIN)
@@ -115,11 +122,15 @@ def seed_rows(seed: int) -> list[dict[str, Any]]:
 
 def run() -> pd.DataFrame:
     """Return the summary for every number of held-out verdicts: the first ones of the same cells."""
-    cells = pd.DataFrame([row for seed in SEEDS for row in seed_rows(seed)])
     tables = []
-    for n in N_VERDICTS:
-        right = cells["right"].str[:n]
-        estimate = right.map(lambda digits: np.mean([int(digit) / 2 for digit in digits]))
-        found = summary(cells.assign(right=right, estimate=estimate))
-        tables.append(found.set_index("question")["answer"].rename(f"{n} verdicts"))
-    return pd.concat(tables, axis=1).reset_index()
+    for which, gold_seeds in (("one gold reward", [0] * len(SEEDS)), ("one for each seed", SEEDS)):
+        cells = pd.DataFrame([row for seed, g in zip(SEEDS, gold_seeds, strict=True) for row in seed_rows(seed, g)])
+        columns = []
+        for n in N_VERDICTS:
+            right = cells["right"].str[:n]
+            estimate = right.map(lambda digits: np.mean([int(digit) / 2 for digit in digits]))
+            found = summary(cells.assign(right=right, estimate=estimate))
+            columns.append(found.set_index("question")["answer"].rename(f"{n} verdicts"))
+        tables.append(pd.concat(columns, axis=1).reset_index().assign(gold=which))
+    table = pd.concat(tables, ignore_index=True)
+    return table[["gold", *table.columns[:-1]]]

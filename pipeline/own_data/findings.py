@@ -57,28 +57,38 @@ def points(value: float) -> str:
     return f"{100 * value:+.0f}"
 
 
+def spread(found: Interval) -> str:
+    """Return a difference of accuracies with its interval, in points.
+
+    >>> spread(Interval(0.12, 0.04, 0.2))
+    '+12 points [+4, +20]'
+    """
+    return f"{points(found.mean)} points [{points(found.low)}, {points(found.high)}]"
+
+
 def _verdict(ruled: Sequence[Row], shown: Sequence[Row], mean: str) -> str:
     better = [row for row in shown if _ahead(row).mean > 0]
     if better:
         best = max(better, key=lambda row: _ahead(row).mean)
         by = f" ({best.method})" if len({row.method for row in ruled}) > 1 else ""
-        ahead = _ahead(best)
         rest = [row for row in better if row is not best]
-        also = (
-            f" {', '.join(row.rule for row in rest)} also beat the plain mean; whether less is not shown."
-            if rest
-            else ""
-        )
+        others = ", ".join(row.rule for row in rest)
+        also = f" {others} beat it as well; which of these is best was not tested." if rest else ""
         return (
             f"Use {best.rule}: its policy{by} was right on {_right(best):.0%} of the held-out verdicts, "
-            f"{points(ahead.mean)} points [{points(ahead.low)}, {points(ahead.high)}] against the plain mean.{also}"
+            f"{spread(_ahead(best))} against the plain mean.{also}"
         )
     if shown:
         worse = ", ".join(f"{row.rule} ({points(_ahead(row).mean)} points)" for row in shown)
         return f"Keep the plain mean: {worse} did worse, and no rule did better by more than chance."
-    if len(ruled) < 2:
+    compared = [row for row in ruled if row.ahead is not None]
+    if not compared:
         return f"Nothing was compared: {mean} stands alone."
-    return "Nothing was shown: no rule's policy differs from that of the plain mean by more than chance."
+    nothing = "Nothing was shown: no rule's policy differs from that of the plain mean by more than chance."
+    best = max(compared, key=lambda row: _ahead(row).mean)
+    if _ahead(best).mean <= 0:
+        return nothing
+    return f"{nothing} The highest was {best.rule}, {spread(_ahead(best))}."
 
 
 def _ahead(row: Row) -> Interval:
@@ -110,9 +120,11 @@ def _power(table: Table, ruled: Sequence[Row], shown: Sequence[Row], n_pairs: in
     differing = max((row.differing for row in ruled if row.differing), default=DIFFERING)
     n = table.n_effective
     least = f"{100 * min(differing, difference_shown(n, differing)):.0f}"
+    differed = any(row.differing for row in ruled)
+    differ = f"that differ on up to {differing:.0%} of them" if differed else f"that would differ on {differing:.0%}"
     text = (
-        f"{table.n_verdicts} verdicts on {table.n_groups} groups of prompts, policies that differ on up to"
-        f" {differing:.0%} of them: differences from about {least} points on are found four times in five."
+        f"{table.n_verdicts} verdicts on {table.n_groups} groups of prompts, policies {differ}: differences from about"
+        f" {least} points on are found four times in five."
     )
     if shown:
         return text

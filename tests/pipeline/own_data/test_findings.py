@@ -41,6 +41,7 @@ def test_a_difference_that_was_not_shown_says_how_many_more_audits_would_show_it
     """8 * 0.2 / 0.12^2 = 111.1: 112 verdicts, 22 more than 90."""
     verdict, rest = said(MEAN, replace(BETTER, p_value=0.06))
     assert verdict.startswith("Nothing was shown")
+    assert verdict.endswith("The highest was logistic, +12 points [+4, +20].")
     assert "12 points, takes 112 verdicts: audit 22 more pairs." in rest
     assert "there are now" in said(MEAN, replace(BETTER, p_value=0.06), n_pairs=100)[1]
 
@@ -53,7 +54,11 @@ def test_rules_that_do_worse_leave_the_mean() -> None:
 def test_two_better_rules_are_not_ranked() -> None:
     verdict, _ = said(MEAN, BETTER, replace(BETTER, rule="gold_vote", ahead=Interval(0.1, 0.02, 0.18)))
     assert verdict.startswith("Use logistic")
-    assert "gold_vote also beat the plain mean; whether less is not shown" in verdict
+    assert "gold_vote beat it as well; which of these is best was not tested." in verdict
+
+
+def test_the_mean_alone_is_no_comparison() -> None:
+    assert said(MEAN, replace(MEAN, method="best_of_n"))[0] == "Nothing was compared: mean stands alone."
 
 
 def test_no_training_that_beats_length_is_said() -> None:

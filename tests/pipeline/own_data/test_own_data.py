@@ -206,3 +206,15 @@ def test_a_comparison_of_nothing_is_refused(arguments: list[str], wanted: str) -
     result = CliRunner().invoke(app, ["compare", *arguments])
     assert result.exit_code == 2
     assert wanted in result.output
+
+
+def test_validate_says_what_would_run_and_run_has_no_single_policy(tiny_model_folder: Path, tmp_path: Path) -> None:
+    file = made_up.write(tmp_path / "mine.jsonl", made_up.rows())
+    changes = [f"pairs.file={file}", f"model.name_or_path={tiny_model_folder}"]
+    result = CliRunner().invoke(app, ["validate", "own_annotations", *changes])
+    assert result.exit_code == 0, result.output
+    assert "1 seed(s) x 5 folds" in result.output
+    assert "mean, logistic, online_weighted" in result.output
+    result = CliRunner().invoke(app, ["run", "own_annotations", *changes, "--out", str(tmp_path / "run")])
+    assert result.exit_code == 2
+    assert "truthful-rlhf compare own_annotations" in result.output
