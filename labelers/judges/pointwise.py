@@ -11,6 +11,7 @@ token, else by the first. A token that begins two answers ("1" and "10") is told
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from truthful_rlhf.labelers.judges.ask import (
     CONTENT_FREE,
     AskForWords,
     Channel,
+    Score,
     Told,
     belief_from_scores,
     calibrated,
@@ -71,6 +73,8 @@ def _by_likelihood(
 def _by_words(
     reader: AnswerReader, ask: AskForWords, told: Told, pairs: Pairs, scale: float | None, batch_size: int, title: str
 ) -> Answers:
+    if isinstance(ask, Score):
+        told = reader.with_words_told_apart(told)
     words = ask.answers(told)
     asked = [text for texts in shown_responses(pairs) for text in ask.documents(told, texts, reader.clean)]
     empty = [text for free in CONTENT_FREE for text in ask.documents(told, ("", free), reader.clean)]
@@ -132,6 +136,9 @@ class AnswerReader:
             ValueError: two answers cannot be told apart by their tokens.
         """
         firsts, longer = self._tokens(words)
+        alike = [answer for k, answer in enumerate(words) if not firsts[k] and k not in longer]
+        if alike:
+            raise ValueError(f"the judge model's tokenizer does not tell the answer {alike[0]!r} from the others")
         prompts = [self._chooser.encode_document(text) for text in asked]
         questions = [("words", prompt, words) for prompt in prompts]
         missing = self._kept.missing(questions)
@@ -177,11 +184,22 @@ class AnswerReader:
                     longer[k] = (other, shared[0][0], shared[0][1])
                     firsts[k] = []
         taken = [token for tokens in firsts for token in tokens]
-        unique = [[token for token in tokens if taken.count(token) == 1] for tokens in firsts]
-        for k, tokens in enumerate(unique):
-            if not tokens and k not in longer:
-                raise ValueError(f"the judge model's tokenizer does not tell the answer {words[k]!r} from the others")
-        return unique, longer
+        return [[token for token in tokens if taken.count(token) == 1] for tokens in firsts], longer
+
+    def with_words_told_apart(self, told: Told) -> Told:
+        """Return what a judge is told without the last pairs of opposites whose tokens are those of other words.
+
+        All words are there in the vocabularies of common models; a small one may split them into letters.
+        """
+        opposites = list(zip(*told.words, strict=True))
+        while len(opposites) > 1:
+            liked, disliked = (tuple(side) for side in zip(*opposites, strict=True))
+            firsts, _ = self._tokens((*liked, *disliked))
+            alike = {k % len(opposites) for k, tokens in enumerate(firsts) if not tokens}
+            if not alike:
+                return replace(told, words=(liked, disliked))
+            del opposites[max(alike)]
+        return replace(told, words=((opposites[0][0],), (opposites[0][1],)))
 
     def _spellings(self, word: str) -> list[list[int]]:
         forms = dict.fromkeys(before + form for before in ("", " ") for form in (word, word.capitalize()))

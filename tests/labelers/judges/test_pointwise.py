@@ -25,6 +25,7 @@ from truthful_rlhf.labelers.judges.ask import (
     spread_scale,
 )
 from truthful_rlhf.labelers.judges.local import LetterChooser
+from truthful_rlhf.labelers.personas import persona_pool
 
 TOLD = Told("You read texts.", ("a wonderful surprise.",), ("awful.",), (("happy",), ("terrible",)))
 
@@ -73,6 +74,20 @@ def test_several_words_are_the_mean_of_their_log_odds(chooser: LetterChooser) ->
         happy, great, terrible, slow = reader.probabilities(texts, ("happy", "great", "terrible", "slow"), 1, "").T
         scores = (np.log(happy / terrible) + np.log(great / slow)) / 2.0
         assert belief[k] == pytest.approx(1.0 / (1.0 + np.exp(-0.7 * (scores[0] - scores[1]))), abs=EXACT)
+
+
+def test_opposites_that_the_tokens_do_not_tell_apart_are_left_out(chooser: LetterChooser) -> None:  # noqa: F811
+    reader = LetterChooser(chooser.model, chooser.tokenizer).reader
+    told = replace(TOLD, words=(("good", "good", "happy"), ("bad", "awful", "slow")))
+    assert reader.with_words_told_apart(told).words == (("good", "happy"), ("bad", "slow"))
+    assert reader.with_words_told_apart(TOLD).words == TOLD.words
+
+
+@pytest.mark.parametrize("name", ["noisy", "careless", "specialist", "first_seen"])
+def test_the_pool_scores_with_a_small_vocabulary(name: str, chooser: LetterChooser) -> None:  # noqa: F811
+    told = persona_pool()[name].told()
+    belief = LocalJudge((chooser.model, chooser.tokenizer), told, ask="score").belief(PAIRS)
+    assert ((belief > 0.0) & (belief < 1.0)).all()
 
 
 def log_likelihood(chooser: LetterChooser, text: str) -> float:  # noqa: F811
