@@ -18,13 +18,14 @@ def validate(config: ConfigArgument, overrides: OverridesArgument = None) -> Non
     """
     from truthful_rlhf.aggregation.extras import MissingExtraError
     from truthful_rlhf.pipeline.config.experiment import load_config
+    from truthful_rlhf.pipeline.experiment.context import N_FOLDS
     from truthful_rlhf.pipeline.experiment.grid import groups
     from truthful_rlhf.pipeline.experiment.prompts import load_prompts
     from truthful_rlhf.pipeline.experiment.session import EXPECTED_ERRORS
     from truthful_rlhf.pipeline.models.installed import check_extras, check_hardware, check_installed
     from truthful_rlhf.pipeline.models.load import load_tokenizer, resolve_model
     from truthful_rlhf.pipeline.models.tokens import Encoder
-    from truthful_rlhf.pipeline.storage.console import clear_errors, console
+    from truthful_rlhf.pipeline.storage.console import clear_errors, console, shown
     from truthful_rlhf.pipeline.storage.random import part_rng
     from truthful_rlhf.pipeline.training.check import check_own_arguments
 
@@ -42,7 +43,8 @@ def validate(config: ConfigArgument, overrides: OverridesArgument = None) -> Non
             check_own_arguments(checked.policy, checked.sampling, hardware)
         if not checked.gold.is_known:
             names = ", ".join(rule.title for rule in checked.rules)
-            console.print(f"{config} is valid: {len(checked.seeds)} seed(s) x 5 folds of {checked.pairs.file}: {names}")
+            summary = f"{len(checked.seeds)} seed(s) x {N_FOLDS} folds of {checked.pairs.file}: {names}"
+            console.print(shown(f"{config} is valid: {summary}"), soft_wrap=True)
             return
         section = checked.prompts
         if not (note and section.source.startswith("hub:")):
