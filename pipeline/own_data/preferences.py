@@ -168,6 +168,6 @@ def _labels(experiment: Experiment, condition: Condition, pairs: pd.DataFrame) -
         outcomes[["pair_id", "outcome", "audited"]], on="pair_id", how="left", validate="one_to_one"
     )
     seen["audited"] = seen["audited"].eq(True)
-    reports = ask_panel(experiment, condition, everything)
+    reports = ask_panel(experiment, condition, everything, seen["audited"])
     labels = pd.Series(aggregate(experiment, condition, everything, seen, reports).soft_labels, everything["pair_id"])
     return np.asarray(labels.loc[pairs["pair_id"]], dtype=np.float64)
