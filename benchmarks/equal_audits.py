@@ -47,7 +47,7 @@ from truthful_rlhf.labelers.panels import built_in_panels
 from truthful_rlhf.pipeline.config.game import BUNDLED_TOPICS
 from truthful_rlhf.pipeline.game.campaigns import judge_pairs
 
-ABOUT = "every rule and kind of label with equal audits, and what is lost against each peer (about 40 minutes of one core)"
+ABOUT = "every rule and kind of label with equal audits, and the loss against each peer (about 40 minutes of one core)"
 
 RATES = (0.05, 0.1, 0.2)
 DRAWS = {144: 100, 500: 40, 419: 20}

@@ -24,6 +24,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from benchmarks.equal_audits import final, stacked
+from truthful_rlhf.aggregation.auditing.design import audit_chances
 from truthful_rlhf.aggregation.base import BoolArray, FloatArray
 from truthful_rlhf.aggregation.game.beliefs import calibrated_beliefs
 from truthful_rlhf.aggregation.game.campaigns import draw_nature
@@ -73,13 +74,9 @@ def audits(reports: FloatArray, n_audits: int, plan: str, rng: np.random.Generat
     n_pairs = len(reports)
     if plan == "uniform":
         return rng.permutation(n_pairs) < n_audits, None
-    present = ~np.isnan(reports)
-    centred = (
-        np.where(present, reports, 0.0)
-        - (np.where(present, reports, 0.0).sum(axis=1) / np.maximum(present.sum(axis=1), 1))[:, None]
-    )
-    spread = np.where(present, centred**2, 0.0).sum(axis=1) / np.maximum(present.sum(axis=1), 1)
-    chances = np.minimum(n_audits * (0.25 / n_pairs + 0.75 * spread / spread.sum()), 0.5)
+    present = np.maximum((~np.isnan(reports)).sum(axis=1), 1)
+    values = np.nansum((reports - (np.nansum(reports, axis=1) / present)[:, None]) ** 2, axis=1)
+    chances = audit_chances(values, n_audits)
     return rng.random(n_pairs) < chances, chances
 
 
