@@ -22,6 +22,7 @@ from truthful_rlhf.aggregation.rules.step_size import AnytimeStep
 from truthful_rlhf.aggregation.statistics import accuracy
 from truthful_rlhf.labelers import Pairs
 from truthful_rlhf.labelers.features import normalised_difference
+from truthful_rlhf.labelers.judges.answers import Answers
 from truthful_rlhf.labelers.personas import make_persona
 
 
@@ -30,9 +31,15 @@ def test_a_judge_that_likes_length_follows_it() -> None:
     verbose, expert = make_persona("verbose"), make_persona("expert")
     pairs = Pairs(["p", "q", "r"], ["x"] * 3, ["one two three", "one", "a b c d e"], ["one", "one two", "a b"])
     liked = sigmoid(normalised_difference("length", pairs))
-    assert judges.follows(verbose, liked, pairs) == pytest.approx(1.0)
-    assert judges.follows(verbose, 1.0 - liked, pairs) == pytest.approx(-1.0)
-    assert np.isnan(judges.follows(expert, liked, pairs))
+    assert judges.follows(verbose, said(liked), pairs)["follows"] == pytest.approx(1.0)
+    assert judges.follows(verbose, said(1.0 - liked), pairs)["follows"] == pytest.approx(-1.0)
+    assert judges.follows(expert, said(liked), pairs) == {}
+
+
+def said(belief: FloatArray) -> Answers:
+    """Return the answers of a judge that scores one response at a time."""
+    n = len(belief)
+    return Answers(belief, *(np.full(n, np.nan) for _ in range(3)), note=[""] * n, cut=[False] * n)
 
 
 def accuracies(rule: str, lie: bool = False) -> float:

@@ -117,7 +117,13 @@ class Score:
     name: ClassVar[str] = "score"
 
     def documents(self, told: Told, texts: Texts, clean: Clean = str) -> tuple[str, ...]:
-        """Return the question."""
+        """Return the question.
+
+        Args:
+            told: persona, examples, words.
+            texts: prompt and response; untrusted.
+            clean: removes what would be read as markup of the model's chat format.
+        """
         return (document(self, told, texts, clean),)
 
     def answers(self, told: Told) -> tuple[str, ...]:
@@ -145,7 +151,13 @@ class Rate:
     name: ClassVar[str] = "rate"
 
     def documents(self, told: Told, texts: Texts, clean: Clean = str) -> tuple[str, ...]:
-        """Return the question."""
+        """Return the question.
+
+        Args:
+            told: persona, examples, words.
+            texts: prompt and response; untrusted.
+            clean: removes what would be read as markup of the model's chat format.
+        """
         return (document(self, told, texts, clean),)
 
     def answers(self, told: Told) -> tuple[str, ...]:
@@ -177,6 +189,11 @@ class Channel:
 
     def documents(self, told: Told, texts: Texts, clean: Clean = str) -> tuple[str, ...]:
         """Return the response at the end of a list of what the judge likes, and at the end of what it dislikes.
+
+        Args:
+            told: examples of both.
+            texts: prompt and response; untrusted.
+            clean: removes what would be read as markup of the model's chat format.
 
         Raises:
             ValueError: the judge has no examples.

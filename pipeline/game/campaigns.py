@@ -21,7 +21,13 @@ from truthful_rlhf.pipeline.storage.random import part_rng
 
 
 def pairs_without_texts(log_odds: FloatArray, topics: Sequence[str], audited: BoolArray | None = None) -> Pairs:
-    """Return pairs with these true log-odds that A is better, topics, and audits, all of length n; kappa is 1."""
+    """Return pairs that are nothing but their truth and a topic; kappa is 1.
+
+    Args:
+        log_odds: true log-odds that A is better, shape ``(n,)``.
+        topics: one per pair.
+        audited: whose outcome is revealed, shape ``(n,)``; None: nobody knows.
+    """
     n = len(log_odds)
     empty = [""] * n
     ids = [f"pair-{k:06d}" for k in range(n)]

@@ -18,7 +18,7 @@ from truthful_rlhf.pipeline.config.game import NEXT_SHARE, AuditConfig
 from truthful_rlhf.pipeline.game.console import percent, progress_bar
 from truthful_rlhf.pipeline.storage.artifacts import write_text_atomically
 from truthful_rlhf.pipeline.storage.console import console, print_table
-from truthful_rlhf.pipeline.storage.markdown import markdown_table
+from truthful_rlhf.pipeline.storage.markdown import markdown_table, markdown_text
 from truthful_rlhf.pipeline.storage.random import part_rng
 from truthful_rlhf.pipeline.storage.tables import harmless_cell
 
@@ -97,7 +97,8 @@ def _report(gains: pd.DataFrame, reading: Reading, config: AuditConfig, out: Pat
         pages.append(f"**{title}**\n\n{markdown_table(_DETAIL, detail)}")
     for note in notes:
         console.print(note, markup=False)
-    read = f"What was read:\n\n```text\n{reading}\n```\n"
+    lines = "\n".join(f"- {markdown_text(line)}" for line in str(reading).splitlines() if line.strip())
+    read = f"What was read:\n\n{lines}\n"
     write_text_atomically(out / "audit.md", "\n".join([read, *pages, *(f"- {note}" for note in notes)]) + "\n")
     console.print(f"Written to {out}: audit.md and gains.csv (all labelers, rules and objectives)")
 

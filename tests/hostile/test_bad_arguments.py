@@ -16,7 +16,7 @@ CASES: list[tuple[str, str, str]] = [
     ("aggregate votes.csv other.csv", USAGE, "unexpected extra argument"),
     ("aggregate votes.csv --rul mean", USAGE, "--rule"),
     ("aggregate votes.csv --out out --rule", USAGE, "requires an argument"),
-    ("compare", USAGE, "Missing argument"),
+    ("compare", USAGE, "which comparison?"),
     ("run", USAGE, "Missing argument"),
     ("validate", USAGE, "Missing argument"),
     ("run quickstart --seed one", USAGE, "Invalid value for '--seed'"),

@@ -64,7 +64,7 @@ JSON_CELLS: list[tuple[str, Any, str]] = [
     ("pair_id", {"$oid": "5"}, "pair_id: expected a text, found {'$oid': '5'}"),
     ("pair_id", ["p0"], "pair_id: expected a text"),
     ("pair_id", "\udfff", "half of a surrogate pair"),
-    ("prompt", [{"role": "user", "content": "x"}], "prompt and responses must be texts"),
+    ("prompt", [7], "prompt and responses must be texts"),
     ("response_b", {"text": "x"}, "prompt and responses must be texts"),
     ("topic", ["law"], "topic: expected a text"),
     ("topic", {"name": "law"}, "topic: expected a text"),

@@ -41,8 +41,9 @@ def test_every_strategy_that_lies_with_a_plan_occurs_in_a_built_in_panel() -> No
 @pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
 def test_a_shipped_config_calls_no_other_crowd_by_the_name_of_a_built_in_panel(config: Path) -> None:
     """One name, one crowd: what ``simulate`` says of a panel is said of the panel that ``compare`` trains on."""
-    panels = panels_of(yaml.safe_load(config.read_text(encoding="utf-8"))["panels"])
-    assert panels
+    content = yaml.safe_load(config.read_text(encoding="utf-8"))
+    panels = panels_of(content.get("panels", {}))
+    assert panels or content["gold"] == "none", "only a file of people's own judgments needs no panel"
     for name, entries in panels.items():
         if name in built_in_panels():
             assert specs_of({name: entries}) == specs_of([name]), name

@@ -29,11 +29,11 @@ def as_html(text: str, markdown: bool) -> Markup:
     """
     if not markdown:
         return escape(text)
-    html = nh3.clean(_parser().render(text), tags=_TAGS, attributes={"ol": {"start"}}, link_rel=None)
+    html = _parser().render(text)
     for level in range(6, 0, -1):  # below the page's own headings, so that a screen reader can go from one to the next
         below = min(level + 2, 6)
         html = html.replace(f"<h{level}>", f"<h{below}>").replace(f"</h{level}>", f"</h{below}>")
-    return Markup(html)
+    return Markup(nh3.clean(html, tags=_TAGS, attributes={"ol": {"start"}}, link_rel=None))
 
 
 @functools.cache
