@@ -81,7 +81,7 @@ def train(trainer: Trainer, folder: Path | None, updates: int = 1) -> None:
     if folder is None:
         trainer.train()
         return
-    trainer._get_output_dir = lambda trial: str(folder)  # type: ignore[method-assign]  # not output_dir: trackers log there
+    trainer._get_output_dir = lambda trial: str(folder)  # not args.output_dir: trackers log there
     trainer.add_callback(Checkpoints(folder, updates))
     last = last_checkpoint(folder)
     trainer.train(resume_from_checkpoint=None if last is None else str(last))
