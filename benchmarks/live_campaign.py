@@ -46,7 +46,7 @@ ABOUT = "200 labelers on 10,000 pairs: reports a second and their time; 100 SIGK
 
 N_LABELERS, N_PAIRS = 200, 10_000
 SECONDS = 45.0
-PACE = 100.0
+PACE = 120.0
 KILLS = 100
 ALIVE_SECONDS = (0.2, 2.0)
 TARGETS = {"reports a second": ">= 100", "report p95, ms": "< 200"}
