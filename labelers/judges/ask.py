@@ -111,10 +111,8 @@ class AskForWords(Ask, Protocol):
         ...
 
 
-class Score:
-    """Show one response, ask which of two words fits: log-odds of the words, the mean over pairs of opposites."""
-
-    name: ClassVar[str] = "score"
+class _Question(AskForWords, Protocol):
+    """A way to ask by one question about one response."""
 
     def documents(self, told: Told, texts: Texts, clean: Clean = str) -> tuple[str, ...]:
         """Return the question.
@@ -125,6 +123,12 @@ class Score:
             clean: removes what would be read as markup of the model's chat format.
         """
         return (document(self, told, texts, clean),)
+
+
+class Score(_Question):
+    """Show one response, ask which of two words fits: log-odds of the words, the mean over pairs of opposites."""
+
+    name: ClassVar[str] = "score"
 
     def answers(self, told: Told) -> tuple[str, ...]:
         """Return the persona's words for what it likes, then for what it dislikes."""
@@ -145,20 +149,10 @@ class Score:
         return belief_from_scores((liked - disliked).mean(axis=1), scale)
 
 
-class Rate:
+class Rate(_Question):
     """Show one response, ask for a number from 1 to 10: its expected value."""
 
     name: ClassVar[str] = "rate"
-
-    def documents(self, told: Told, texts: Texts, clean: Clean = str) -> tuple[str, ...]:
-        """Return the question.
-
-        Args:
-            told: persona, examples, words.
-            texts: prompt and response; untrusted.
-            clean: removes what would be read as markup of the model's chat format.
-        """
-        return (document(self, told, texts, clean),)
 
     def answers(self, told: Told) -> tuple[str, ...]:
         """Return the numbers from 1 to 10."""
