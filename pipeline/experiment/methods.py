@@ -276,7 +276,8 @@ def respond_with_adapter(
     sampling, tokenizer = experiment.config.sampling, experiment.tokenizer
     responses = sample_responses(policy, tokenizer, prompts, sampling, seed, "Held-out responses")
     release()  # nobody samples from this policy again, and the KL needs the memory
-    return responses, kl_to_base(policy, experiment.base_model, tokenizer, prompts, responses, sampling)
+    with experiment.hardware.reading(max(map(len, prompts)) + sampling.max_new_tokens):
+        return responses, kl_to_base(policy, experiment.base_model, tokenizer, prompts, responses, sampling)
 
 
 def respond_with_best_of_n(

@@ -21,7 +21,7 @@ def training_arguments(
 
     TRL's defaults are for large GPUs: bfloat16 with gradient checkpointing. On a CPU with bfloat16 instructions that is
     about as fast as float32 without, in a third less memory, but its loss was another one after eight updates
-    (``python -m benchmarks training``).
+    (``python -m benchmarks training``). What those instructions are used for is `Hardware.reading`.
 
     Args:
         folder: where the trainer writes; its last parts (panel, rule, method) name the run in a tracker.
@@ -59,3 +59,14 @@ def training_arguments(
         "disable_tqdm": True,  # the stage shows a bar of its own: see truthful_rlhf.pipeline.training.log
         "dataloader_pin_memory": hardware.device == "cuda",
     }
+
+
+def longest_sequence(dataset: Any, *columns: str) -> int:
+    """Return the most tokens that columns of token ids have together in a row of a data set, 0 without rows.
+
+    Args:
+        dataset: of the ``datasets`` library, with token ids.
+        columns: that stand one after the other in a sequence.
+    """
+    rows = zip(*(dataset[column] for column in columns), strict=True)
+    return max((sum(map(len, parts)) for parts in rows), default=0)

@@ -10,6 +10,7 @@ import pandas as pd
 
 from truthful_rlhf.labelers.judges.hardware import Hardware
 from truthful_rlhf.pipeline.config.training import DPOSettings
+from truthful_rlhf.pipeline.models.device import longest_sequence
 from truthful_rlhf.pipeline.models.load import BasePolicy
 from truthful_rlhf.pipeline.models.vllm_engine import release
 from truthful_rlhf.pipeline.storage import processes
@@ -50,12 +51,14 @@ def reference_log_probabilities(
         if processes.is_first():
             Dataset.from_pandas(table, preserve_index=False).save_to_disk(f"{scratch}/pairs")
         processes.wait()
-        trainer = SoftDPOTrainer(
-            model=base.load_to_train(),
-            args=trl_config(settings.model_copy(update={"report_to": []}), base.hardware, scratch, 0, precompute=True),
-            train_dataset=load_from_disk(f"{scratch}/pairs"),
-            processing_class=base.tokenizer(),
-        )
+        dataset = load_from_disk(f"{scratch}/pairs")
+        with base.hardware.reading(_longest(dataset)):
+            trainer = SoftDPOTrainer(
+                model=base.load_to_train(),
+                args=trl_config(settings.model_copy(update={"report_to": []}), base.hardware, scratch, 0, True),
+                train_dataset=dataset,
+                processing_class=base.tokenizer(),
+            )
         shown = ["pair_id", "ref_chosen_logps", "ref_rejected_logps"]
         computed = trainer.train_dataset.select_columns(shown).to_pandas()
         processes.wait()
@@ -129,8 +132,13 @@ def train_dpo(
         soft_label_loss=settings.loss,
     )
     follow(trainer, "DPO on soft labels", out)
-    train(trainer, checkpoints)
+    with base.hardware.reading(_longest(trainer.train_dataset)):
+        train(trainer, checkpoints)
     save_adapter(trainer, trainer.accelerator.unwrap_model(trainer.model), out)
+
+
+def _longest(dataset: Dataset) -> int:
+    return max(longest_sequence(dataset, "prompt_ids", side) for side in ("chosen_ids", "rejected_ids"))
 
 
 def trl_config(settings: DPOSettings, hardware: Hardware, folder: str, seed: int, precompute: bool) -> DPOConfig:

@@ -11,6 +11,7 @@ import pandas as pd
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.labelers.judges.hardware import Hardware
 from truthful_rlhf.pipeline.config.training import RewardModelSettings
+from truthful_rlhf.pipeline.models.device import longest_sequence
 from truthful_rlhf.pipeline.models.load import BasePolicy
 from truthful_rlhf.pipeline.models.tokens import Encoder, joined, with_token_ids
 from truthful_rlhf.pipeline.models.vllm_engine import release
@@ -68,7 +69,9 @@ def train_reward_model(
         soft_label_loss=settings.loss,
     )
     follow(trainer, "Reward model on soft labels", out)
-    train(trainer, checkpoints)
+    longest = max(longest_sequence(trainer.train_dataset, side) for side in ("chosen_ids", "rejected_ids"))
+    with base.hardware.reading(longest):
+        train(trainer, checkpoints)
     trainer.accelerator.wait_for_everyone()
     if trainer.is_world_process_zero():
         trained = trainer.accelerator.unwrap_model(trainer.model)

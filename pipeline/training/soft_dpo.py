@@ -11,6 +11,8 @@ What has to hold when TRL moves (1.12 to 1.16 were read and tested):
 2. The first thing that it multiplies by ``self.beta``, as ``self.beta * x``, is the difference of the two log-ratios,
    shape ``(n,)``, part of the graph of the loss.
 3. The loss is the mean of -log sigmoid(beta * x), plus the router loss of a mixture of experts if there is one.
+4. The model gets what a batch has beyond the masks and the reference. Where it does not, `SharedPrompts` lets the batch
+   be.
 
 The first batches of every trainer check 2 and 3 and raise if they do not hold; the tests compare every step with
 torch's cross-entropy on a z that is computed without TRL.
@@ -23,8 +25,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import trl
+from accelerate import DistributedType
 from trl import DPOConfig, DPOTrainer
 
+from truthful_rlhf.pipeline.training.shared_prompts import SharedPrompts
 from truthful_rlhf.reward_model.losses import make_term
 from truthful_rlhf.reward_model.soft_labels import (
     SOFT_LABEL,
@@ -87,6 +91,8 @@ class SoftDPOTrainer(DPOTrainer):
         check_arguments(self.args)
         self.soft_label_term = make_term(soft_label_loss)
         self._identity_seen = False
+        alone = self.accelerator.distributed_type == DistributedType.NO and not self.args.gradient_checkpointing
+        self._share_prompts = SharedPrompts(alone)
         self.data_collator = SoftLabelCollator(self.data_collator)
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: DPOConfig, dataset_name: str) -> Any:
@@ -120,6 +126,7 @@ class SoftDPOTrainer(DPOTrainer):
     ) -> Any:
         """Return TRL's loss plus the mean term (and the model's outputs, if asked for)."""
         soft_labels, inputs = split_soft_labels(inputs)
+        inputs = self._share_prompts(model, inputs)
         with self._watched_beta() as factors:
             result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         loss, *outputs = result if return_outputs else (result,)

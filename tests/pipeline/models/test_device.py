@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,13 +31,15 @@ def machine(
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False, raising=False)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
 
 
 @pytest.mark.parametrize(
     ("there", "best"),
     [
         ({}, ("cpu", "float32")),
-        ({"amx": True}, ("cpu", "float32")),
+        ({"amx": True}, ("cpu", "float32", True)),
         ({"cuda": True, "cuda_bf16": True}, ("cuda", "bfloat16")),
         ({"cuda": True}, ("cuda", "float32")),
         ({"mps": True}, ("mps", "float32")),
@@ -47,7 +50,32 @@ def test_auto_takes_the_best_that_is_there(
 ) -> None:
     machine(monkeypatch, **there)
     assert Hardware.choose() == Hardware(*best)
-    assert Hardware.choose(device="cpu") == CPU, "a user may decide"
+    assert Hardware.choose(device="cpu", dtype="float32") == CPU, "a user may decide"
+
+
+def test_products_are_rounded_only_where_that_is_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    def highest() -> str:
+        return torch.get_float32_matmul_precision()
+
+    machine(monkeypatch, amx=True)
+    before = highest()
+    with Hardware.choose().reading(20):
+        assert highest() == "medium"
+        assert not torch.backends.cuda.flash_sdp_enabled(), "short sequences are attended to in plain products"
+    with Hardware.choose().reading(2000):
+        assert highest() == "medium"
+        assert torch.backends.cuda.flash_sdp_enabled()
+    with contextlib.suppress(KeyboardInterrupt), Hardware.choose().reading(20):
+        raise KeyboardInterrupt
+    assert highest() == before == "highest"
+    with Hardware.choose(dtype="float32").reading(20):
+        assert highest() == before
+    for name, value in (("ONEDNN_MAX_CPU_ISA", "AVX2"), ("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(name, value)
+            assert Hardware.choose() == CPU, "oneDNN would compute in bfloat16 without instructions for it"
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    assert Hardware.choose() == CPU
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 import torch
 
+from truthful_rlhf.labelers.judges.hardware import Hardware
 from truthful_rlhf.pipeline.config.training import DPOSettings
-from truthful_rlhf.pipeline.models.load import load_model, load_tokenizer
+from truthful_rlhf.pipeline.models.load import BasePolicy, load_model, load_tokenizer
 from truthful_rlhf.pipeline.models.log_probabilities import log_probabilities
 from truthful_rlhf.pipeline.models.tokens import Encoder, with_token_ids
 from truthful_rlhf.pipeline.training.dpo import reference_log_probabilities
@@ -30,7 +31,8 @@ def test_they_are_those_of_the_trainer(tiny_model_folder: Path, max_length: int)
     """Float32 on both sides; sums of at most 40 log-probabilities of about 6 nats: 1e-3 is far above rounding."""
     tokenizer = load_tokenizer(str(tiny_model_folder))
     encoded = with_token_ids(PAIRS, Encoder(tokenizer))
-    theirs = reference_log_probabilities(str(tiny_model_folder), encoded, DPOSettings(max_length=max_length))
+    base = BasePolicy(str(tiny_model_folder), Hardware("cpu", "float32"))
+    theirs = reference_log_probabilities(base, encoded, DPOSettings(max_length=max_length))
     model = load_model(str(tiny_model_folder))
     for side in "ab":
         prompts, responses = encoded["prompt_ids"].tolist(), encoded[f"ids_{side}"].tolist()
