@@ -133,7 +133,14 @@ def _all_pairs(
 
 def _base(experiment: Experiment, table: pd.DataFrame) -> dict[str, FloatArray]:
     prompts, responses = table["prompt_ids"].tolist(), [*table["ids_a"], *table["ids_b"]]
-    both = log_probabilities(experiment.base_model, experiment.tokenizer, [*prompts, *prompts], responses, 512)
+    both = log_probabilities(
+        experiment.base_model,
+        experiment.tokenizer,
+        [*prompts, *prompts],
+        responses,
+        512,
+        hardware=experiment.hardware,
+    )
     log_p_a, log_p_b = np.split(both, 2)
     return {"log_p_a": log_p_a, "log_p_b": log_p_b}
 
@@ -253,9 +260,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m benchmarks.own_data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=OUT, help="run folder")
+    parser.add_argument(
+        "--seed", type=int, action="append", help="only this one (again for others): seeds side by side"
+    )
     parser.add_argument("--most", type=int, help="cells to add; 0 only shows those that are there")
     given = parser.parse_args(arguments)
-    print(summary(run_cells(make_config(), given.out, given.most)).to_string(index=False))
+    config = make_config(seeds=given.seed or list(SEEDS))
+    print(summary(run_cells(config, given.out, given.most)).to_string(index=False))
 
 
 if __name__ == "__main__":

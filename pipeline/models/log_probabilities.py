@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from truthful_rlhf.aggregation.base import FloatArray
+from truthful_rlhf.labelers.judges.hardware import Hardware
 from truthful_rlhf.pipeline.models.kl import response_batch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+FULL_PRECISION = Hardware("cpu", "float32")
+"""Whatever the machine, nothing is rounded."""
 
 
 def log_probabilities(
@@ -21,6 +25,7 @@ def log_probabilities(
     responses: Sequence[Sequence[int]],
     max_length: int,
     batch_size: int = 16,
+    hardware: Hardware = FULL_PRECISION,
 ) -> FloatArray:
     """Return log p(response | prompt) of every response in nats, shape ``(n,)``: what DPO's log-ratios are made of.
 
@@ -33,6 +38,7 @@ def log_probabilities(
         responses: n lists of token ids, each with the token that ends it if it has one.
         max_length: of a prompt with its response, in tokens.
         batch_size: sequences per forward pass.
+        hardware: of the model, which may read faster; by default in the model's own precision.
     """
     import torch
     from tqdm.auto import tqdm
@@ -47,7 +53,7 @@ def log_probabilities(
     for start in tqdm(starts, desc="Log-probabilities", disable=len(starts) < 3):
         rows = order[start : start + batch_size]
         ids, attention, mask, _ = response_batch(tokenizer, [prompts[k] for k in rows], [cut[k] for k in rows])
-        with torch.no_grad():
+        with torch.no_grad(), hardware.reading(ids.shape[1]):
             logits = model(input_ids=ids.to(model.device), attention_mask=attention.to(model.device)).logits
         scores = logits[mask]  # the softmax is what costs: at responses only
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32)).log_softmax(dim=-1)

@@ -76,7 +76,14 @@ def build_likelihoods(experiment: Experiment) -> str:
         table = read_recorded(experiment)
         pairs = with_token_ids(table[table["recorded_outcome"].notna()].reset_index(drop=True), experiment.encoder)
         prompts, responses = pairs["prompt_ids"].tolist(), [*pairs["ids_a"], *pairs["ids_b"]]
-        both = log_probabilities(experiment.base_model, experiment.tokenizer, [*prompts, *prompts], responses, most)
+        both = log_probabilities(
+            experiment.base_model,
+            experiment.tokenizer,
+            [*prompts, *prompts],
+            responses,
+            most,
+            hardware=experiment.hardware,
+        )
         log_p_a, log_p_b = np.split(both, 2)
         lengths = {f"n_tokens_{side}": pairs[f"ids_{side}"].map(len) for side in "ab"}
         columns = {"pair_id": pairs["pair_id"], "log_p_a": log_p_a, "log_p_b": log_p_b, **lengths}
@@ -136,7 +143,9 @@ def policy_preference(
     policy = experiment.base.load(experiment.path(experiment.layout.of_condition(condition, "policy")))
     prompts, responses = pairs["prompt_ids"].tolist(), [*pairs["ids_a"], *pairs["ids_b"]]
     most = longest(experiment.config.policy)
-    own = log_probabilities(policy, experiment.tokenizer, [*prompts, *prompts], responses, most)
+    own = log_probabilities(
+        policy, experiment.tokenizer, [*prompts, *prompts], responses, most, hardware=experiment.hardware
+    )
     ratio_a, ratio_b = np.split(own - np.concatenate([known["log_p_a"], known["log_p_b"]]), 2)
     return sigmoid(beta * (ratio_a - ratio_b))
 

@@ -179,20 +179,23 @@ def weights_over_rounds(weights: Mapping[str, FloatArray], title: str) -> bytes:
     figure, axes = new_figure()
     groups = sorted({_group(name) for name in weights})
     labelled: set[str] = set()
-    for name, series in weights.items():
+    # the legend in the order in which the lines end
+    for name, series in sorted(weights.items(), key=lambda item: -item[1][-1]):
         group = _group(name)
+        again, colour = divmod(groups.index(group), len(COLOURS))
         axes.step(
             np.arange(len(series)),
             series,
             where="post",
-            color=COLOURS[groups.index(group) % len(COLOURS)],
+            color=COLOURS[colour],
+            linestyle=("-", "--", ":")[min(again, 2)],
             linewidth=1.3,
             label=None if group in labelled else group,
         )
         labelled.add(group)
     axes.axhline(1 / len(weights), color=COLOURS[6], linestyle=":", linewidth=1)
     axes.set(xlabel="round (pair)", ylabel="weight", title=title, ylim=(0, None))
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return as_png(figure)
 
 
