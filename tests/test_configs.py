@@ -64,3 +64,22 @@ def test_a_fast_variant_runs_to_the_report(path: Path, tiny_model_folder: Path, 
     ).stat().st_size > 5000
     assert ("Reward models on pairs" in page) == (method != "online_dpo")
     assert ("at the end of each iteration" in page) == (method == "online_dpo")
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (None, "mine.csv: no such file"),
+        ("pair_id,labeler_id,report\np1,ann,0.7\np2,ann,0.2\n", "every pair needs prompt, response_a, response_b"),
+    ],
+)
+def test_validate_reads_the_file_of_pairs(content: str | None, text: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.csv"
+    if content is not None:
+        file.write_text(content, encoding="utf-8")
+    result = CliRunner().invoke(app, ["validate", "recorded_people", f"pairs.file={file}"])
+    assert result.exit_code != 0
+    assert text in " ".join(result.output.split())
+    texts = "pair_id,prompt,response_a,response_b,labeler_id,report\np1,How?,well,badly,ann,0.7\n"
+    file.write_text(texts, encoding="utf-8")
+    assert CliRunner().invoke(app, ["validate", "recorded_people", f"pairs.file={file}"]).exit_code == 0

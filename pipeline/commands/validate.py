@@ -6,7 +6,7 @@ from truthful_rlhf.pipeline.commands.compare import ConfigArgument, OverridesArg
 
 
 def validate(config: ConfigArgument, overrides: OverridesArgument = None) -> None:
-    """Check a config and everything it needs (libraries, model, prompts), and say what would run.
+    """Check a config and everything it needs (libraries, model, prompts, a file of pairs), and say what would run.
 
     Where the libraries that train are not installed, it checks the config itself and says the line that installs them.
 
@@ -20,6 +20,7 @@ def validate(config: ConfigArgument, overrides: OverridesArgument = None) -> Non
     from truthful_rlhf.pipeline.config.experiment import load_config
     from truthful_rlhf.pipeline.experiment.context import N_FOLDS
     from truthful_rlhf.pipeline.experiment.grid import groups
+    from truthful_rlhf.pipeline.experiment.pairs import read_recorded_file
     from truthful_rlhf.pipeline.experiment.prompts import load_prompts
     from truthful_rlhf.pipeline.experiment.session import EXPECTED_ERRORS
     from truthful_rlhf.pipeline.models.installed import check_extras, check_hardware, check_installed
@@ -41,6 +42,8 @@ def validate(config: ConfigArgument, overrides: OverridesArgument = None) -> Non
             resolve_model(checked.model.name_or_path)
             hardware = check_hardware(checked.model)
             check_own_arguments(checked.policy, checked.sampling, hardware)
+        if checked.pairs.file is not None:
+            read_recorded_file(checked.pairs.file, checked.pairs.read)
         if not checked.gold.is_known:
             names = ", ".join(rule.title for rule in checked.rules)
             summary = f"{len(checked.seeds)} seed(s) x {N_FOLDS} folds of {checked.pairs.file}: {names}"

@@ -10,6 +10,7 @@ import pandas as pd
 from truthful_rlhf.labelers import Pairs
 from truthful_rlhf.labelers.recorded.errors import AnnotationError
 from truthful_rlhf.labelers.recorded.options import AUDIT_ROLES, ReadOptions
+from truthful_rlhf.labelers.recorded.table import Annotations
 from truthful_rlhf.labelers.recorded.texts import MESSAGES
 from truthful_rlhf.labelers.unjudged import read_pairs
 from truthful_rlhf.pipeline.experiment.prompts import Prompt
@@ -80,9 +81,7 @@ def recorded_pairs(path: Path, gold: GoldReward, read: ReadOptions | None = None
     Raises:
         AnnotationError: the file is not readable, or a pair lacks its texts.
     """
-    annotations, _ = read_pairs(str(path), **(read or ReadOptions()).model_dump())
-    if not annotations.has_texts:
-        raise AnnotationError(f"{path}: a policy is trained on texts: every pair needs prompt, response_a, response_b")
+    annotations = read_recorded_file(path, read)
     table = annotations.texts.take(annotations.text_row).to_pandas()
     topics = annotations.topic or [""] * annotations.n_pairs
     table = table.assign(pair_id=annotations.pair_ids, topic=topics, recorded_outcome=annotations.outcome)
@@ -94,6 +93,22 @@ def recorded_pairs(path: Path, gold: GoldReward, read: ReadOptions | None = None
     conversations = [MESSAGES] if (table[MESSAGES] != "").any() else []
     table = table[[*PAIR_COLUMNS, "recorded_outcome", "weight", *conversations]]
     return table.assign(**design)
+
+
+def read_recorded_file(path: Path, read: ReadOptions | None = None) -> Annotations:
+    """Return what a file of pairs holds, without scoring it.
+
+    Args:
+        path: as `recorded_pairs` takes it.
+        read: how to read the file.
+
+    Raises:
+        AnnotationError: the file is not readable, or a pair lacks its texts.
+    """
+    annotations, _ = read_pairs(str(path), **(read or ReadOptions()).model_dump())
+    if not annotations.has_texts:
+        raise AnnotationError(f"{path}: a policy is trained on texts: every pair needs prompt, response_a, response_b")
+    return annotations
 
 
 def draw_audits(pairs: pd.DataFrame, audit_rate: float, rng: np.random.Generator) -> pd.DataFrame:
