@@ -3,7 +3,8 @@
 Precision follows what was measured. On CPUs models are float32: bfloat16 is 30 times slower where the processor has no
 instructions for it. Where it has AMX, whole sequences are read (in training and for the KL) with matrix products that
 round their factors to bfloat16 and sum in float32; everything else stays as it is. Sampling, a token at a time, was
-three times slower that way. A GPU computes in bfloat16 if it can. Trained weights are float32 everywhere; on a GPU with
+three times slower that way. Where it has bfloat16 instructions without AMX, rounding inside the products saves nothing:
+there whole sequences are read in mixed precision (torch's autocast). A GPU computes in bfloat16 if it can. Trained weights are float32 everywhere; on a GPU with
 bfloat16 TRL computes in that.
 """
 
@@ -16,6 +17,9 @@ from dataclasses import dataclass
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+EXACT, ROUNDED, MIXED = "exact", "rounded", "mixed"
+"""How float32 models read whole sequences: as they are; with factors rounded to bfloat16; in mixed precision."""
 
 PLAIN_ATTENTION = 256
 """Tokens up to which plain attention was faster than fused attention with rounded factors."""
@@ -32,12 +36,12 @@ class Hardware:
     Attributes:
         device: ``cpu``, ``cuda`` or ``mps``, as torch calls them.
         dtype: precision of models that are not trained: ``float32``, ``bfloat16`` or ``float16``.
-        rounds_products: multiply matrices of float32 in bfloat16 where whole sequences are read.
+        products: how matrices of float32 are multiplied where whole sequences are read: `EXACT`, `ROUNDED` or `MIXED`.
     """
 
     device: str
     dtype: str
-    rounds_products: bool = False
+    products: str = EXACT
 
     @classmethod
     def choose(cls, device: str = "auto", dtype: str = "auto") -> Hardware:
@@ -46,7 +50,7 @@ class Hardware:
         Args:
             device: one of `DEVICES`; ``auto`` takes a GPU if there is one.
             dtype: one of `DTYPES`; ``auto`` is bfloat16 on a GPU that has it, float32 elsewhere, with products in
-                bfloat16 on a CPU with AMX; ``float32`` is float32 throughout.
+                bfloat16 on a CPU that has it; ``float32`` is float32 throughout.
 
         Raises:
             HardwareError: no such device here, or a precision that it computes too slowly or not at all.
@@ -60,7 +64,7 @@ class Hardware:
             raise HardwareError(f"model.device: torch sees no {device} here; set model.device=auto")
         can = has_bfloat16(device)
         if dtype == "auto":
-            return cls(device, "bfloat16" if device == "cuda" and can else "float32", device == "cpu" and has_amx())
+            return cls(device, "bfloat16" if device == "cuda" and can else "float32", _fastest_products(device))
         if dtype == "bfloat16" and not can:
             raise HardwareError(
                 f"model.dtype: this {device} has no instructions for bfloat16, which would take many times as long;"
@@ -83,19 +87,30 @@ class Hardware:
             longest: tokens of the longest sequence. Torch's fused attention rounds its factors block by block, which
                 takes longer than all else in short sequences: these are attended to in plain products.
         """
-        if not self.rounds_products:
-            yield
-            return
         import torch
-        from torch.nn.attention import SDPBackend, sdpa_kernel
 
-        before = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision("medium")
-        try:
-            with sdpa_kernel(SDPBackend.MATH) if longest <= PLAIN_ATTENTION else nullcontext():
+        if self.products == MIXED:
+            with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):  # weights change while a training reads
                 yield
-        finally:
-            torch.set_float32_matmul_precision(before)
+        elif self.products == ROUNDED:
+            with _rounded_products(longest):
+                yield
+        else:
+            yield
+
+
+@contextmanager
+def _rounded_products(longest: int) -> Iterator[None]:
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with sdpa_kernel(SDPBackend.MATH) if longest <= PLAIN_ATTENTION else nullcontext():
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def has_bfloat16(device: str) -> bool:
@@ -110,11 +125,18 @@ def has_bfloat16(device: str) -> bool:
     return any(bool(getattr(torch.cpu, check, bool)()) for check in checks)
 
 
-def has_amx() -> bool:
-    """Return whether this processor multiplies matrices of bfloat16, and torch and oneDNN are allowed to use that."""
+def _fastest_products(device: str) -> str:
+    """Return how this processor reads whole sequences fastest, in what torch and oneDNN are allowed to use of it."""
     import torch
 
+    if device != "cpu" or torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "NO AVX", "AVX2"):
+        return EXACT
     allowed = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper()
-    held_back = torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "NO AVX", "AVX2")
-    there = bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
-    return there and not held_back and (allowed in ("ALL", "DEFAULT") or "AMX" in allowed)
+    if bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)()) and _names(allowed, "AMX"):
+        return ROUNDED
+    return MIXED if has_bfloat16(device) and _names(allowed, "AMX", "FP16", "BF16") else EXACT
+
+
+def _names(allowed: str, *instructions: str) -> bool:
+    """Return whether oneDNN's limit admits one of the instructions."""
+    return allowed in ("ALL", "DEFAULT") or any(name in allowed for name in instructions)

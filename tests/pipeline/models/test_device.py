@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from truthful_rlhf.labelers.judges.hardware import Hardware, HardwareError
+from truthful_rlhf.labelers.judges.hardware import EXACT, MIXED, ROUNDED, Hardware, HardwareError
 from truthful_rlhf.pipeline.config.experiment import ModelSection
 from truthful_rlhf.pipeline.config.loading import ConfigError
 from truthful_rlhf.pipeline.config.training import DPOSettings, PPOSettings, RewardModelSettings, RLOOSettings
@@ -23,14 +23,19 @@ CPU = Hardware("cpu", "float32")
 
 
 def machine(
-    monkeypatch: pytest.MonkeyPatch, cuda: bool = False, mps: bool = False, cuda_bf16: bool = False, amx: bool = False
+    monkeypatch: pytest.MonkeyPatch,
+    cuda: bool = False,
+    mps: bool = False,
+    cuda_bf16: bool = False,
+    amx: bool = False,
+    cpu_bf16: bool = False,
 ) -> None:
     """Let torch answer as it would on another machine."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: cuda_bf16)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: amx or cpu_bf16, raising=False)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
 
@@ -39,7 +44,8 @@ def machine(
     ("there", "best"),
     [
         ({}, ("cpu", "float32")),
-        ({"amx": True}, ("cpu", "float32", True)),
+        ({"amx": True}, ("cpu", "float32", ROUNDED)),
+        ({"cpu_bf16": True}, ("cpu", "float32", MIXED)),
         ({"cuda": True, "cuda_bf16": True}, ("cuda", "bfloat16")),
         ({"cuda": True}, ("cuda", "float32")),
         ({"mps": True}, ("mps", "float32")),
@@ -70,12 +76,25 @@ def test_products_are_rounded_only_where_that_is_fast(monkeypatch: pytest.Monkey
     assert highest() == before == "highest"
     with Hardware.choose(dtype="float32").reading(20):
         assert highest() == before
-    for name, value in (("ONEDNN_MAX_CPU_ISA", "AVX2"), ("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")):
+    for limit, products in (("AVX2", EXACT), ("AVX512_CORE", EXACT), ("AVX512_CORE_BF16", MIXED)):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv(name, value)
-            assert Hardware.choose() == CPU, "oneDNN would compute in bfloat16 without instructions for it"
+            patch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+            assert Hardware.choose().products == products, "oneDNN would compute in what it has no instructions for"
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
     assert Hardware.choose() == CPU
+
+
+def test_mixed_precision_follows_weights_that_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, cpu_bf16=True)
+    layer, rows = torch.nn.Linear(4, 2), torch.ones(3, 4)
+    with Hardware.choose().reading(20):
+        before = layer(rows)
+        with torch.no_grad():
+            layer.weight += 1
+        after = layer(rows)
+    assert before.dtype == torch.bfloat16
+    assert torch.allclose((after - before).float(), torch.tensor(4.0), atol=0.1), "a cast that was kept would be stale"
+    assert layer(rows).dtype == torch.float32
 
 
 @pytest.mark.parametrize(
