@@ -4,8 +4,8 @@ Precision follows what was measured. On CPUs models are float32: bfloat16 is 30 
 instructions for it. Where it has AMX, whole sequences are read (in training and for the KL) with matrix products that
 round their factors to bfloat16 and sum in float32; everything else stays as it is. Sampling, a token at a time, was
 three times slower that way. Where it has bfloat16 instructions without AMX, rounding inside the products saves nothing:
-there whole sequences are read in mixed precision (torch's autocast). A GPU computes in bfloat16 if it can. Trained weights are float32 everywhere; on a GPU with
-bfloat16 TRL computes in that.
+there whole sequences are read in mixed precision (torch's autocast). A GPU computes in bfloat16 if it can. Trained
+weights are float32 everywhere; on a GPU with bfloat16 TRL computes in that.
 """
 
 from __future__ import annotations
