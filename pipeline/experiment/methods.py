@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -34,6 +34,9 @@ from truthful_rlhf.pipeline.storage.inputs import ConfigSections, StageInputs
 from truthful_rlhf.pipeline.storage.random import part_rng
 from truthful_rlhf.pipeline.storage.tables import read_table, write_table
 from truthful_rlhf.pipeline.training.best_of_n import best_of_n_kl
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -272,7 +275,13 @@ def respond_with_adapter(
         seed: of the sampling.
     """
     adapter = experiment.path(experiment.layout.of_condition(condition, "policy"))
-    policy = experiment.base.load(adapter)
+    return respond_with_model(experiment, experiment.base.load(adapter), prompts, seed)
+
+
+def respond_with_model(
+    experiment: Experiment, policy: PreTrainedModel, prompts: list[list[int]], seed: int
+) -> tuple[list[Response], FloatArray]:
+    """Sample from a policy as `respond_with_adapter` does, with its KL to the base policy."""
     sampling, tokenizer = experiment.config.sampling, experiment.tokenizer
     responses = sample_responses(policy, tokenizer, prompts, sampling, seed, "Held-out responses")
     release()  # nobody samples from this policy again, and the KL needs the memory
