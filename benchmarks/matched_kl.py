@@ -6,8 +6,8 @@
 The scale of a trained adapter is swept at evaluation (``peft.helpers.rescale_adapter_scale``; 0 is the base policy,
 1 the policy as it was trained), which gives each policy's curve of gold reward against KL without another training. For
 every seed, panel and rule both curves, the rule's and the truth's, are read at the smaller of the KLs that the two
-policies ended at. Between two scales gold reward is linear in the square root of the KL, which is how it grows (Gao, Schulman
-and Hilton, arXiv 2210.10760, section 3.1).
+policies ended at. Between two scales gold reward is linear in the square root of the KL, which is how it grows (Gao,
+Schulman and Hilton, arXiv 2210.10760, section 3.1).
 
 The CSV has a row per seed, panel, rule and scale, with the gold reward on every held-out prompt; conditions that it has
 are not swept again.
