@@ -1,11 +1,14 @@
 """Publish a grid that was run in pieces: collect its finished seeds into one CSV, and make tables and figures of that.
 
     python -m benchmarks.evidence collect configs/evidence.yaml runs/evidence docs/evidence/grid.csv
-    python -m benchmarks.evidence show docs/evidence/grid.csv --figures docs
+    python -m benchmarks.evidence show docs/evidence/grid.csv
+    python -m benchmarks.evidence figures docs/evidence
 
 The CSV has a row per seed, panel and rule with every measure and the gold reward on each held-out prompt: whoever
 has it can recompute each gap and its interval. Seeds of several machines are collected into the same file, one folder
-after the other; a condition that is collected again takes the place of the old one.
+after the other; a condition that is collected again takes the place of the old one. ``figures`` remakes every figure
+of the results pages from the CSVs of a folder, and prints the tables of the five questions
+(`benchmarks.evidence_figures`).
 """
 
 from __future__ import annotations
@@ -179,7 +182,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     show.add_argument("--figures", type=Path, help="also draw them, into this folder")
     for command in (collect, show):
         command.add_argument("csv", type=Path)
+    remade = commands.add_parser("figures", help="remake every figure of the results pages")
+    remade.add_argument("folder", type=Path, help="of the CSVs: docs/evidence")
     given = parser.parse_args(arguments)
+    if given.command == "figures":
+        from benchmarks.evidence_figures import remake
+
+        return remake(given.folder)
     old = pd.read_csv(given.csv) if given.csv.exists() else pd.DataFrame(columns=KEYS)
     if given.command == "collect":
         table = merged(old, finished(given.config, given.run))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from benchmarks.evidence import ahead_table, finished, firmness_table, main, merged, summary
+from benchmarks.evidence_figures import QUESTIONS
 from tests.pipeline.experiment.test_grid import compare, write_grid
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +93,19 @@ def test_nothing_is_said_where_the_truth_gained_nothing() -> None:
     gold = {("shared", "base"): [0.4, 0.4], ("shared", "truth"): [0.4, 0.3]}
     gold |= {("crowd", "mean"): [0.3, 0.5], ("crowd", "other"): [0.1, 0.2]}
     assert "crowd" not in ahead_table(_table(gold), "mean")
+
+
+def test_the_results_page_shows_the_tables_of_the_csvs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    evidence = ROOT / "docs" / "evidence"
+    for csv in evidence.glob("*.csv"):
+        shutil.copy(csv, tmp_path)
+    main(["figures", str(tmp_path)])
+    printed = capsys.readouterr().out
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8").splitlines()
+    rows = [line for line in printed.splitlines() if line.startswith("|")]
+    assert len(rows) > 40
+    assert not [row for row in rows if row not in page]
+    assert {path.name for path in tmp_path.glob("*.png")} == {path.name for path in evidence.glob("*.png")}
+    assert {line.split("](evidence/")[1] for line in page if line.startswith("![")} == {
+        f"{name}.png)" for name in QUESTIONS
+    }
