@@ -4,6 +4,10 @@ Every variant trains the same LoRA adapter on the same pairs of SmolLM2 response
 order of pairs. "TRL's defaults" are those of its configs (bfloat16 autocast, gradient checkpointing) and ``use_cpu``:
 they refuse to start without a GPU otherwise. Reference log-probabilities are computed at every step, as stock TRL
 does, but in the last variant, which trains as the pipeline does: they are computed before, once for all conditions.
+
+*Share of peak*: the matrix products that the tokens need, padding not counted, as a share of what the same thread does
+in one large product, in the faster of float32 and bfloat16. Adapters, attention, softmax and memory are the rest.
+Sampling reads all weights for every token of a batch and is far from it by nature.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Collection
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +31,11 @@ ABOUT = "DPO and reward-model training with soft labels beside stock TRL, SmolLM
 N_PROMPTS, BATCH, N_UPDATES, N_ROUNDS = 32, 8, 8, 2
 VARIANTS = ("TRL, its own defaults", "TRL, our settings", "ours, soft labels")
 SHARED = "ours, soft labels, reference computed beforehand"
-TASKS = {"dpo": (*VARIANTS, SHARED), "reward model": VARIANTS}
+TASKS = {"dpo": (*VARIANTS, SHARED), "reward model": VARIANTS, "sampling": (VARIANTS[2],)}
+PASSES = {"dpo": 3, "reward model": 2, "sampling": 1}
+"""Forward passes' worth of products per token: forward and backward to the activations, and DPO's reference."""
+PARAMETERS, VOCABULARY = 134.5e6, 49_152 * 576
+"""Of SmolLM2-135M; the second are those of the projection to the vocabulary, which a reward model has not."""
 
 
 def run() -> pd.DataFrame:
@@ -35,6 +44,7 @@ def run() -> pd.DataFrame:
         pairs = Path(folder) / "pairs.json"
         in_a_process("benchmarks.training", "pairs", str(pairs))
         # Interleaved, so that a slow spell of the machine hits all variants.
+        peak = in_a_process("benchmarks.training", "peak")["products per second"]
         results = [
             in_a_process("benchmarks.training", "train", task, variant, str(pairs), folder)
             for task in TASKS
@@ -46,7 +56,17 @@ def run() -> pd.DataFrame:
     best = best.reset_index()
     base = best[best["variant"] == VARIANTS[0]].set_index("task")["tokens per second"]
     best["times TRL's defaults"] = best["tokens per second"] / best["task"].map(base)
+    best["share of peak"] = [
+        rate * products_per_token(task, variant) / peak
+        for rate, task, variant in best[["tokens per second", "task", "variant"]].itertuples(index=False)
+    ]
     return best
+
+
+def products_per_token(task: str, variant: str) -> float:
+    """Return the multiplications with additions that a token needs in matrix products with the model's weights."""
+    weights = PARAMETERS - VOCABULARY if task == "reward model" else PARAMETERS
+    return weights * (PASSES[task] - (variant == SHARED))
 
 
 def in_a_process(module: str, *arguments: str, without: Collection[str] = ()) -> dict[str, Any]:
@@ -88,26 +108,69 @@ def _write_pairs(path: Path) -> dict[str, Any]:
     return {}
 
 
+def _peak(size: int = 1024, n_rounds: int = 20) -> dict[str, Any]:
+    """Return the multiplications with additions per second of a large product in the faster of two precisions."""
+    import torch
+
+    fastest = float("inf")
+    for dtype in (torch.float32, torch.bfloat16):
+        left, right = torch.ones(size, size, dtype=dtype), torch.ones(size, size, dtype=dtype)
+        for _ in range(n_rounds):
+            start = time.perf_counter()
+            left @ right
+            fastest = min(fastest, time.perf_counter() - start)
+    return {"products per second": size**3 / fastest}
+
+
+def _sample(pairs: Path) -> dict[str, Any]:
+    """Sample responses of 24 tokens to the benchmark's prompts, twice; the first round warms up."""
+    from truthful_rlhf.pipeline.config.training import SamplingSettings
+    from truthful_rlhf.pipeline.models.generate import sample_responses
+    from truthful_rlhf.pipeline.models.load import load_model, load_tokenizer
+    from truthful_rlhf.pipeline.models.tokens import Encoder
+
+    model, tokenizer = load_model("bundled"), load_tokenizer("bundled")
+    encoder = Encoder(tokenizer)
+    prompts = [encoder.prompt(text) for text in json.loads(pairs.read_text(encoding="utf-8"))["prompt"]]
+    for _ in range(2):
+        start = time.perf_counter()
+        responses = sample_responses(model, tokenizer, prompts, SamplingSettings(max_new_tokens=24), 0, "sampling")
+        seconds = time.perf_counter() - start
+    tokens = sum(map(len, prompts)) + sum(len(response.token_ids) for response in responses)
+    return {
+        "task": "sampling",
+        "variant": VARIANTS[2],
+        "tokens per second": tokens / seconds,
+        "peak MB": _peak_mb(),
+        "first loss": float("nan"),
+        "last loss": float("nan"),
+    }
+
+
 def _train(task: str, variant: str, pairs: Path, folder: str) -> dict[str, Any]:
     """Train for ``N_UPDATES`` updates."""
     import transformers
     from datasets import Dataset
     from transformers import set_seed
 
+    from truthful_rlhf.labelers.judges.hardware import Hardware
+
     transformers.logging.set_verbosity_error()
     set_seed(0)
     data = Dataset.from_dict(json.loads(pairs.read_text(encoding="utf-8")))
+    lengths = _lengths(data)
     if variant not in (VARIANTS[2], SHARED):
         data = data.remove_columns("soft_label")
     if variant == SHARED:
         data = with_reference(data)
     trainer = make_trainer(task, variant, data, folder)
-    per_update = seconds_per_update(trainer)
+    with nullcontext() if variant == VARIANTS[0] else Hardware.choose().reading(max(lengths)):
+        per_update = seconds_per_update(trainer)
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return {
         "task": task,
         "variant": variant,
-        "tokens per second": _tokens(data) / len(data) * BATCH / per_update,
+        "tokens per second": sum(lengths) / len(data) * BATCH / per_update,
         "peak MB": _peak_mb(),
         "first loss": losses[0],
         "last loss": losses[-1],
@@ -181,14 +244,13 @@ def with_reference(data: Any) -> Any:
     return preference_dataset(orient_tokens(table, pairs), reference)
 
 
-def _tokens(data: Any) -> int:
-    """Count the tokens of prompt + response, both sides, without padding."""
+def _lengths(data: Any) -> list[int]:
+    """Return the tokens of prompt + response, both sides, without padding."""
     from truthful_rlhf.pipeline.models.load import load_tokenizer
 
     tokenizer = load_tokenizer("bundled")
-    return sum(
-        len(tokenizer(row["prompt"] + row[side])["input_ids"]) for row in data for side in ("chosen", "rejected")
-    )
+    texts = [row["prompt"] + row[side] for row in data for side in ("chosen", "rejected")]
+    return [len(tokenizer(text)["input_ids"]) for text in texts]
 
 
 def _peak_mb() -> float:
@@ -199,7 +261,15 @@ def _peak_mb() -> float:
     return float("nan")
 
 
+def _job(job: str, *arguments: str) -> dict[str, Any]:
+    """Do what a process of this benchmark is asked for on its command line."""
+    if job == "peak":
+        return _peak()
+    if job == "pairs":
+        return _write_pairs(Path(arguments[0]))
+    task, variant, pairs, folder = arguments
+    return _sample(Path(pairs)) if task == "sampling" else _train(task, variant, Path(pairs), folder)
+
+
 if __name__ == "__main__":
-    job, *rest = sys.argv[1:]
-    answer = _write_pairs(Path(rest[0])) if job == "pairs" else _train(rest[0], rest[1], Path(rest[2]), rest[3])
-    print(json.dumps(answer))
+    print(json.dumps(_job(*sys.argv[1:])))
