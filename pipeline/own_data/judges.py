@@ -1,4 +1,4 @@
-"""Who writes better, as LLM judges see it: win rates against the base policy and against the plain mean's policies.
+"""Who writes better, as LLM judges see it: win rates against the base policy and between every two rules' policies.
 
 The judges are those of ``truthful-rlhf judge``: every pair in both orders, every answer kept, nothing asked twice. They
 first judge the pairs that were audited. A judge that is not better than a coin there is asked nothing else; the others
@@ -10,7 +10,7 @@ used, stands beside every win rate: judges who are right on 60 % of pairs say li
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,14 @@ class Wins:
         """Return the win rates of a rule and method by whom it was compared with."""
         own = self.table[(self.table["rule"] == rule) & (self.table["method"] == method)]
         return {str(against): _rate(rows) for against, rows in own.groupby("against")}
+
+    def between(self, rule: str, other: str, method: str) -> Interval | None:
+        """Return a rule's win rate against another one under a method; None where they were not compared."""
+        same = self.table[self.table["method"] == method]
+        forward = same[(same["rule"] == rule) & (same["against"] == other)]
+        backward = same[(same["rule"] == other) & (same["against"] == rule)]
+        rows = pd.concat([forward, backward.assign(win=1.0 - backward["win"])])
+        return _rate(rows) if len(rows) else None
 
 
 def _rate(rows: pd.DataFrame) -> Interval:
@@ -209,16 +217,18 @@ def _row(name: str, reports: FloatArray, outcomes: FloatArray) -> JudgeRow:
 
 
 def _comparisons(experiment: Experiment, grid: Grid) -> list[dict[str, Any]]:
-    """Return a row per seed, fold, rule, method, opponent and held-out prompt, with both responses."""
+    """Return a row per seed, fold, rule, method, opponent and held-out prompt, with both responses.
+
+    Opponents are the base policy and, of every two rules, one; reference points are compared with the plain mean.
+    """
     rows: list[dict[str, Any]] = []
+    rules = [grid.mean, *(rule.title for rule in grid.rules if rule.title != grid.mean)]
     for seed, inside in fold_experiments(experiment):
         base = _responses(inside, inside.untrained(seed))
         trained = {(c.title, c.method.title): _responses(inside, c) for c in conditions(inside.config, grid, seed)}
         for (rule, method), own in trained.items():
-            others: Mapping[str, list[tuple[str, str]]] = {BASE: base, grid.mean: trained[grid.mean, method]}
-            for against, theirs in others.items():
-                if against == rule:
-                    continue
+            before = rules[: rules.index(rule)] if rule in rules else [grid.mean]
+            for against, theirs in {BASE: base, **{other: trained[other, method] for other in before}}.items():
                 for (prompt, response), (_, other) in zip(own, theirs, strict=True):
                     row = {"rule": rule, "method": method, "against": against, "prompt": prompt}
                     rows.append({**row, "win": np.nan, "response": response, "other": other})

@@ -114,6 +114,7 @@ def write_report(experiment: Experiment, table: Table, found: Findings, reading:
     columns, body, n_text = table_of(table.rows)
     images = {"accuracy": accuracy_forest(table.rows)}
     wins = table.wins
+    judged = wins is not None and wins.jury is not None
     page = render(
         "own_data.html",
         images,
@@ -125,6 +126,7 @@ def write_report(experiment: Experiment, table: Table, found: Findings, reading:
         n_text=n_text,
         table=[{"cells": row, "reference": r.is_reference} for row, r in zip(body, table.rows, strict=True)],
         differences=_differences(table),
+        difference_columns=["rule", "other", "method", "points right", "log loss saved", *(["wins"] if judged else [])],
         n_folds=N_FOLDS,
         n_seeds=table.n_seeds,
         judges=None if wins is None else _judges(wins.judges),
@@ -158,11 +160,13 @@ def _setting(experiment: Experiment, table: Table) -> str:
 
 
 def _differences(table: Table) -> list[list[str]]:
+    judged = None if table.wins is None else table.wins.jury
     return [
         [
             *(row.rule, row.other, row.method),
             f"{points(row.accuracy.mean)} [{points(row.accuracy.low)}, {points(row.accuracy.high)}]",
             f"{row.log_loss.mean:+.3f} [{row.log_loss.low:+.3f}, {row.log_loss.high:+.3f}]",
+            *([] if judged is None else [_share(row.wins, with_interval=True)]),
         ]
         for row in table.differences
     ]

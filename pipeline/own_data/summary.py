@@ -83,6 +83,8 @@ class Difference:
     accuracy: Interval
     log_loss: Interval
     """The other's log loss minus the rule's: above 0 the rule is better, as in accuracy."""
+    wins: Interval | None = None
+    """The rule's win rate against the other, as judges see it."""
 
     def record(self) -> dict[str, Any]:
         """Return it flat, as ``differences.csv`` has it."""
@@ -171,7 +173,7 @@ def summarise(experiment: Experiment, grid: Grid) -> Table:
     differences: list[Difference] = []
     for policy in experiment.config.policy:
         rows += _of_method(measured, policy, verdicts.hits(base[LIKELIHOOD]), wins)
-        differences += _between_rules(measured, policy)
+        differences += _between_rules(measured, policy, wins)
     one_group = np.zeros(len(verdicts.weight), dtype=np.int64)
     size = float(effective_size(verdicts.weight, one_group, 1)[0])
     return Table(
@@ -233,7 +235,7 @@ def _of_method(measured: _Measured, policy: PolicySettings, base: FloatArray, wi
     return rows
 
 
-def _between_rules(measured: _Measured, policy: PolicySettings) -> list[Difference]:
+def _between_rules(measured: _Measured, policy: PolicySettings, wins: Wins | None) -> list[Difference]:
     """Return every two rules of a method, paired."""
     verdicts = measured.verdicts
     said = {rule.title: _decides(measured.preferences(rule, policy)) for rule in measured.grid.rules}
@@ -242,6 +244,7 @@ def _between_rules(measured: _Measured, policy: PolicySettings) -> list[Differen
             *(rule, other, policy.title),
             accuracy=verdicts.interval(verdicts.hits(said[rule]) - verdicts.hits(said[other]), DIFFERENCE),
             log_loss=verdicts.interval(verdicts.log_losses(said[other]) - verdicts.log_losses(said[rule])),
+            wins=None if wins is None else wins.between(rule, other, policy.title),
         )
         for rule, other in combinations(said, 2)
     ]

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from tests.labelers.judges.judge_server import Answer, JudgeServer, Request, completion, serve
 from tests.pipeline.own_data import made_up
 from truthful_rlhf.pipeline.cli import app
+from truthful_rlhf.pipeline.own_data.judges import Wins
 
 SMALL = ("sampling.max_new_tokens=3", "prompts.n_held_out=2", "policy.epochs=0.5", "policy.learning_rate=0.05")
 
@@ -132,6 +133,23 @@ def test_judges_earn_their_weight_on_the_audited_pairs(finished: Path) -> None:
     own = wins[(wins["rule"] == "mean") & (wins["against"] == "base")]["win"]
     assert len(own) == 5 * 2
     assert table.loc["mean", "wins_base"] == pytest.approx(own.mean())
+    (pair,) = pd.read_csv(finished / "differences.csv").to_dict("records")
+    ours = wins[(wins["rule"] == "online_weighted") & (wins["against"] == "mean")]["win"]
+    assert pair["wins"] == pytest.approx(1 - ours.mean()), "mean's against online_weighted: the other side of the same"
+    assert pair["wins_low"] <= pair["wins"] <= pair["wins_high"]
+
+
+def test_a_win_rate_is_the_same_read_from_either_side() -> None:
+    rows = [("b", "a", f"p{k}", float(k < 30)) for k in range(40)] + [("c", "a", "p0", 0.5)]
+    table = pd.DataFrame(rows, columns=["rule", "against", "prompt", "win"]).assign(method="dpo")
+    wins = Wins((), None, table)
+    forward, backward = wins.between("b", "a", "dpo"), wins.between("a", "b", "dpo")
+    assert forward is not None
+    assert backward is not None
+    assert (forward.mean, backward.mean) == (0.75, 0.25)
+    assert (backward.low, backward.high) == pytest.approx((1 - forward.high, 1 - forward.low), abs=0.05)
+    assert wins.between("b", "c", "dpo") is None
+    assert wins.between("b", "a", "ppo") is None
 
 
 @pytest.mark.slow
