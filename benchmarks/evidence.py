@@ -49,13 +49,26 @@ FIRMNESS = "firmness"
 """Of the labels: the mean probability that they give to the response that they prefer."""
 
 
-def finished(config_name: str, run: Path) -> pd.DataFrame:
-    """Return one row per condition of every seed whose conditions were all evaluated (by one method)."""
+def finished(config_name: str, run: Path, method: str | None = None) -> pd.DataFrame:
+    """Return one row per condition of every seed whose conditions were all evaluated.
+
+    Args:
+        config_name: of the grid.
+        run: its run folder.
+        method: the method that is collected, as the table calls it; may be left out where the config has one.
+
+    Raises:
+        ValueError: the config has several methods, or not this one.
+    """
     config = load_config(config_name)
     experiment = Experiment(config, RunFolder(run), GRID)
+    methods = [policy.title for policy in config.policy]
+    if (method is None and len(methods) > 1) or method not in (None, *methods):
+        raise ValueError(f"{config_name} trains with {', '.join(methods)}: say which with --method")
+    collected = [group for group in groups(config) if group.method in (None, method or methods[0])]
     rows = []
     for k, seed in enumerate(config.seeds):
-        conditions = [(group, group.conditions[k]) for group in groups(config)]
+        conditions = [(group, group.conditions[k]) for group in collected]
         if not all(experiment.path(GRID.of_condition(c, "evaluation.json")).exists() for _, c in conditions):
             continue
         for group, condition in conditions:
@@ -177,6 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     collect = commands.add_parser("collect", help="add the finished seeds of a run folder to a CSV")
     collect.add_argument("config", help="the grid's config")
     collect.add_argument("run", type=Path, help="the run folder of compare")
+    collect.add_argument("--method", help="which is collected, where the config trains with several")
     show = commands.add_parser("show", help="print the tables of a CSV")
     show.add_argument("--against", default="mean", help="the rule that the others are compared with (default: mean)")
     show.add_argument("--figures", type=Path, help="also draw them, into this folder")
@@ -191,7 +205,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return remake(given.folder)
     old = pd.read_csv(given.csv) if given.csv.exists() else pd.DataFrame(columns=KEYS)
     if given.command == "collect":
-        table = merged(old, finished(given.config, given.run))
+        try:
+            table = merged(old, finished(given.config, given.run, given.method))
+        except ValueError as error:
+            parser.error(str(error))
         write_text_atomically(given.csv, table.to_csv(index=False, float_format="%.5g"))
         print(f"{given.csv}: seeds {sorted(set(table['seed']))}, {len(table)} conditions")
         return

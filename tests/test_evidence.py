@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from benchmarks.evidence import ahead_table, finished, firmness_table, main, merged, summary
 from benchmarks.evidence_figures import QUESTIONS
@@ -59,6 +60,21 @@ def test_a_seed_that_is_not_finished_is_left_out(config: Path, run: Path, tmp_pa
     finally:
         evaluation.write_text(content)
     assert set(finished(str(config), run)["seed"]) == {0, 1}
+
+
+def test_one_method_of_several_is_collected(config: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = config.read_text(encoding="utf-8")
+    assert finished(str(config), run, "dpo").equals(finished(str(config), run))
+    several = config.with_name("several.yaml")
+    several.write_text(
+        yaml.safe_dump(yaml.safe_load(text) | {"policy": [{"method": "dpo"}, {"method": "dpo", "called": "other"}]}),
+        encoding="utf-8",
+    )
+    for more in ([], ["--method", "ppo"]):
+        with pytest.raises(SystemExit):
+            main(["collect", str(several), str(run), str(config.parent / "none.csv"), *more])
+        assert "trains with dpo, other: say which with --method" in capsys.readouterr().err
+    assert finished(str(several), run, "other").empty
 
 
 def test_a_condition_without_its_pair_is_refused(config: Path, run: Path) -> None:
