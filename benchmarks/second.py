@@ -34,6 +34,7 @@ from truthful_rlhf.pipeline.models.load import load_model, load_tokenizer, resol
 SOURCE, ARCHIVE = "vaderSentiment==3.3.2", "additional_resources/hutto_ICWSM_2014.tar.gz"
 TEXTS = ("movieReviewSnippets", "amazonReviewSnippets", "tweets")
 GOLD_LAYERS, DROPPED = 8, range(20, 26)
+GOLD_RATE, MODEL_RATE, BATCH = 1e-4, 2e-4, 32
 N_PROMPTS = {"train": 448, "held_out": 192}
 """All that are bundled."""
 N_RESPONSES, N_TOKENS = 8, 24
@@ -81,7 +82,7 @@ def train_gold(out: Path) -> dict[str, float]:
     model.config.pad_token_id = tokenizer.pad_token_id
     ids = tokenizer(train["text"].tolist(), truncation=True, max_length=64)["input_ids"]
     rows = [{"input_ids": row, "labels": float(rating)} for row, rating in zip(ids, train["rating"], strict=True)]
-    _fit(model, tokenizer, rows, out / "gold", learning_rate=1e-4)
+    _fit(model, tokenizer, rows, out / "gold", GOLD_RATE)
     return _of_gold(out / "gold", held_out)
 
 
@@ -109,7 +110,7 @@ def train_model(out: Path) -> dict[str, float]:
     for k, layer in enumerate(kept):
         layer.self_attn.layer_idx = k
     before = _loss(model, held_out)
-    _fit(model, tokenizer, train, out / "model", learning_rate=2e-4)
+    _fit(model, tokenizer, train, out / "model", MODEL_RATE)
     return {"layers": float(len(kept)), "loss before": before, "loss after": _loss(model, held_out)}
 
 
@@ -150,7 +151,7 @@ def _loss(model: Any, rows: Sequence[dict[str, Any]]) -> float:
 
 
 def _fit(model: Any, tokenizer: Any, rows: list[dict[str, Any]], out: Path, learning_rate: float) -> None:
-    """Fine-tune all weights for an epoch in batches of 32 and save model and tokenizer."""
+    """Fine-tune all weights for an epoch and save model and tokenizer."""
     from datasets import Dataset
     from transformers import DataCollatorForSeq2Seq, DataCollatorWithPadding, Trainer, TrainingArguments
 
@@ -158,11 +159,11 @@ def _fit(model: Any, tokenizer: Any, rows: list[dict[str, Any]], out: Path, lear
 
     arguments = TrainingArguments(
         output_dir=str(out),
-        per_device_train_batch_size=32,
+        per_device_train_batch_size=BATCH,
         learning_rate=learning_rate,
         num_train_epochs=1,
         lr_scheduler_type="linear",
-        warmup_steps=20,
+        warmup_steps=len(rows) // BATCH // 20,
         save_strategy="no",
         report_to="none",
         use_cpu=Hardware.choose().device == "cpu",
