@@ -23,12 +23,12 @@ import pandas as pd
 
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.aggregation.statistics import ratio_interval
-from truthful_rlhf.pipeline.config.experiment import SHARED, load_config
+from truthful_rlhf.pipeline.config.experiment import SHARED, Config, load_config
 from truthful_rlhf.pipeline.config.rule import TRUTH
 from truthful_rlhf.pipeline.experiment.conditions import BASE, GRID, Condition
 from truthful_rlhf.pipeline.experiment.context import Experiment
 from truthful_rlhf.pipeline.experiment.estimates import Estimate
-from truthful_rlhf.pipeline.experiment.grid import groups
+from truthful_rlhf.pipeline.experiment.grid import Group, groups
 from truthful_rlhf.pipeline.reports import figures
 from truthful_rlhf.pipeline.reports.gap_table import COLUMNS, cells, interval_text, markdown_tables
 from truthful_rlhf.pipeline.reports.rows import MEASURES, GapRow, Measures
@@ -49,23 +49,21 @@ FIRMNESS = "firmness"
 """Of the labels: the mean probability that they give to the response that they prefer."""
 
 
-def finished(config_name: str, run: Path, method: str | None = None) -> pd.DataFrame:
+def finished(config_name: str, run: Path, method: str | None = None, overrides: Sequence[str] = ()) -> pd.DataFrame:
     """Return one row per condition of every seed whose conditions were all evaluated.
 
     Args:
         config_name: of the grid.
         run: its run folder.
         method: the method that is collected, as the table calls it; may be left out where the config has one.
+        overrides: of the config, as ``compare`` was given them.
 
     Raises:
         ValueError: the config has several methods, or not this one.
     """
-    config = load_config(config_name)
+    config = load_config(config_name, overrides)
     experiment = Experiment(config, RunFolder(run), GRID)
-    methods = [policy.title for policy in config.policy]
-    if (method is None and len(methods) > 1) or method not in (None, *methods):
-        raise ValueError(f"{config_name} trains with {', '.join(methods)}: say which with --method")
-    collected = [group for group in groups(config) if group.method in (None, method or methods[0])]
+    collected = groups_of(config, method)
     rows = []
     for k, seed in enumerate(config.seeds):
         conditions = [(group, group.conditions[k]) for group in collected]
@@ -77,6 +75,18 @@ def finished(config_name: str, run: Path, method: str | None = None) -> pd.DataF
             gold = {f"{GOLD}{i}": value for i, value in enumerate(gold_by_prompt(experiment, condition))}
             rows.append({"seed": seed, "panel": group.panel, "rule": group.title, **measures, **gold})
     return pd.DataFrame(rows)
+
+
+def groups_of(config: Config, method: str | None) -> list[Group]:
+    """Return the base policy's group and those of one method.
+
+    Raises:
+        ValueError: the config has several methods and none is named, or not the one that is.
+    """
+    methods = [policy.title for policy in config.policy]
+    if (method is None and len(methods) > 1) or method not in (None, *methods):
+        raise ValueError(f"the config trains with {', '.join(methods)}: say which with --method")
+    return [group for group in groups(config) if group.method in (None, method or methods[0])]
 
 
 def _firmness(experiment: Experiment, condition: Condition) -> float:
@@ -193,9 +203,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     collect.add_argument("--method", help="which is collected, where the config trains with several")
     show = commands.add_parser("show", help="print the tables of a CSV")
     show.add_argument("--against", default="mean", help="the rule that the others are compared with (default: mean)")
-    show.add_argument("--figures", type=Path, help="also draw them, into this folder")
     for command in (collect, show):
         command.add_argument("csv", type=Path)
+    collect.add_argument("overrides", nargs="*", metavar="key.sub=value", help="as compare was given them")
     remade = commands.add_parser("figures", help="remake every figure of the results pages")
     remade.add_argument("folder", type=Path, help="of the CSVs: docs/evidence")
     given = parser.parse_args(arguments)
@@ -206,9 +216,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     old = pd.read_csv(given.csv) if given.csv.exists() else pd.DataFrame(columns=KEYS)
     if given.command == "collect":
         try:
-            table = merged(old, finished(given.config, given.run, given.method))
+            new = finished(given.config, given.run, given.method, given.overrides)
         except ValueError as error:
             parser.error(str(error))
+        if new.empty:
+            parser.error(f"{given.run}: no seed has all of its conditions; collect with the overrides of the run")
+        table = merged(old, new)
         write_text_atomically(given.csv, table.to_csv(index=False, float_format="%.5g"))
         print(f"{given.csv}: seeds {sorted(set(table['seed']))}, {len(table)} conditions")
         return
@@ -218,8 +231,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ValueError as error:
         parser.error(str(error))
     print(*tables, sep="\n")
-    if given.figures:
-        write_figures(rows, given.figures, given.csv.stem)
 
 
 if __name__ == "__main__":

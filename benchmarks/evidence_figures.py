@@ -1,7 +1,7 @@
 """The five questions of docs/results.md: a figure and a table each, from the CSVs of docs/evidence.
 
-Nothing is measured here. Every function takes the folder of the CSVs and returns the figure as PNG bytes and the table
-as Markdown.
+Nothing is measured here. The function of a question takes the folder of the CSVs and returns the figure as PNG bytes
+and the table as Markdown.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ def peers(folder: Path) -> tuple[bytes, str]:
     table = pd.read_csv(folder / "equal_audits.csv")
     table = table[(table["audited"] == "10%") & (table["pairs"] != 500)].copy()
     table["panel"] = table["panel"].replace(CROWDS)
-    losses = table.pivot_table(index="panel", columns="rule, label", values="log loss", sort=False)[list(SHOWN)]
+    losses = table.pivot(index="panel", columns="rule, label", values="log loss").loc[
+        table["panel"].unique(), list(SHOWN)
+    ]
     return dots(losses, "log loss of the labels of unaudited pairs (less is better)", most=1.2), text(losses)
 
 
@@ -86,7 +88,7 @@ def lying(folder: Path) -> tuple[bytes, str]:
         axes.errorbar(rows["gain"], places, xerr=ends, fmt="o", color=colour, label=title)
         columns[title] = [f"{g:+.1f} [{lo:+.1f}, {hi:+.1f}]" for g, lo, hi in rows[["gain", "low", "high"]].to_numpy()]
     axes.axvline(0.0, color=COLOURS[6], linestyle=":", linewidth=1)
-    axes.set(xlim=(-20, 22), xlabel="gain by the best lie found, % of the truthful payoff (above 0: lying pays)")
+    axes.set(xlim=(-50, 25), xlabel="gain by the best lie found, % of the truthful payoff (above 0: lying pays)")
     axes.set_yticks(range(len(rules)), rules)
     axes.invert_yaxis()
     figure.legend(loc="outside upper center", ncols=2, frameon=False)
@@ -95,7 +97,7 @@ def lying(folder: Path) -> tuple[bytes, str]:
 
 
 def no_help(folder: Path) -> tuple[bytes, str]:
-    """When does it not help? Accuracy of labels where nobody lies, and where liars know which pairs are audited."""
+    """When does it not help? Accuracy of labels where few lie or few audits help, and where audits are known."""
     equal = pd.read_csv(folder / "equal_audits.csv")
     crowds = {
         "honest": "honest, 144 pairs",
@@ -113,7 +115,8 @@ def no_help(folder: Path) -> tuple[bytes, str]:
             attacks.assign(crowd=[f"audits leaked to {share}, 500 pairs" for share in attacks["attackers"]]),
         ]
     )
-    accuracy = rows.pivot_table(index="crowd", columns="rule, label", values="accuracy", sort=False)[list(SHOWN)]
+    accuracy = rows.pivot(index="crowd", columns="rule, label", values="accuracy")
+    accuracy = accuracy.loc[rows["crowd"].unique(), list(SHOWN)]
     return dots(accuracy, "labels of unaudited pairs on the right side (more is better)"), text(accuracy)
 
 

@@ -6,8 +6,8 @@
 The scale of a trained adapter is swept at evaluation (``peft.helpers.rescale_adapter_scale``; 0 is the base policy,
 1 the policy as it was trained), which gives each policy's curve of gold reward against KL without another training. For
 every seed, panel and rule both curves, the rule's and the truth's, are read at the smaller of the KLs that the two
-policies ended at. Between two scales gold reward is linear in the square root of the KL, which is how it grows (Gao,
-Schulman and Hilton, arXiv 2210.10760, section 3.1).
+policies ended at. Between two scales gold reward is taken to be linear in the square root of the KL, as it nearly is
+for small ones (Gao, Schulman and Hilton, arXiv 2210.10760, section 3.1).
 
 The CSV has a row per seed, panel, rule and scale, with the gold reward on every held-out prompt; conditions that it has
 are not swept again.
@@ -24,13 +24,12 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from benchmarks.evidence import GOLD, KEYS, by_panel_and_rule
+from benchmarks.evidence import GOLD, KEYS, by_panel_and_rule, groups_of
 from truthful_rlhf.aggregation.base import FloatArray
 from truthful_rlhf.pipeline.config.experiment import SHARED, load_config
 from truthful_rlhf.pipeline.config.rule import TRUTH
 from truthful_rlhf.pipeline.experiment.conditions import BASE, GRID, Condition
 from truthful_rlhf.pipeline.experiment.context import Experiment
-from truthful_rlhf.pipeline.experiment.grid import groups
 from truthful_rlhf.pipeline.experiment.methods import respond_with_model
 from truthful_rlhf.pipeline.experiment.samples import EVALUATION_SEED, scored
 from truthful_rlhf.pipeline.reports.gap_table import interval_text
@@ -61,17 +60,23 @@ def _row(gold: FloatArray, kl: float) -> dict[str, float]:
     return {"kl": kl, **{f"{GOLD}{k}": value for k, value in enumerate(gold)}}
 
 
-def sweep_all(experiment: Experiment, csv: Path) -> None:
-    """Sweep every condition of the run folder that the CSV lacks, writing after each."""
+def sweep_all(experiment: Experiment, csv: Path, method: str | None) -> None:
+    """Sweep every condition of the run folder that the CSV lacks, writing after each.
+
+    Raises:
+        ValueError: the config has several methods and none is named, or nothing of it was evaluated.
+    """
     table = pd.read_csv(csv) if csv.exists() else pd.DataFrame(columns=KEYS)
     done = set(table[KEYS].itertuples(index=False, name=None))
     there = [
         (group, condition)
-        for group in groups(experiment.config)
+        for group in groups_of(experiment.config, method)
         for condition in group.conditions
         if (condition.seed, group.panel, group.title) not in done
         and experiment.path(GRID.of_condition(condition, "evaluation.json")).exists()
     ]
+    if not there and table.empty:
+        raise ValueError(f"{experiment.folder.root}: no policy of this config was evaluated")
     for group, condition in tqdm(there, unit="policies"):
         rows: list[dict[str, Any]] = []
         if condition.rule is None:
@@ -94,7 +99,7 @@ def read_at(curve: pd.DataFrame, base: FloatArray, kl: float) -> FloatArray:
     rows = curve.sort_values("scale")
     distance = np.sqrt(np.maximum([0.0, *rows["kl"]], 0.0))
     gold = np.vstack([base, _gold(rows)])
-    wanted = min(float(np.sqrt(kl)), float(distance.max()))
+    wanted = min(float(np.sqrt(max(kl, 0.0))), float(distance.max()))
     after = max(1, int(np.argmax(distance >= wanted)))
     start, end = distance[after - 1], distance[after]
     share = (wanted - start) / (end - start) if end > start else 1.0
@@ -106,11 +111,15 @@ Golds = tuple[list[FloatArray], list[FloatArray], list[FloatArray]]
 
 
 def matched(table: pd.DataFrame) -> dict[tuple[str, str], Golds]:
-    """Return panel and rule -> gold rewards, those of truth and rule at the smaller of the KLs that they ended at."""
+    """Return panel and rule -> gold rewards, those of truth and rule at the smaller of the KLs that they ended at.
+
+    A seed counts that every condition has.
+    """
     curves: dict[Any, pd.DataFrame] = dict(iter(table.groupby(KEYS, sort=False)))
+    whole = whole_seeds(table)
     found: dict[tuple[str, str], Golds] = {}
     for (seed, panel, rule), curve in curves.items():
-        if panel == SHARED or not {(seed, SHARED, TRUTH), (seed, SHARED, BASE)} <= set(curves):
+        if panel == SHARED or seed not in whole:
             continue
         base, truth = _gold(curves[seed, SHARED, BASE])[0], curves[seed, SHARED, TRUTH]
         kl = min(float(part.loc[part["scale"] == 1.0, "kl"].iloc[0]) for part in (truth, curve))
@@ -119,6 +128,14 @@ def matched(table: pd.DataFrame) -> dict[tuple[str, str], Golds]:
         for_rule.append(read_at(curve, base, kl))
         for_base.append(base)
     return found
+
+
+def whole_seeds(table: pd.DataFrame) -> list[int]:
+    """Return the seeds of which every panel and rule of the table was swept."""
+    conditions = table.drop_duplicates(KEYS)
+    n = len(conditions.drop_duplicates(["panel", "rule"]))
+    counts = conditions["seed"].value_counts()
+    return sorted(int(seed) for seed in counts[counts == n].index)
 
 
 def _gold(rows: pd.DataFrame) -> FloatArray:
@@ -136,7 +153,8 @@ def gap_table(table: pd.DataFrame) -> str:
         texts[key] = "–"
         if gap.normalised is not None and gap.normalised_interval is not None:
             texts[key] = f"{gap.normalised:.2f} {interval_text(*gap.normalised_interval)}"
-    return by_panel_and_rule("normalised gap at matched KL [95 %]", texts)
+    n = len(whole_seeds(table))
+    return by_panel_and_rule(f"normalised gap at matched KL [95 %], {n} seed{'s' if n > 1 else ''}", texts)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -149,13 +167,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     swept = commands.add_parser("sweep", help="sweep the finished policies of a run folder")
     swept.add_argument("config", help="the grid's config")
     swept.add_argument("run", type=Path, help="the run folder of compare")
+    swept.add_argument("--method", help="which is swept, where the config trains with several")
     shown = commands.add_parser("show", help="print the table of a CSV")
     for command in (swept, shown):
         command.add_argument("csv", type=Path)
     swept.add_argument("overrides", nargs="*", metavar="key.sub=value")
     given = parser.parse_args(arguments)
     if given.command == "sweep":
-        sweep_all(Experiment(load_config(given.config, given.overrides), RunFolder(given.run), GRID), given.csv)
+        experiment = Experiment(load_config(given.config, given.overrides), RunFolder(given.run), GRID)
+        try:
+            sweep_all(experiment, given.csv, given.method)
+        except ValueError as error:
+            parser.error(str(error))
     print(gap_table(pd.read_csv(given.csv)))
 
 

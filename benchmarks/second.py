@@ -5,14 +5,16 @@
     truthful-rlhf compare configs/evidence.yaml "panels=[biased_majority]" "seeds=[0, 1, 2, 3, 4]" \\
         model.name_or_path=runs/second/model gold.name=runs/second/gold gold.kappa=KAPPA --out runs/second/run
 
-*Gold*: a classifier that learned sentiment from people. The source archive of vaderSentiment (PyPI, MIT) has the 18,510
+(`benchmarks.evidence collect` takes the same overrides.)
+
+*Gold*: a classifier that learned sentiment from people. The source archive of vaderSentiment (PyPI, MIT) has the 18,513
 film reviews, product reviews and tweets that twenty people each rated from -4 to 4 for its paper (Hutto and Gilbert,
 ICWSM 2014); the lexicon is not used. The first layers of SmolLM2 with one output are fine-tuned on nine tenths of the
 mean ratings, divided by 4. Printed: correlation with the ratings of the other tenth, VADER's beside it, and the kappa
 at which true preferences are as firm as VADER's with 5 (standard deviation of the log-odds on the base policy's pairs).
 
-*Model*: SmolLM2 without six of its thirty layers, trained to say what the whole one says: on responses of the whole one
-to the bundled training prompts. Printed: its loss on such responses to the held-out prompts, before and after.
+*Model*: SmolLM2 without six of its thirty layers, trained to say what the whole one says: on the bundled training
+prompts with responses of the whole one. Printed: its loss on held-out prompts with such responses, before and after.
 """
 
 from __future__ import annotations
@@ -101,7 +103,7 @@ def _of_gold(folder: Path, held_out: pd.DataFrame) -> dict[str, float]:
 
 
 def train_model(out: Path) -> dict[str, float]:
-    """Train the shorter model into ``out/model``; return its loss on the whole one's responses, before and after."""
+    """Train the shorter model into ``out/model``; return its loss on held-out texts, before and after."""
     model, tokenizer = load_model("bundled"), load_tokenizer("bundled")
     kept = [layer for k, layer in enumerate(model.model.layers) if k not in DROPPED]
     train, held_out = _as_rows(*_responses("train", N_RESPONSES)), _as_rows(*_responses("held_out", 1))
@@ -144,7 +146,7 @@ def _loss(model: Any, rows: Sequence[dict[str, Any]]) -> float:
     total, n = 0.0, 0
     with torch.no_grad():
         for row in rows:
-            ids = torch.tensor([row["input_ids"]])
+            ids = torch.tensor([row["input_ids"]], device=model.device)
             total += float(model(input_ids=ids, labels=ids).loss) * (ids.shape[1] - 1)
             n += ids.shape[1] - 1
     return total / n

@@ -45,7 +45,7 @@ def test_pieces_give_the_table_of_the_whole(config: Path, run: Path, capsys: pyt
         [float(end) for interval in whole["gap_interval"] for end in interval.strip("[]").split(",")], abs=1e-4
     )
     capsys.readouterr()
-    main(["show", str(csv), "--figures", str(config.parent / "figures")])
+    main(["show", str(csv)])
     shown = capsys.readouterr().out
     assert "| bloc |" in shown
     assert "robust mean" in shown
@@ -63,18 +63,25 @@ def test_a_seed_that_is_not_finished_is_left_out(config: Path, run: Path, tmp_pa
 
 
 def test_one_method_of_several_is_collected(config: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = config.read_text(encoding="utf-8")
-    assert finished(str(config), run, "dpo").equals(finished(str(config), run))
-    several = config.with_name("several.yaml")
-    several.write_text(
-        yaml.safe_dump(yaml.safe_load(text) | {"policy": [{"method": "dpo"}, {"method": "dpo", "called": "other"}]}),
-        encoding="utf-8",
-    )
-    for more in ([], ["--method", "ppo"]):
+    """A second method with another learning rate in the same folder: each is collected by its name."""
+    content = yaml.safe_load(config.read_text(encoding="utf-8"))
+    several, folder = config.with_name("several.yaml"), config.parent / "several"
+    methods = [{"method": "dpo"}, {"method": "dpo", "called": "faster", "learning_rate": 0.05}]
+    several.write_text(yaml.safe_dump(content | {"policy": methods}), encoding="utf-8")
+    shutil.copytree(run, folder)
+    compare(several, folder, "seeds=[0]")
+    dpo, faster = (finished(str(several), folder, method, ["seeds=[0]"]) for method in ("dpo", "faster"))
+    first = finished(str(config), run)
+    assert dpo.equals(first[first["seed"] == 0].reset_index(drop=True))
+    assert faster[["panel", "rule"]].equals(dpo[["panel", "rule"]])
+    assert faster["kl"][1:].gt(dpo["kl"][1:]).all(), "it moves further"
+    for more, wanted in (([], "dpo, faster: say which"), (["--method", "ppo"], "dpo, faster: say which")):
         with pytest.raises(SystemExit):
-            main(["collect", str(several), str(run), str(config.parent / "none.csv"), *more])
-        assert "trains with dpo, other: say which with --method" in capsys.readouterr().err
-    assert finished(str(several), run, "other").empty
+            main(["collect", str(several), str(folder), str(config.parent / "none.csv"), *more])
+        assert wanted in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["collect", str(several), str(folder), str(config.parent / "none.csv"), "seeds=[7]", "--method", "dpo"])
+    assert "no seed has all of its conditions" in capsys.readouterr().err
 
 
 def test_a_condition_without_its_pair_is_refused(config: Path, run: Path) -> None:
@@ -120,7 +127,7 @@ def test_the_results_page_shows_the_tables_of_the_csvs(tmp_path: Path, capsys: p
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8").splitlines()
     rows = [line for line in printed.splitlines() if line.startswith("|")]
     assert len(rows) > 40
-    assert not [row for row in rows if row not in page]
+    assert rows == [line for line in page if line.startswith("|")]
     assert {path.name for path in tmp_path.glob("*.png")} == {path.name for path in evidence.glob("*.png")}
     assert {line.split("](evidence/")[1] for line in page if line.startswith("![")} == {
         f"{name}.png)" for name in QUESTIONS

@@ -51,6 +51,16 @@ def test_a_policy_that_only_moved_less_loses_nothing_at_matched_kl() -> None:
     assert "0.50 [0.50, 0.50]" in gap_table(table(0.1, 1.0)), "and one that is worse at every KL does"
 
 
+def test_a_seed_that_lacks_a_condition_is_left_out() -> None:
+    whole, other = table(0.1, 1.0), table(0.2, 1.0).assign(seed=1)
+    both = pd.concat([whole, other], ignore_index=True)
+    assert len(matched(both)["crowd", "rule"][0]) == 2
+    assert "2 seeds" in gap_table(both)
+    lacking = both[(both["seed"] == 0) | (both["rule"] != "rule")]
+    assert len(matched(lacking)["crowd", "rule"][0]) == 1
+    assert "0.50 [0.50, 0.50]" in gap_table(lacking)
+
+
 def test_a_curve_that_turns_back_is_read_where_it_first_comes_there() -> None:
     back = pd.DataFrame({"scale": [0.5, 1.0], "kl": [9.0, 4.0], "gold on prompt 0": [0.6, 1.0]})
     assert read_at(back, np.array([0.0]), 4.0) == pytest.approx([0.4])
@@ -72,6 +82,9 @@ def test_the_sweep_begins_at_the_base_policy_and_ends_at_the_trained_one(
     assert kl[1.0].to_numpy() == pytest.approx(
         pd.read_csv(run / "results.csv").set_index(["panel", "rule"])["kl"].reindex(kl.index).to_numpy(), rel=1e-3
     )
+    with pytest.raises(SystemExit):
+        main(["sweep", str(config), str(tmp_path / "elsewhere"), str(tmp_path / "none.csv")])
+    assert "no policy of this config was evaluated" in capsys.readouterr().err
     content = csv.read_text(encoding="utf-8")
     main(["sweep", str(config), str(run), str(csv), "seeds=[0]"])
     assert csv.read_text(encoding="utf-8") == content, "what is there is not swept again"

@@ -21,13 +21,9 @@ def folder(tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     cache.mkdir()
     (cache / "smollm2-135m-instruct").symlink_to(tiny_model_folder)
     monkeypatch.setenv("TRUTHFUL_RLHF_CACHE", str(cache))
-    for name, value in {
-        "N_PAIRS": 4,
-        "N_TOKENS": 3,
-        "N_RESPONSES": 2,
-        "DROPPED": range(1, 2),
-        "GOLD_LAYERS": 1,
-    }.items():
+    learned_at_once = {"GOLD_RATE": 0.02, "BATCH": 4}
+    small = {"N_PAIRS": 4, "N_TOKENS": 3, "N_RESPONSES": 2, "DROPPED": range(1, 2), "GOLD_LAYERS": 1}
+    for name, value in (small | learned_at_once).items():
         monkeypatch.setattr(second, name, value)
     lines = "".join(f"{k}\t{4 if k % 2 else -4}\ta {'good' if k % 2 else 'bad'} day\r\n" for k in range(60))
     inner = archive({f"hutto_ICWSM_2014/{name}_GroundTruth.txt": lines.encode() for name in second.TEXTS})

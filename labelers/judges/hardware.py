@@ -134,7 +134,7 @@ def _fastest_products(device: str) -> str:
     allowed = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper()
     if bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)()) and _names(allowed, "AMX"):
         return ROUNDED
-    return MIXED if has_bfloat16(device) and _names(allowed, "AMX", "FP16", "BF16") else EXACT
+    return MIXED if has_bfloat16(device) and _names(allowed, "AMX", "FP16", "BF16", "AVX10") else EXACT
 
 
 def _names(allowed: str, *instructions: str) -> bool:

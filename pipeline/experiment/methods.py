@@ -284,7 +284,7 @@ def respond_with_model(
     """Sample from a policy as `respond_with_adapter` does, with its KL to the base policy."""
     sampling, tokenizer = experiment.config.sampling, experiment.tokenizer
     responses = sample_responses(policy, tokenizer, prompts, sampling, seed, "Held-out responses")
-    release()  # nobody samples from this policy again, and the KL needs the memory
+    release()  # the KL needs the memory
     with experiment.hardware.reading(max(map(len, prompts)) + sampling.max_new_tokens):
         return responses, kl_to_base(policy, experiment.base_model, tokenizer, prompts, responses, sampling)
 

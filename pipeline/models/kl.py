@@ -57,7 +57,8 @@ def kl_to_base(
         )
         arguments = {"input_ids": input_ids.to(policy.device), "attention_mask": attention.to(policy.device)}
         with torch.no_grad():  # the softmax over the vocabulary is what costs: at the positions of the response only
-            logits = [model(**arguments).logits[mask] / sampling.temperature for model in (policy, base)]
+            said = [model(**arguments).logits[mask] for model in (policy, base)]
+        logits = [rows.to(torch.promote_types(rows.dtype, torch.float32)) / sampling.temperature for rows in said]
         for scores in logits:
             scores[first[mask].nonzero(), ends] = -torch.inf
         logits[0] = _nucleus(logits[0], sampling.top_p)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from truthful_rlhf.labelers.judges.cache import cache_folder
-from truthful_rlhf.labelers.judges.hardware import Hardware
+from truthful_rlhf.labelers.judges.hardware import MIXED, Hardware
 from truthful_rlhf.pipeline.models.tokens import pad_apart_from_end
 
 if TYPE_CHECKING:
@@ -180,7 +180,24 @@ class BasePolicy:
         if not self.load_in_4bit:
             model = model.to(_index_of(self.hardware.device))
         model.eval()
-        return model
+        return answers_in_float32(model) if self.hardware.products == MIXED else model
+
+
+def answers_in_float32(model: PreTrainedModel) -> PreTrainedModel:
+    """Let a model that is read in mixed precision give its logits in float32, and return it.
+
+    A softmax over a vocabulary in bfloat16 would lose what losses are made of; accelerate does the same on GPUs.
+    """
+
+    def widen(module: Any, inputs: Any, output: Any) -> Any:
+        import torch
+
+        if output.logits is not None:
+            output.logits = output.logits.to(torch.promote_types(output.logits.dtype, torch.float32))
+        return output
+
+    model.register_forward_hook(widen)
+    return model
 
 
 def _index_of(device: str) -> str:

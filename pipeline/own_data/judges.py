@@ -49,6 +49,7 @@ class WinInputs(StageInputs):
 
     policies: Sequence[str]
     config: ConfigSections
+    compared: str = "every two rules"
 
 
 @dataclass(frozen=True)

@@ -57,12 +57,13 @@ def _saves(inputs: dict[str, Any]) -> bool:
 
 def _can_be_split(inputs: dict[str, Any]) -> bool:
     """Return whether both sequences of every pair begin with the same prompt of two or more tokens, unpadded."""
+    import torch
+
     attended, said = inputs["attention_mask"], inputs["completion_mask"]
     first, second = (attended - said).chunk(2)
     ids, other = inputs["input_ids"].chunk(2)
-    columns = range(attended.shape[1])
     starts = first.sum(1, keepdim=True)
-    in_front = first == (first.new_tensor(columns)[None] < starts)
+    in_front = first == (torch.arange(first.shape[1], device=first.device) < starts)
     return bool(in_front.all() and (first == second).all() and (ids == other)[first.bool()].all() and starts.min() > 1)
 
 

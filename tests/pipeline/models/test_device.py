@@ -97,6 +97,19 @@ def test_mixed_precision_follows_weights_that_change(monkeypatch: pytest.MonkeyP
     assert layer(rows).dtype == torch.float32
 
 
+def test_mixed_precision_leaves_the_logits_in_float32(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, cpu_bf16=True)
+    base, ids = BasePolicy.of(tiny_model_folder), torch.tensor([[5, 6, 7]])
+    model = base.load_to_train()
+    exact = model(ids).logits
+    with base.hardware.reading(3):
+        mixed = model(ids).logits
+        assert model.model(ids).last_hidden_state.dtype == torch.float32, "what layers add up is not rounded"
+        assert model.lm_head(model.model(ids).last_hidden_state).dtype == torch.bfloat16, "a product is"
+    assert (exact.dtype, mixed.dtype) == (torch.float32, torch.float32)
+    assert torch.allclose(exact, mixed, atol=0.05)
+
+
 @pytest.mark.parametrize(
     ("there", "asked", "text"),
     [
@@ -169,6 +182,7 @@ def test_every_model_goes_to_the_device_in_its_precision(
     assert four.places == [], "a quantised model cannot be moved"
     on_cpu: Any = BasePolicy(str(tiny_model_folder), CPU).load()
     assert on_cpu.places == ["cpu"]
+    machine(monkeypatch)
     assert load.load_model(str(tiny_model_folder)).places  # type: ignore[attr-defined]
 
 
