@@ -51,10 +51,11 @@ def findings(table: Table, mean: str, n_pairs: int, audited: float) -> Findings:
 def points(value: float) -> str:
     """Return a difference of accuracies in points.
 
-    >>> points(0.0923), points(-0.2)
-    ('+9', '-20')
+    >>> points(0.0923), points(-0.2), points(-0.003)
+    ('+9', '-20', '0')
     """
-    return f"{100 * value:+.0f}"
+    rounded = round(100 * value)
+    return f"{rounded:+d}" if rounded else "0"
 
 
 def spread(found: Interval) -> str:
@@ -134,8 +135,7 @@ def _power(table: Table, ruled: Sequence[Row], shown: Sequence[Row], n_pairs: in
     if more <= 0:
         return text
     left = n_pairs - table.n_verdicts
-    enough = (
-        f"audit {more:,} more pairs" if more <= left else f"{more:,} more than there are now; {left:,} are left here"
-    )
+    there = f"{left:,} are left here" if left else "here all pairs have one"
+    enough = f"audit {more:,} more pairs" if more <= left else f"{more:,} more than there are now; {there}"
     what = "a difference as large as the largest seen" if largest >= 0.02 else "a difference"
     return f"{text} To show {what}, {100 * wanted:.0f} points, takes {math.floor(n) + more:,} verdicts: {enough}."
