@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.evidence import gap_table, summary, write_figures
+from truthful_rlhf.aggregation.statistics.intervals import Z
 from truthful_rlhf.pipeline.reports.figures import gap_forest
 from truthful_rlhf.pipeline.storage.artifacts import write_bytes_atomically
 from truthful_rlhf.pipeline.storage.figures import COLOURS, as_png, new_figure
@@ -53,7 +54,7 @@ def audits(folder: Path) -> tuple[bytes, str]:
         axes.errorbar(
             audited["audited pairs"],
             audited["accuracy"],
-            1.96 * audited["accuracy s.e."],
+            Z * audited["accuracy s.e."],
             color=colour,
             marker="o",
             label=f"{pairs:,} pairs",

@@ -281,7 +281,17 @@ def respond_with_adapter(
 def respond_with_model(
     experiment: Experiment, policy: PreTrainedModel, prompts: list[list[int]], seed: int
 ) -> tuple[list[Response], FloatArray]:
-    """Sample from a policy as `respond_with_adapter` does, with its KL to the base policy."""
+    """Sample from a policy; its KL to the base policy is estimated along the responses.
+
+    Args:
+        experiment: whose base policy and sampling.
+        policy: with a trained adapter.
+        prompts: token ids of n prompts.
+        seed: of the sampling.
+
+    Returns:
+        n responses and their KL in nats, shape ``(n,)``.
+    """
     sampling, tokenizer = experiment.config.sampling, experiment.tokenizer
     responses = sample_responses(policy, tokenizer, prompts, sampling, seed, "Held-out responses")
     release()  # the KL needs the memory

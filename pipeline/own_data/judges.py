@@ -81,7 +81,13 @@ class Wins:
         return {str(against): _rate(rows) for against, rows in own.groupby("against")}
 
     def between(self, rule: str, other: str, method: str) -> Interval | None:
-        """Return a rule's win rate against another one under a method; None where they were not compared."""
+        """Return a rule's win rate against another one; None where they were not compared.
+
+        Args:
+            rule: title of the one.
+            other: title of the other.
+            method: title of the method that trained both.
+        """
         same = self.table[self.table["method"] == method]
         forward = same[(same["rule"] == rule) & (same["against"] == other)]
         backward = same[(same["rule"] == other) & (same["against"] == rule)]
