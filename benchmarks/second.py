@@ -80,6 +80,8 @@ def train_gold(out: Path) -> dict[str, float]:
         problem_type="regression",
         num_hidden_layers=GOLD_LAYERS,
         dtype=torch.float32,
+        trust_remote_code=False,
+        use_safetensors=True,
     )
     model.config.pad_token_id = tokenizer.pad_token_id
     ids = tokenizer(train["text"].tolist(), truncation=True, max_length=64)["input_ids"]
