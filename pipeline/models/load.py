@@ -180,14 +180,20 @@ class BasePolicy:
         if not self.load_in_4bit:
             model = model.to(_index_of(self.hardware.device))
         model.eval()
-        return answers_in_float32(model) if self.hardware.products == MIXED else model
+        return answers_in_float32(model, self.hardware)
 
 
-def answers_in_float32(model: PreTrainedModel) -> PreTrainedModel:
-    """Let a model that is read in mixed precision give its logits in float32, and return it.
+def answers_in_float32(model: PreTrainedModel, hardware: Hardware) -> PreTrainedModel:
+    """Let a model give its logits in float32 where the hardware reads in mixed precision, and return it.
 
     A softmax over a vocabulary in bfloat16 would lose what losses are made of; accelerate does the same on GPUs.
+
+    Args:
+        model: whose forward pass gives ``logits``.
+        hardware: where it runs.
     """
+    if hardware.products != MIXED:
+        return model
 
     def widen(module: Any, inputs: Any, output: Any) -> Any:
         import torch

@@ -125,7 +125,7 @@ def write_report(experiment: Experiment, table: Table, found: Findings, reading:
         columns=columns,
         n_text=n_text,
         table=[{"cells": row, "reference": r.is_reference} for row, r in zip(body, table.rows, strict=True)],
-        differences=_differences(table),
+        differences=_differences(table, judged),
         difference_columns=["rule", "other", "method", "points right", "log loss saved", *(["wins"] if judged else [])],
         n_folds=N_FOLDS,
         n_seeds=table.n_seeds,
@@ -159,14 +159,13 @@ def _setting(experiment: Experiment, table: Table) -> str:
     )
 
 
-def _differences(table: Table) -> list[list[str]]:
-    judged = None if table.wins is None else table.wins.jury
+def _differences(table: Table, judged: bool) -> list[list[str]]:
     return [
         [
             *(row.rule, row.other, row.method),
             f"{points(row.accuracy.mean)} [{points(row.accuracy.low)}, {points(row.accuracy.high)}]",
             f"{row.log_loss.mean:+.3f} [{row.log_loss.low:+.3f}, {row.log_loss.high:+.3f}]",
-            *([] if judged is None else [_share(row.wins, with_interval=True)]),
+            *([_share(row.wins, with_interval=True)] if judged else []),
         ]
         for row in table.differences
     ]

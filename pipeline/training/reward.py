@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from truthful_rlhf.aggregation.base import FloatArray
-from truthful_rlhf.labelers.judges.hardware import MIXED, Hardware
+from truthful_rlhf.labelers.judges.hardware import Hardware
 from truthful_rlhf.pipeline.config.training import RewardModelSettings
 from truthful_rlhf.pipeline.models.device import longest_sequence
 from truthful_rlhf.pipeline.models.load import BasePolicy, answers_in_float32
@@ -117,7 +117,7 @@ def _fresh(base: BasePolicy) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     torch.nn.init.zeros_(model.score.weight)  # no preference before training
     tokenizer = base.tokenizer()
     model.config.pad_token_id = tokenizer.pad_token_id
-    return answers_in_float32(model) if base.hardware.products == MIXED else model, tokenizer
+    return answers_in_float32(model, base.hardware), tokenizer
 
 
 def _tokenized(preferences: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
