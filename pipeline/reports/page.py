@@ -21,6 +21,7 @@ from truthful_rlhf.pipeline.reports.gap_table import (
     TEXTS,
     cells,
     columns,
+    interval_text,
     markdown_tables,
     mechanism_table,
     results_csv,
@@ -134,9 +135,13 @@ def _panel_finding(panel: str, rows: Sequence[GapRow]) -> str:
 
 
 def _loss(gap: AlignmentGap) -> str:
-    low = None if gap.normalised_interval is None else gap.normalised_interval[0]
-    worse = ", which is worse than not training" if low is not None and low > 1 else ""
-    return f"{'lost' if gap.known() >= 0 else 'gained'} {abs(gap.known()):.0%} of that{worse}"
+    """Return what was lost, or that no loss was shown, by whether the interval holds 0 and 1."""
+    low, high = gap.normalised_interval or (None, None)
+    if low is not None and low > 0:
+        return f"lost {gap.known():.0%} of that" + (", which is worse than not training" if low > 1 else "")
+    if high is not None and high < 0:
+        return f"gained {-gap.known():.0%} more than that"
+    return f"are not shown to have lost any of that ({gap.known():.2f} {interval_text(low, high)})"
 
 
 def _setting(experiment: Experiment) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.pipeline.reports.made_up import made_up_row
 from truthful_rlhf.pipeline.reports import figures
 from truthful_rlhf.pipeline.reports.page import findings
@@ -41,4 +43,21 @@ def test_several_panels_get_one_sentence_each_that_names_both_ends() -> None:
     assert "panel a, the labels of median lost 30%" in first
     assert "those of mean lost 140% of that, which is worse than not training" in first
     assert "majority" not in first
-    assert "mean gained 10%" in second
+    assert "mean are not shown to have lost any of that (-0.10 [-0.30, 0.10])" in second
+
+
+@pytest.mark.parametrize(
+    ("gap", "interval", "said"),
+    [
+        (0.3, (0.1, 0.5), "lost 30% of that."),
+        (0.3, (-0.1, 0.7), "are not shown to have lost any of that (0.30 [-0.10, 0.70])."),
+        (0.3, (None, None), "are not shown to have lost any of that (0.30 (-∞, ∞))."),
+        (-0.3, (-0.7, 0.1), "are not shown to have lost any of that (-0.30 [-0.70, 0.10])."),
+        (-0.3, (-0.5, -0.1), "gained 30% more than that."),
+        (1.5, (1.1, None), "lost 150% of that, which is worse than not training."),
+    ],
+)
+def test_what_the_interval_does_not_show_is_not_said(
+    gap: float, interval: tuple[float | None, float | None], said: str
+) -> None:
+    assert findings([BASE, TRUTH, made_up_row("p", "mean", gap, interval)])[-1] == f"The labels of mean {said}"
