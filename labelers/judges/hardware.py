@@ -21,8 +21,8 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 EXACT, ROUNDED, MIXED = "exact", "rounded", "mixed"
 """How float32 models read whole sequences: as they are; with factors rounded to bfloat16; in mixed precision."""
 
-PLAIN_ATTENTION = 256
-"""Tokens up to which plain attention was faster than fused attention with rounded factors."""
+PLAIN_ATTENTION = {ROUNDED: 256, MIXED: 128}
+"""Tokens up to which plain attention was faster than fused attention."""
 
 
 class HardwareError(ValueError):
@@ -84,31 +84,33 @@ class Hardware:
         """Compute as whole sequences are read fastest, until the block ends.
 
         Args:
-            longest: tokens of the longest sequence. Torch's fused attention rounds its factors block by block, which
-                takes longer than all else in short sequences: these are attended to in plain products.
+            longest: tokens of the longest sequence. Torch's fused attention works block by block (rounding its factors,
+                and slowly in the backward pass), which takes long in short sequences: these are attended to in plain
+                products.
         """
-        import torch
-
-        if self.products == MIXED:
-            with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):  # weights change while a training reads
-                yield
-        elif self.products == ROUNDED:
-            with _rounded_products(longest):
-                yield
-        else:
+        if self.products == EXACT:
             yield
+            return
+        import torch
+        from torch.nn.attention import SDPBackend, sdpa_kernel
+
+        with sdpa_kernel(SDPBackend.MATH) if longest <= PLAIN_ATTENTION[self.products] else nullcontext():
+            if self.products == MIXED:
+                with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):  # weights change in a training
+                    yield
+            else:
+                with _rounded_products():
+                    yield
 
 
 @contextmanager
-def _rounded_products(longest: int) -> Iterator[None]:
+def _rounded_products() -> Iterator[None]:
     import torch
-    from torch.nn.attention import SDPBackend, sdpa_kernel
 
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
     try:
-        with sdpa_kernel(SDPBackend.MATH) if longest <= PLAIN_ATTENTION else nullcontext():
-            yield
+        yield
     finally:
         torch.set_float32_matmul_precision(before)
 

@@ -88,6 +88,7 @@ def test_mixed_precision_follows_weights_that_change(monkeypatch: pytest.MonkeyP
     machine(monkeypatch, cpu_bf16=True)
     layer, rows = torch.nn.Linear(4, 2), torch.ones(3, 4)
     with Hardware.choose().reading(20):
+        assert not torch.backends.cuda.flash_sdp_enabled(), "short sequences are attended to in plain products"
         before = layer(rows)
         with torch.no_grad():
             layer.weight += 1
@@ -95,6 +96,9 @@ def test_mixed_precision_follows_weights_that_change(monkeypatch: pytest.MonkeyP
     assert before.dtype == torch.bfloat16
     assert torch.allclose((after - before).float(), torch.tensor(4.0), atol=0.1), "a cast that was kept would be stale"
     assert layer(rows).dtype == torch.float32
+    with Hardware.choose().reading(2000):
+        assert torch.backends.cuda.flash_sdp_enabled()
+        assert layer(rows).dtype == torch.bfloat16
 
 
 def test_mixed_precision_leaves_the_logits_in_float32(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
