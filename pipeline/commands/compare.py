@@ -153,17 +153,18 @@ def compare(
         ray = RayEngine(ray_address, cpus_per_cell, gpus_per_cell) if on_ray else None
         if experiment.config.gold.is_known:
             _compare_by_gold_reward(experiment, ray, push_to_hub, license)
-        elif ray is not None or push_to_hub:
-            raise ConfigError("your own annotations are compared with --engine local, and nothing is uploaded")
+        elif push_to_hub:
+            raise ConfigError("of your own annotations nothing is uploaded; leave out --push-to-hub")
         else:
-            _compare_by_verdicts(experiment)
+            _compare_by_verdicts(experiment, ray)
 
 
 def _compare_by_gold_reward(
     experiment: Experiment, ray: RayEngine | None, push_to_hub: str | None, license: str
 ) -> None:
     """Run the grid, measure every rule's alignment gap, and print and write the table."""
-    from truthful_rlhf.pipeline.experiment.grid import run_grid
+    from truthful_rlhf.pipeline.experiment.grid import parts
+    from truthful_rlhf.pipeline.experiment.parts import run_here
     from truthful_rlhf.pipeline.reports.card import NOTHING_TRAINED, push_policies
     from truthful_rlhf.pipeline.reports.gap_table import markdown_tables, terminal_table
     from truthful_rlhf.pipeline.reports.page import write_report
@@ -171,10 +172,8 @@ def _compare_by_gold_reward(
     from truthful_rlhf.pipeline.storage import processes
     from truthful_rlhf.pipeline.storage.console import console, print_table
 
-    if ray is not None:
-        ray.run(experiment)
-    else:
-        run_grid(experiment)
+    run = run_here if ray is None else ray.run
+    run(experiment, parts(experiment.config))
     if not processes.is_first():
         return
     rows = summarise_grid(experiment)
@@ -212,11 +211,12 @@ def _config_and_changes(
     return config or OWN, changes
 
 
-def _compare_by_verdicts(experiment: Experiment) -> None:
+def _compare_by_verdicts(experiment: Experiment, ray: RayEngine | None) -> None:
     """Read the annotations, say what was read, train and measure every fold, and print and write what came out."""
+    from truthful_rlhf.pipeline.experiment.parts import run_here
     from truthful_rlhf.pipeline.judge.journal import JournalError
     from truthful_rlhf.pipeline.judge.jury import JuryError
-    from truthful_rlhf.pipeline.own_data.cells import check_verdicts, make_grid, run_folds
+    from truthful_rlhf.pipeline.own_data.cells import build_first, check_verdicts, make_grid, parts
     from truthful_rlhf.pipeline.own_data.findings import findings
     from truthful_rlhf.pipeline.own_data.judges import build_wins, seated
     from truthful_rlhf.pipeline.own_data.report import table_of, write_report
@@ -233,7 +233,8 @@ def _compare_by_verdicts(experiment: Experiment) -> None:
     grid = make_grid(experiment.config, all_known)
     with clear_errors(JuryError, JournalError):
         seated(experiment.config)
-        build_wins(experiment, grid, run_folds(experiment, grid))
+        run = run_here if ray is None else ray.run
+        build_wins(experiment, grid, run(experiment, parts(experiment.config, grid), build_first))
     if not processes.is_first():
         return
     table = summarise(experiment, grid)

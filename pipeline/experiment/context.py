@@ -43,9 +43,10 @@ class Experiment:
         self.folder = folder
         self.layout = layout
         self.fold = fold
+        self._whole = self
 
     def in_fold(self, fold: int) -> Experiment:
-        """Return the experiment in which a fold of verdicts is held out; what was loaded is shared."""
+        """Return the experiment in which a fold of verdicts is held out; the base policy is loaded once for all."""
         own = copy.copy(self)
         start = f"seed-{{seed}}/fold-{fold}/"
         own.layout, own.fold = Layout(start, start + "{rule}/", start + "{rule}/{method}/"), fold
@@ -75,7 +76,7 @@ class Experiment:
     @cached_property
     def base_model(self) -> PreTrainedModel:
         """The policy before training."""
-        return self.base.load()
+        return self.base.load() if self._whole is self else self._whole.base_model
 
     @cached_property
     def gold(self) -> GoldReward:

@@ -1,4 +1,4 @@
-"""The grid of an experiment: panels x rules x policy methods x seeds, and how it is run one cell after another.
+"""The grid of an experiment: panels x rules x policy methods x seeds, and the parts that it is run in.
 
 A *cell* is what can be run apart from the others once the shared work of its seed is done: one seed, panel and rule,
 with all methods, which share the cell's labels and reward model.
@@ -7,6 +7,7 @@ with all methods, which share the cell's labels and reward model.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from truthful_rlhf.pipeline.config.experiment import SHARED, Config
 from truthful_rlhf.pipeline.config.rule import TRUTH, RuleSection
@@ -14,6 +15,7 @@ from truthful_rlhf.pipeline.config.training import PolicySettings
 from truthful_rlhf.pipeline.experiment.conditions import Condition
 from truthful_rlhf.pipeline.experiment.context import Experiment
 from truthful_rlhf.pipeline.experiment.evaluation import build_shared, evaluate
+from truthful_rlhf.pipeline.experiment.parts import Part
 
 
 @dataclass(frozen=True)
@@ -60,10 +62,21 @@ def cells(config: Config, seed: int) -> list[tuple[Condition, ...]]:
     return [tuple(conditions) for conditions in by_cell.values()]
 
 
-def run_grid(experiment: Experiment) -> None:
-    """Run every stage of every condition, seed by seed; what is there already is skipped."""
-    for seed in experiment.config.seeds:
-        build_shared(experiment, seed)
-        for cell in cells(experiment.config, seed):
-            for condition in cell:
-                evaluate(experiment, condition)
+def parts(config: Config) -> list[Part]:
+    """Return the parts of a run, one per seed."""
+    return [
+        Part(
+            (f"seed {seed}: pairs and base policy", partial(_build_shared, seed=seed)),
+            {f"seed {seed}: {c[0].panel}, {c[0].title}": partial(_evaluate, cell=c) for c in cells(config, seed)},
+        )
+        for seed in config.seeds
+    ]
+
+
+def _build_shared(experiment: Experiment, seed: int) -> list[str]:
+    build_shared(experiment, seed)
+    return []
+
+
+def _evaluate(experiment: Experiment, cell: tuple[Condition, ...]) -> list[str]:
+    return [evaluate(experiment, condition) for condition in cell]

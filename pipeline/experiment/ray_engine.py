@@ -1,23 +1,23 @@
-"""Run the cells of a grid side by side on Ray: on this machine, or on a cluster that shares the run folder's disk.
+"""Run the parts of an experiment side by side on Ray: here, or on a cluster that shares the run folder's disk.
 
-Ray does the scheduling. A seed's shared work is one task, and each of its cells is a task that waits for it. Every task
-builds its stages in the run folder as the plain loop does. So a killed grid goes on with either engine, and with the
-same number of threads the numbers are the same.
+Ray does the scheduling. The shared work of a part (a seed of the grid, a fold of people's verdicts) is one task, and
+each of its cells is a task that waits for it. Every task builds its stages in the run folder as the plain loop does. So
+a killed run goes on with either engine, and with the same number of threads the numbers are the same.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from truthful_rlhf.aggregation.extras import explained
 from truthful_rlhf.pipeline.config.experiment import Config
 from truthful_rlhf.pipeline.config.loading import ConfigError
-from truthful_rlhf.pipeline.experiment.conditions import Condition, Layout
+from truthful_rlhf.pipeline.experiment.conditions import Layout
 from truthful_rlhf.pipeline.experiment.context import Experiment
-from truthful_rlhf.pipeline.experiment.evaluation import build_shared, evaluate
-from truthful_rlhf.pipeline.experiment.grid import cells
+from truthful_rlhf.pipeline.experiment.parts import Part, Work
 from truthful_rlhf.pipeline.storage.artifacts import RunFolder
 from truthful_rlhf.pipeline.storage.threads import number_in_environment, say_if_other
 
@@ -38,8 +38,8 @@ class RayEngine:
         if self.cpus_per_cell < 1 or self.gpus_per_cell < 0:
             raise ConfigError("a cell needs at least one core, and not less than no GPU")
 
-    def run(self, experiment: Experiment) -> None:
-        """Run every stage of every condition; what is there already is skipped.
+    def run(self, experiment: Experiment, parts: Sequence[Part], first: Work | None = None) -> list[str]:
+        """Do all work, what all parts need first; return what the cells returned, in the order of `parts.run_here`.
 
         Raises:
             ConfigError: there is no Ray at the address.
@@ -53,21 +53,28 @@ class RayEngine:
         except (ConnectionError, ValueError) as error:
             raise ConfigError(f"no Ray cluster at {self.address}: {error}") from error
         try:
-            self._run(ray, experiment)
+            return self._run(ray, experiment, parts, first)
         finally:
             ray.shutdown()
 
-    def _run(self, ray: Any, experiment: Experiment) -> None:
+    def _run(self, ray: Any, experiment: Experiment, parts: Sequence[Part], first: Work | None) -> list[str]:
         resources = {"num_cpus": self.cpus_per_cell, "num_gpus": self.gpus_per_cell, "max_retries": 0}
-        build, run_cell = ray.remote(**resources)(_build_shared), ray.remote(**resources)(_run_cell)
-        work = (experiment.config, str(experiment.folder.root.resolve()), experiment.layout)
+        task = ray.remote(**resources)(_work)
+        where = (experiment.config, str(experiment.folder.root.resolve()), experiment.layout)
         names: dict[Any, str] = {}
-        for seed in experiment.config.seeds:
-            shared = build.remote(*work, seed)
-            names[shared] = f"seed {seed}: pairs and base policy"
-            for cell in cells(experiment.config, seed):
-                names[run_cell.remote(*work, cell, shared)] = f"seed {seed}: {cell[0].panel}, {cell[0].title}"
+
+        def begin(name: str, work: Work, *after: Any) -> Any:
+            begun = task.remote(*where, work, *after)
+            names[begun] = name
+            return begun
+
+        before = [] if first is None else [begin("what all need", first)]
+        begun: list[Any] = []
+        for part in parts:
+            shared = begin(*part.shared, *before)
+            begun.extend(begin(name, work, shared) for name, work in part.cells.items())
         _follow(ray, names)
+        return [key for keys in ray.get(begun) for key in keys]
 
 
 def threads_of_cells(cpus_per_cell: int, asked: int | None, began_with: int | None) -> int:
@@ -114,19 +121,9 @@ def _import_ray() -> Any:
     return ray
 
 
-def _experiment(config: Config, root: str, layout: Layout) -> Experiment:
-    """Open the run folder in a worker: the run that started it holds the lock."""
+def _work(config: Config, root: str, layout: Layout, work: Work, *after: list[str]) -> list[str]:
+    """Do work in a worker, which opens the run folder without its lock: the run that started it holds that."""
     from truthful_rlhf.pipeline.experiment.session import quiet_libraries
 
     quiet_libraries()
-    return Experiment(config, RunFolder(Path(root)), layout)
-
-
-def _build_shared(config: Config, root: str, layout: Layout, seed: int) -> None:
-    build_shared(_experiment(config, root, layout), seed)
-
-
-def _run_cell(config: Config, root: str, layout: Layout, cell: tuple[Condition, ...], shared: None) -> None:
-    experiment = _experiment(config, root, layout)
-    for condition in cell:
-        evaluate(experiment, condition)
+    return work(Experiment(config, RunFolder(Path(root)), layout))

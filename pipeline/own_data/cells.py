@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -15,7 +16,8 @@ from truthful_rlhf.pipeline.config.rule import TRUTH, RuleSection
 from truthful_rlhf.pipeline.experiment.conditions import Condition
 from truthful_rlhf.pipeline.experiment.context import N_FOLDS, Experiment
 from truthful_rlhf.pipeline.experiment.evaluation import build_shared, evaluate
-from truthful_rlhf.pipeline.experiment.folds import prompt_groups
+from truthful_rlhf.pipeline.experiment.folds import build_split, prompt_groups
+from truthful_rlhf.pipeline.experiment.parts import Part
 from truthful_rlhf.pipeline.own_data.preferences import build_likelihoods, measure
 
 MEAN = "mean"
@@ -110,17 +112,41 @@ def fold_experiments(experiment: Experiment) -> Iterator[tuple[int, Experiment]]
             yield seed, experiment.in_fold(fold)
 
 
-def run_folds(experiment: Experiment, grid: Grid) -> list[str]:
-    """Train and measure everything, fold by fold; what is there already is skipped.
+def parts(config: Config, grid: Grid) -> list[Part]:
+    """Return the parts of a run, one per seed and fold; all of them need `build_first`.
 
-    Returns:
-        The fingerprints of the stages that measured the policies' responses.
+    Their cells return the fingerprints of the stages that measured the policies' responses.
     """
+    found = []
+    for seed in config.seeds:
+        by_rule: dict[str, list[Condition]] = {}
+        for condition in conditions(config, grid, seed):
+            by_rule.setdefault(condition.title, []).append(condition)
+        for fold in range(N_FOLDS):
+            name = f"seed {seed}, fold {fold}"
+            cells = {
+                f"{name}: {title}": partial(_train_and_measure, fold=fold, cell=tuple(cell))
+                for title, cell in by_rule.items()
+            }
+            found.append(Part((f"{name}: pairs and base policy", partial(_build_fold, seed=seed, fold=fold)), cells))
+    return found
+
+
+def build_first(experiment: Experiment) -> list[str]:
+    """Build what all folds need: the base policy's likelihoods of all verdicts, and who is held out where."""
     build_likelihoods(experiment)
+    return [build_split(experiment, seed) for seed in experiment.config.seeds]
+
+
+def _build_fold(experiment: Experiment, seed: int, fold: int) -> list[str]:
+    build_shared(experiment.in_fold(fold), seed)
+    return []
+
+
+def _train_and_measure(experiment: Experiment, fold: int, cell: tuple[Condition, ...]) -> list[str]:
+    inside = experiment.in_fold(fold)
     keys = []
-    for seed, inside in fold_experiments(experiment):
-        build_shared(inside, seed)
-        for condition in conditions(experiment.config, grid, seed):
-            keys.append(evaluate(inside, condition))
-            measure(inside, condition)
+    for condition in cell:
+        keys.append(evaluate(inside, condition))
+        measure(inside, condition)
     return keys

@@ -162,6 +162,27 @@ def test_a_second_start_builds_and_asks_nothing(finished: Path, command: list[st
 
 
 @pytest.mark.slow
+def test_ray_gives_the_same_numbers_and_goes_on_from_the_loop(
+    finished: Path, command: list[str], server: JudgeServer, tmp_path: Path
+) -> None:
+    """Ray runs three folds of five that a copy of the loop's run folder lacks, and asks no judge again."""
+    pytest.importorskip("ray")
+    out = shutil.copytree(finished, tmp_path / "run")
+    for part in ("seed-0", "stages/seed-0"):
+        for fold in (1, 3, 4):
+            shutil.rmtree(out / part / f"fold-{fold}")
+    (out / "results.csv").unlink()
+    asked = len(server.requests)
+    result = CliRunner().invoke(app, [*command, "--engine", "ray", "--cpus-per-cell", "1", "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    assert len(server.requests) == asked
+    compared = [*finished.glob("seed-0/*/*/*/*.parquet"), *finished.glob("seed-0/*/*/*/evaluation.json")]
+    assert len(compared) == 5 * 3 * 3, "preferences, samples and measures of three rules"
+    for path in [*compared, finished / "results.csv"]:
+        assert (out / path.relative_to(finished)).read_bytes() == path.read_bytes(), path
+
+
+@pytest.mark.slow
 def test_no_judge_that_is_worth_asking(finished: Path, command: list[str], server: JudgeServer, tmp_path: Path) -> None:
     out = Path(shutil.copytree(finished, tmp_path / "run"))
     others = [part for part in command if not part.startswith("judges=")]
@@ -208,7 +229,6 @@ def test_pairs_without_texts_are_refused(tmp_path: Path) -> None:
         (["--rules", "meen"], "mean"),
         (["policy={method: online_dpo}"], "online_dpo needs labelers who can judge new pairs"),
         (["prompts.n_train=5"], "the prompts are those of pairs.file"),
-        (["--engine", "ray"], "--engine local"),
         (["judges={panel: nowhere.yaml}"], "nowhere.yaml"),
     ],
 )
