@@ -206,7 +206,6 @@ NOT_OURS = (
     "source .venv/bin/activate",
     "accelerate launch",
     "tensorboard --logdir",
-    "export GLIBC_TUNABLES",
 )
 
 
