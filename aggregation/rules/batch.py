@@ -68,6 +68,8 @@ class BatchRule(ABC):
 
     sees_outcomes: ClassVar[bool] = False
     """Whether revealed outcomes enter the fit."""
+    votes_only: ClassVar[bool] = True
+    """Reports on the same side of 1/2 are the same to it: a search of misreports need not fit them again."""
 
     def __init__(self, n_labelers: int, n_iter: int = 100) -> None:
         """Take a panel of ``n_labelers`` >= 1; the model makes at most ``n_iter`` EM iterations."""

@@ -189,3 +189,23 @@ def test_a_sleeper_counts_the_rounds_of_the_whole_campaign() -> None:
     assert (whole > 0.5).tolist() == [False] * 5 + [True] * 4
     for first in range(1, 8):
         np.testing.assert_array_equal(late(beliefs[first:], first_round=first), whole[first:])
+
+
+def test_misreports_that_cast_the_same_votes_are_played_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("crowdkit")
+    campaigns = drawn(PANEL, 30, 2, seed=3)
+    rule, objective = AGGREGATORS["dawid_skene"], Objective("taste")
+    monkeypatch.setattr(rule, "votes_only", False)
+    every = LabelerPosition(rule, campaigns, slice(0, 1), objective)
+    monkeypatch.setattr(rule, "votes_only", True)
+    once = LabelerPosition(rule, campaigns, slice(0, 1), objective)
+    fits: list[int] = []
+    fit = rule.fit
+    monkeypatch.setattr(rule, "fit", lambda self, *given: fits.append(1) or fit(self, *given))
+    lies = [Misreport(0.25), Misreport(4.0), Misreport(-1.0), Misreport(1.0, 2.0)]
+    for lie in (TRUTH, *lies):
+        np.testing.assert_array_equal(once.payoffs(lie), every.payoffs(lie))
+    one_lie = len(fits) // (3 + 5)
+    assert len(fits) == (3 + 5) * one_lie, "the truth, the opposite and the push; without memory all five"
+    assert not np.array_equal(once.payoffs(TRUTH), once.payoffs(lies[2])), "the control: other votes, another payoff"
+    assert len(fits) == (3 + 5) * one_lie
