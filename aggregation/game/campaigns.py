@@ -261,32 +261,29 @@ class LabelerPosition:
 
         Under a rule that sees votes only (``votes_only``), misreports that cast the same votes are played once.
         """
-        stated = [misreport(campaign.beliefs[:, self._first]) for campaign, _ in self._cases]
 
-        def play() -> FloatArray:
-            return self._payoffs([self._deviating(c, own) for (c, _), own in zip(self._cases, stated, strict=True)])
+        def deviating(campaign: Campaign) -> FloatArray:
+            reports = campaign.reports.copy()
+            reports[:, self.columns] = misreport(campaign.beliefs[:, self._first])[:, None]
+            return reports
 
         if not self._votes_only:
-            return play()
-        votes = np.nan_to_num(np.sign(np.concatenate(stated) - 0.5), nan=2.0).astype(np.int8).tobytes()
+            return self._payoffs(deviating)
+        stated = np.concatenate([misreport(campaign.beliefs[:, self._first]) for campaign, _ in self._cases])
+        votes = np.nan_to_num(np.sign(stated - 0.5), nan=2.0).astype(np.int8).tobytes()
         if votes not in self._played:
-            self._played[votes] = play()
+            self._played[votes] = self._payoffs(deviating)
         return self._played[votes].copy()
-
-    def _deviating(self, campaign: Campaign, own: FloatArray) -> FloatArray:
-        reports = campaign.reports.copy()
-        reports[:, self.columns] = own[:, None]
-        return reports
 
     def usual_payoffs(self) -> FloatArray:
         """Return the payoff of what the labeler usually does (``Campaign.reports``), shape ``(n_campaigns,)``."""
-        return self._payoffs([campaign.reports for campaign, _ in self._cases])
+        return self._payoffs(lambda campaign: campaign.reports)
 
-    def _payoffs(self, reports: Sequence[FloatArray]) -> FloatArray:
+    def _payoffs(self, reports_in: Callable[[Campaign], FloatArray]) -> FloatArray:
         result = np.empty(len(self._cases))
         for k, (campaign, outcomes) in enumerate(self._cases):
             aggregator = self.rule(campaign.reports.shape[1])
-            run = run_online(aggregator, reports[k], outcomes, range(len(outcomes)))
+            run = run_online(aggregator, reports_in(campaign), outcomes, range(len(outcomes)))
             view = campaign.beliefs[:, self._first]
             result[k] = self.objective.payoff(run, aggregator.weights_, self.columns, view, campaign.topics)
         return result

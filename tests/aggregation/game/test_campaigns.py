@@ -203,9 +203,11 @@ def test_misreports_that_cast_the_same_votes_are_played_once(monkeypatch: pytest
     fit = rule.fit
     monkeypatch.setattr(rule, "fit", lambda self, *given: fits.append(1) or fit(self, *given))
     lies = [Misreport(0.25), Misreport(4.0), Misreport(-1.0), Misreport(1.0, 2.0)]
+    once.payoffs(TRUTH)
+    one_lie = len(fits)
+    assert one_lie > 0
     for lie in (TRUTH, *lies):
         np.testing.assert_array_equal(once.payoffs(lie), every.payoffs(lie))
-    one_lie = len(fits) // (3 + 5)
     assert len(fits) == (3 + 5) * one_lie, "the truth, the opposite and the push; without memory all five"
     assert not np.array_equal(once.payoffs(TRUTH), once.payoffs(lies[2])), "the control: other votes, another payoff"
     assert len(fits) == (3 + 5) * one_lie
